@@ -1,0 +1,247 @@
+#include "autograd/variable.h"
+
+#include "core/ops/accumulate.h"
+
+#include <algorithm>
+#include <atomic>
+#include <queue>
+#include <string>
+#include <unordered_map>
+#include <utility>
+
+namespace lectern {
+
+struct VariableState {
+  Tensor value;
+  Tensor grad;
+  bool requires_grad = false;
+  std::shared_ptr<GraphNode> node;  // null for leaves
+  int output_index = 0;             // which output of `node` this is
+};
+
+struct GraphNode {
+  std::string_view operation;
+  std::uint64_t sequence = 0;  // nodes run backwards in descending order of creation
+  std::vector<Variable> inputs;
+  std::vector<Shape> output_shapes;
+  BackwardMany backward;
+};
+
+namespace {
+
+thread_local bool grad_is_enabled = true;
+
+std::uint64_t next_sequence() {
+  static std::atomic<std::uint64_t> counter{0};
+  return counter.fetch_add(1, std::memory_order_relaxed);
+}
+
+/// `sum` += `term`, where a sum that another tensor also refers to is replaced, never written.
+void accumulate_grad(Tensor& sum, const Tensor& term) {
+  if (!sum.defined()) {
+    sum = term;
+  } else if (sum.is_unique()) {
+    accumulate(sum, term);
+  } else {
+    Tensor fresh = sum.clone();
+    accumulate(fresh, term);
+    sum = std::move(fresh);
+  }
+}
+
+std::shared_ptr<GraphNode> make_node(std::string_view operation, std::vector<Variable>& inputs,
+                                     BackwardMany backward) {
+  if (!grad_is_enabled) return nullptr;
+  const bool needed = std::any_of(inputs.begin(), inputs.end(), [](const Variable& input) {
+    return input.defined() && input.requires_grad();
+  });
+  if (!needed) return nullptr;
+  auto node = std::make_shared<GraphNode>();
+  node->operation = operation;
+  node->sequence = next_sequence();
+  node->inputs = std::move(inputs);
+  node->backward = std::move(backward);
+  return node;
+}
+
+}  // namespace
+
+Variable::Variable(Tensor value, bool requires_grad) : state_(std::make_shared<VariableState>()) {
+  state_->value = std::move(value);
+  state_->requires_grad = requires_grad;
+}
+
+const Tensor& Variable::value() const {
+  if (state_ == nullptr) fail<Error>("Variable: used before it was given a value");
+  return state_->value;
+}
+
+bool Variable::requires_grad() const { return state_ != nullptr && state_->requires_grad; }
+
+void Variable::set_requires_grad(bool requires_grad) {
+  if (state_->node != nullptr) fail<Error>("Variable: only a leaf can be frozen or unfrozen");
+  state_->requires_grad = requires_grad;
+  if (!requires_grad) clear_grad();
+}
+
+const Tensor& Variable::grad() const { return state_->grad; }
+void Variable::set_grad(Tensor grad) { state_->grad = std::move(grad); }
+void Variable::clear_grad() { state_->grad = Tensor(); }
+Variable Variable::detach() const { return Variable(value()); }
+
+void Variable::set_value(Tensor value) {
+  check_shape(value, state_->value.shape(), "Variable", "new value");
+  check_dtype(value, state_->value.dtype(), "Variable", "new value");
+  state_->value = std::move(value);
+}
+
+Variable record(std::string_view operation, Tensor value, std::vector<Variable> inputs,
+                Backward backward) {
+  Variable out(std::move(value));
+  auto node = make_node(operation, inputs,
+                        [backward = std::move(backward)](const std::vector<Tensor>& grads) {
+                          return backward(grads[0]);
+                        });
+  if (node != nullptr) {
+    node->output_shapes = {out.shape()};
+    out.state_->node = std::move(node);
+    out.state_->requires_grad = true;
+  }
+  return out;
+}
+
+std::vector<Variable> record_many(std::string_view operation, std::vector<Tensor> values,
+                                  std::vector<Variable> inputs, BackwardMany backward) {
+  std::vector<Variable> out;
+  for (Tensor& value : values) out.emplace_back(std::move(value));
+  auto node = make_node(operation, inputs, std::move(backward));
+  if (node == nullptr) return out;
+  for (std::size_t i = 0; i < out.size(); ++i) {
+    node->output_shapes.push_back(out[i].shape());
+    out[i].state_->node = node;
+    out[i].state_->output_index = static_cast<int>(i);
+    out[i].state_->requires_grad = true;
+  }
+  return out;
+}
+
+bool grad_enabled() { return grad_is_enabled; }
+NoGrad::NoGrad() : previous_(std::exchange(grad_is_enabled, false)) {}
+NoGrad::~NoGrad() { grad_is_enabled = previous_; }
+
+namespace {
+
+/// One backward pass: nodes wait in order of creation, newest first, which is a topological order
+/// because an operation is always created after its inputs.
+class BackwardPass {
+ public:
+  void add(const Variable& variable, const Tensor& grad) {
+    VariableState& state = *variable.state();
+    if (!state.requires_grad) return;
+    if (state.node == nullptr) {
+      check_shape(grad, state.value.shape(), "backward", "gradient of a leaf");
+      accumulate_grad(state.grad, grad);
+      return;
+    }
+    auto [entry, is_new] = grads_.try_emplace(state.node.get());
+    if (is_new) {
+      entry->second.resize(state.node->output_shapes.size());
+      waiting_.push(state.node);
+    }
+    accumulate_grad(entry->second[static_cast<std::size_t>(state.output_index)], grad);
+  }
+
+  void run() {
+    while (!waiting_.empty()) {
+      const std::shared_ptr<GraphNode> node = waiting_.top();
+      waiting_.pop();
+      std::vector<Tensor> grads = std::move(grads_.at(node.get()));
+      grads_.erase(node.get());
+      run_node(*node, std::move(grads));
+    }
+  }
+
+ private:
+  struct Older {
+    bool operator()(const std::shared_ptr<GraphNode>& a,
+                    const std::shared_ptr<GraphNode>& b) const {
+      return a->sequence < b->sequence;
+    }
+  };
+
+  void run_node(GraphNode& node, std::vector<Tensor> grads) {
+    if (node.backward == nullptr)
+      fail<Error>(fmt::format("backward: the graph of {} was already run and freed",
+                              node.operation));
+    std::vector<Tensor> input_grads;
+    {
+      const NoGrad off;
+      input_grads = node.backward(grads);
+    }
+    grads.clear();
+    node.backward = nullptr;  // frees the activations it held
+    const std::vector<Variable> inputs = std::move(node.inputs);
+    node.inputs.clear();
+    if (input_grads.size() != inputs.size())
+      fail<Error>(fmt::format("backward: {} gave {} gradients for {} inputs", node.operation,
+                              input_grads.size(), inputs.size()));
+    for (std::size_t i = 0; i < inputs.size(); ++i) {
+      Tensor grad = std::move(input_grads[i]);
+      if (grad.defined() && inputs[i].defined()) add(inputs[i], grad);
+    }
+  }
+
+  std::unordered_map<GraphNode*, std::vector<Tensor>> grads_;
+  std::priority_queue<std::shared_ptr<GraphNode>, std::vector<std::shared_ptr<GraphNode>>, Older>
+      waiting_;
+};
+
+}  // namespace
+
+void Variable::backward(Tensor cotangent) const {
+  if (!requires_grad()) fail<Error>("backward: nothing in this graph requires a gradient");
+  if (!cotangent.defined()) {
+    if (value().numel() != 1)
+      fail<ShapeError>(fmt::format("backward: without a cotangent the value must have one element, got {}",
+                                   value().describe()));
+    cotangent = Tensor::full(shape(), 1.0, dtype());
+  }
+  check_shape(cotangent, shape(), "backward", "cotangent");
+  BackwardPass pass;
+  pass.add(*this, cotangent);
+  pass.run();
+}
+
+std::vector<Variable> recompute(
+    const std::function<std::vector<Variable>(const std::vector<Variable>&)>& segment,
+    const std::vector<Variable>& inputs, const std::vector<Variable>& parameters) {
+  if (!grad_enabled()) return segment(inputs);
+  std::vector<Tensor> values;
+  {
+    const NoGrad off;
+    for (const Variable& output : segment(inputs)) values.push_back(output.value());
+  }
+  std::vector<Variable> all = inputs;
+  all.insert(all.end(), parameters.begin(), parameters.end());
+  const std::size_t parameter_count = parameters.size();
+  return record_many("recompute", std::move(values), std::move(all),
+                     [segment, inputs, parameter_count](const std::vector<Tensor>& grads) {
+                       grad_is_enabled = true;  // the engine runs closures inside NoGrad
+                       std::vector<Variable> leaves;
+                       for (const Variable& input : inputs)
+                         leaves.emplace_back(input.value(), input.requires_grad());
+                       const std::vector<Variable> outputs = segment(leaves);
+                       BackwardPass pass;
+                       for (std::size_t i = 0; i < outputs.size(); ++i)
+                         if (grads[i].defined()) pass.add(outputs[i], grads[i]);
+                       pass.run();
+                       grad_is_enabled = false;
+                       std::vector<Tensor> result;
+                       for (const Variable& leaf : leaves) result.push_back(leaf.grad());
+                       // Parameters are leaves: the inner pass has accumulated into them already.
+                       result.resize(result.size() + parameter_count);
+                       return result;
+                     });
+}
+
+}  // namespace lectern

@@ -1,0 +1,24 @@
+# lectern_library(name FOLDER) makes lectern_<name> from every .cpp in the calling folder (and the
+# sub-folders named); lectern_test(path) makes one test program of tests/<path>.cpp.
+
+function(lectern_library name)
+  cmake_parse_arguments(ARG "" "" "FOLDERS;LINK" ${ARGN})
+  set(patterns ${CMAKE_CURRENT_SOURCE_DIR}/*.cpp)
+  foreach(folder IN LISTS ARG_FOLDERS)
+    list(APPEND patterns ${CMAKE_CURRENT_SOURCE_DIR}/${folder}/*.cpp)
+  endforeach()
+  file(GLOB sources CONFIGURE_DEPENDS ${patterns})
+  list(FILTER sources EXCLUDE REGEX "/main\\.cpp$")
+  add_library(lectern_${name} STATIC ${sources})
+  target_link_libraries(lectern_${name} PUBLIC lectern_options ${ARG_LINK})
+endfunction()
+
+# add_op(rms_norm): an operation is a room of several folders. Configuration fails when its
+# declaration, kernel or test is missing; the gradient (autograd/ops) exists where one is defined.
+function(add_op name)
+  foreach(file core/ops/${name}.h core/ops/${name}.cpp tests/ops/${name}_test.cpp)
+    if(NOT EXISTS ${CMAKE_SOURCE_DIR}/${file})
+      message(FATAL_ERROR "add_op(${name}): missing ${file}")
+    endif()
+  endforeach()
+endfunction()

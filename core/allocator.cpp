@@ -1,0 +1,116 @@
+#include "core/allocator.h"
+
+#include "core/error.h"
+
+#include <sys/mman.h>
+
+#include <algorithm>
+#include <cstdlib>
+#include <map>
+#include <mutex>
+
+namespace lectern {
+namespace {
+
+constexpr std::size_t kAlignment = 64;
+constexpr std::size_t kHugePage = std::size_t{2} << 20;
+
+/// Block sizes grow by an eighth, so a block is at most 12.5 % larger than what was asked for and
+/// slightly different requests share blocks.
+std::size_t round_up(std::size_t bytes) {
+  if (bytes <= kAlignment) return kAlignment;
+  std::size_t power = std::size_t{1} << (63 - __builtin_clzll(bytes));
+  const std::size_t step = std::max(kAlignment, power / 8);
+  return (bytes + step - 1) / step * step;
+}
+
+class CachingAllocator {
+ public:
+  void* allocate(std::size_t bytes) {
+    const std::size_t size = round_up(bytes);
+    const std::lock_guard lock(mutex_);
+    ++statistics_.allocations;
+    void* block = nullptr;
+    if (auto found = free_.find(size); found != free_.end()) {
+      block = found->second;
+      free_.erase(found);
+      ++statistics_.cache_hits;
+    } else {
+      block = from_system(size);
+      if (block == nullptr) {
+        release_locked();
+        block = from_system(size);
+      }
+      if (block == nullptr)
+        fail<MemoryError>(fmt::format("allocator: cannot get {} bytes ({} bytes are in use)", bytes,
+                                      statistics_.current_bytes));
+      statistics_.reserved_bytes += size;
+    }
+    statistics_.current_bytes += size;
+    statistics_.peak_bytes = std::max(statistics_.peak_bytes, statistics_.current_bytes);
+    return block;
+  }
+
+  void free(void* block, std::size_t bytes) {
+    const std::size_t size = round_up(bytes);
+    const std::lock_guard lock(mutex_);
+    statistics_.current_bytes -= size;
+    free_.emplace(size, block);
+  }
+
+  void release() {
+    const std::lock_guard lock(mutex_);
+    release_locked();
+  }
+
+  MemoryStatistics statistics() {
+    const std::lock_guard lock(mutex_);
+    return statistics_;
+  }
+
+  void reset_peak() {
+    const std::lock_guard lock(mutex_);
+    statistics_.peak_bytes = statistics_.current_bytes;
+  }
+
+ private:
+  static void* from_system(std::size_t size) {
+    const bool huge = size >= kHugePage;
+    const std::size_t alignment = huge ? kHugePage : kAlignment;
+    void* block = std::aligned_alloc(alignment, (size + alignment - 1) / alignment * alignment);
+    if (block != nullptr && huge) madvise(block, size, MADV_HUGEPAGE);
+    return block;
+  }
+
+  void release_locked() {
+    for (const auto& [size, block] : free_) {
+      std::free(block);
+      statistics_.reserved_bytes -= size;
+    }
+    free_.clear();
+  }
+
+  std::mutex mutex_;
+  std::multimap<std::size_t, void*> free_;
+  MemoryStatistics statistics_;
+};
+
+/// Never destroyed: tensors in static storage may outlive any order of destruction we could choose.
+CachingAllocator& allocator() {
+  static auto* instance = new CachingAllocator;
+  return *instance;
+}
+
+}  // namespace
+
+void* allocate_cpu(std::size_t bytes) { return allocator().allocate(bytes); }
+
+void free_cpu(void* block, std::size_t bytes) noexcept {
+  if (block != nullptr) allocator().free(block, bytes);
+}
+
+void release_cached_memory() { allocator().release(); }
+MemoryStatistics memory_statistics() { return allocator().statistics(); }
+void reset_peak_memory() { allocator().reset_peak(); }
+
+}  // namespace lectern

@@ -1,0 +1,40 @@
+// Images in memory and their codecs (PNG, JPEG).
+#pragma once
+
+#include <cstdint>
+#include <filesystem>
+#include <span>
+#include <vector>
+
+namespace lectern {
+
+/// 8-bit RGB, row-major, three bytes a pixel: pixels[(y * width + x) * 3 + channel].
+struct Image {
+  std::int64_t width = 0;
+  std::int64_t height = 0;
+  std::vector<std::uint8_t> pixels;
+
+  bool empty() const { return pixels.empty(); }
+  std::uint8_t* row(std::int64_t y) { return pixels.data() + y * width * 3; }
+  const std::uint8_t* row(std::int64_t y) const { return pixels.data() + y * width * 3; }
+};
+
+/// A white (or `value`) image.
+Image make_image(std::int64_t width, std::int64_t height, std::uint8_t value = 255);
+
+/// Decodes PNG or JPEG (told apart by their first bytes); grey, palette and 16-bit become 8-bit
+/// RGB, alpha is laid on white. `name` is for messages. Throws IoError naming the file on anything
+/// malformed, and when width x height is over `max_pixels` (before memory is taken).
+Image decode_image(std::span<const std::uint8_t> bytes, const std::string& name,
+                   std::int64_t max_pixels = std::int64_t{1} << 28);
+Image read_image(const std::filesystem::path& path);
+
+/// PNG bytes; grey images (r = g = b everywhere) are stored with one channel.
+std::vector<std::uint8_t> encode_png(const Image& image, int compression = 6);
+void write_png(const Image& image, const std::filesystem::path& path);
+
+/// The part [left, left+width) x [top, top+height), filled with white where it leaves the image.
+Image crop(const Image& image, std::int64_t left, std::int64_t top, std::int64_t width,
+           std::int64_t height);
+
+}  // namespace lectern

@@ -1,0 +1,25 @@
+// The sub-commands of build/lectern. Each lives in recipes/commands/<name>.cpp: it declares its
+// arguments and a callback; main.cpp parses, runs the chosen callback and turns exceptions into one
+// line on stderr and an exit status.
+#pragma once
+
+#include <CLI/CLI.hpp>
+
+namespace lectern::commands {
+
+/// Adds every command, in the order that --help lists them.
+void add_all(CLI::App& app);
+
+void add_tokenizer(CLI::App& app);
+void add_data(CLI::App& app);
+void add_score(CLI::App& app);
+void add_info(CLI::App& app);
+void add_parity(CLI::App& app);
+void add_train(CLI::App& app);
+void add_eval(CLI::App& app);
+void add_ocr(CLI::App& app);
+void add_export(CLI::App& app);
+void add_bench(CLI::App& app);
+void add_report(CLI::App& app);
+
+}  // namespace lectern::commands

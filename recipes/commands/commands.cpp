@@ -1,0 +1,7 @@
+#include "recipes/commands/command.h"
+
+namespace lectern::commands {
+
+void add_all(CLI::App&) {}
+
+}  // namespace lectern::commands
