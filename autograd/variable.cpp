@@ -7,6 +7,7 @@
 #include <queue>
 #include <string>
 #include <unordered_map>
+#include <unordered_set>
 #include <utility>
 
 namespace lectern {
@@ -40,7 +41,7 @@ std::uint64_t next_sequence() {
 void accumulate_grad(Tensor& sum, const Tensor& term) {
   if (!sum.defined()) {
     sum = term;
-  } else if (sum.is_unique()) {
+  } else if (sum.is_unique() && sum.is_contiguous()) {
     accumulate(sum, term);
   } else {
     Tensor fresh = sum.clone();
@@ -140,7 +141,7 @@ class BackwardPass {
     if (!state.requires_grad) return;
     if (state.node == nullptr) {
       check_shape(grad, state.value.shape(), "backward", "gradient of a leaf");
-      accumulate_grad(state.grad, grad);
+      add_to_leaf(state, grad);
       return;
     }
     auto [entry, is_new] = grads_.try_emplace(state.node.get());
@@ -161,7 +162,18 @@ class BackwardPass {
     }
   }
 
+  /// Nothing may write to this tensor: a leaf that would get it as its gradient gets a copy.
+  void protect(const Tensor& tensor) { given_.insert(tensor.storage().get()); }
+
  private:
+  /// An operation may hand one tensor to several inputs (a sum does). Each leaf must own what it
+  /// keeps, because gradients are scaled in place when they are clipped.
+  void add_to_leaf(VariableState& state, const Tensor& grad) {
+    const bool is_first = !state.grad.defined();
+    accumulate_grad(state.grad, grad);
+    if (is_first && !given_.insert(grad.storage().get()).second) state.grad = grad.clone();
+  }
+
   struct Older {
     bool operator()(const std::shared_ptr<GraphNode>& a,
                     const std::shared_ptr<GraphNode>& b) const {
@@ -192,6 +204,7 @@ class BackwardPass {
   }
 
   std::unordered_map<GraphNode*, std::vector<Tensor>> grads_;
+  std::unordered_set<const Storage*> given_;  // memory that a leaf keeps or that the caller owns
   std::priority_queue<std::shared_ptr<GraphNode>, std::vector<std::shared_ptr<GraphNode>>, Older>
       waiting_;
 };
@@ -208,6 +221,7 @@ void Variable::backward(Tensor cotangent) const {
   }
   check_shape(cotangent, shape(), "backward", "cotangent");
   BackwardPass pass;
+  pass.protect(cotangent);
   pass.add(*this, cotangent);
   pass.run();
 }

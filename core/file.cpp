@@ -2,9 +2,8 @@
 
 #include "core/error.h"
 
-#include <nlohmann/json.hpp>
-
 #include <fcntl.h>
+#include <nlohmann/json.hpp>
 #include <sys/mman.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -12,6 +11,8 @@
 #include <algorithm>
 #include <cerrno>
 #include <cstring>
+#include <set>
+#include <utility>
 
 namespace lectern {
 namespace {
@@ -36,7 +37,8 @@ class Descriptor {
   fail<IoError>(fmt::format("{}: cannot {}: {}", path.string(), action, std::strerror(error)));
 }
 
-/// Opens a regular file for reading and gives its size.
+/// The size of a regular file. Anything else is refused; O_NONBLOCK keeps open() from waiting for
+/// the other end of a named pipe.
 std::size_t open_regular(const std::filesystem::path& path, const Descriptor& file) {
   if (file.get() < 0) fail_errno(path, "open");
   struct stat status {};
@@ -49,7 +51,7 @@ std::size_t open_regular(const std::filesystem::path& path, const Descriptor& fi
 }  // namespace
 
 std::string read_file(const std::filesystem::path& path, std::size_t max_bytes) {
-  const Descriptor file(::open(path.c_str(), O_RDONLY | O_CLOEXEC));
+  const Descriptor file(::open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK));
   const std::size_t size = open_regular(path, file);
   if (size > max_bytes)
     fail<IoError>(
@@ -68,17 +70,16 @@ std::string read_file(const std::filesystem::path& path, std::size_t max_bytes) 
 }
 
 MappedFile map_file(const std::filesystem::path& path) {
-  const Descriptor file(::open(path.c_str(), O_RDONLY | O_CLOEXEC));
+  const Descriptor file(::open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK));
   const std::size_t size = open_regular(path, file);
   if (size == 0) return {};
   // Writable but private: a stray write cannot reach the file.
-  void* data = ::mmap(nullptr, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_NORESERVE,
-                      file.get(), 0);
+  void* data =
+      ::mmap(nullptr, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_NORESERVE, file.get(), 0);
   if (data == MAP_FAILED) fail_errno(path, "map");
   return {{static_cast<const std::byte*>(data), size},
-          std::shared_ptr<const void>(data, [size](const void* address) {
-            ::munmap(const_cast<void*>(address), size);
-          })};
+          std::shared_ptr<const void>(
+              data, [size](const void* address) { ::munmap(const_cast<void*>(address), size); })};
 }
 
 AtomicFile::AtomicFile(const std::filesystem::path& path)
@@ -126,15 +127,22 @@ void write_file(const std::filesystem::path& path, std::string_view text) {
   file.commit();
 }
 
-nlohmann::json parse_json(std::string_view text, const std::string& name) {
+nlohmann::json parse_json(std::string_view text, const std::string& name, JsonKeys keys) {
   constexpr int kMaxDepth = 64;
-  const auto depth_guard = [&](int depth, nlohmann::json::parse_event_t, nlohmann::json&) {
+  std::set<std::pair<int, std::string>> seen;
+  const auto guard = [&](int depth, nlohmann::json::parse_event_t event, nlohmann::json& value) {
     if (depth > kMaxDepth)
       fail<IoError>(fmt::format("{}: JSON must nest at most {} deep", name, kMaxDepth));
+    using Event = nlohmann::json::parse_event_t;
+    if (keys == JsonKeys::unique && event == Event::object_start)
+      seen.erase(seen.lower_bound({depth + 1, ""}), seen.end());
+    if (keys == JsonKeys::unique && event == Event::key &&
+        !seen.emplace(depth, value.get<std::string>()).second)
+      fail<IoError>(fmt::format("{}: key {} must be given once", name, value.dump()));
     return true;
   };
   try {
-    return nlohmann::json::parse(text.begin(), text.end(), depth_guard);
+    return nlohmann::json::parse(text.begin(), text.end(), guard);
   } catch (const nlohmann::json::exception& error) {
     fail<IoError>(fmt::format("{}: not valid JSON: {}", name, error.what()));
   }

@@ -45,8 +45,12 @@ class AtomicFile {
 /// Writes a whole file through AtomicFile.
 void write_file(const std::filesystem::path& path, std::string_view text);
 
+/// Whether an object may give a key twice; the last one then counts, as JSON readers have it.
+enum class JsonKeys { last_counts, unique };
+
 /// Parses JSON from outside. Throws IoError "<name>: not valid JSON: ..." and refuses nesting deeper
 /// than 64, which a recursive reader could not survive.
-nlohmann::json parse_json(std::string_view text, const std::string& name);
+nlohmann::json parse_json(std::string_view text, const std::string& name,
+                          JsonKeys keys = JsonKeys::last_counts);
 
 }  // namespace lectern

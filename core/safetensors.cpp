@@ -68,7 +68,7 @@ void SafetensorsFile::parse_header(const std::string& text) {
   const auto bad = [&](const std::string& what) {
     fail<IoError>(fmt::format("{}: {}", path_.string(), what));
   };
-  const nlohmann::json header = parse_json(text, path_.string() + " (header)");
+  const nlohmann::json header = parse_json(text, path_.string() + " (header)", JsonKeys::unique);
   if (!header.is_object()) bad("header must be a JSON object");
   for (const auto& [name, value] : header.items()) {
     if (name == "__metadata__") {

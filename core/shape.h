@@ -37,6 +37,9 @@ class Shape {
   /// Product of the sizes; 1 for a scalar (no dimensions).
   std::int64_t numel() const {
     std::int64_t n = 1;
+    for (const std::int64_t size : *this) {
+      if (size == 0) return 0;  // whatever the other sizes are, and before they overflow
+    }
     for (const std::int64_t size : *this) n *= size;
     return n;
   }

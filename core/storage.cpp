@@ -14,10 +14,10 @@ Storage::Storage(std::size_t bytes, Device device) : bytes_(bytes), device_(devi
 }
 
 Storage::Storage(void* data, std::size_t bytes, Device device, std::shared_ptr<const void> owner)
-    : data_(data), bytes_(bytes), device_(device), owner_(std::move(owner)) {}
+    : data_(data), bytes_(bytes), device_(device), owner_(std::move(owner)), is_foreign_(true) {}
 
 Storage::~Storage() {
-  if (owner_ == nullptr) free_cpu(data_, bytes_);
+  if (!is_foreign_) free_cpu(data_, bytes_);
 }
 
 std::shared_ptr<void> Storage::attachment(const std::string& name) const {

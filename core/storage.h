@@ -40,6 +40,7 @@ class Storage {
   std::size_t bytes_ = 0;
   Device device_;
   std::shared_ptr<const void> owner_;
+  bool is_foreign_ = false;
   std::atomic<std::uint64_t> version_{0};
   mutable std::mutex mutex_;
   std::map<std::string, std::shared_ptr<void>> attachments_;

@@ -9,12 +9,27 @@ namespace {
 
 Shape contiguous_strides(const Shape& shape) {
   Shape strides = shape;
+  // An empty tensor has no element to step to, and its other sizes may overflow.
+  const bool is_empty = shape.numel() == 0;
   std::int64_t step = 1;
   for (int i = shape.ndim() - 1; i >= 0; --i) {
     strides[i] = step;
-    step *= shape[i];
+    if (!is_empty) step *= shape[i];
   }
   return strides;
+}
+
+/// Sizes may come from a file: they must not be negative, nor their product overflow.
+void check_sizes(const Shape& shape, DType dtype) {
+  auto bytes = static_cast<std::int64_t>(size_of(dtype));
+  bool empty = false, too_large = false;
+  for (const std::int64_t size : shape) {
+    if (size < 0) fail<ShapeError>(fmt::format("Tensor: sizes must be 0 or more, got {}", shape));
+    empty = empty || size == 0;
+    too_large = __builtin_mul_overflow(bytes, std::max<std::int64_t>(size, 1), &bytes) || too_large;
+  }
+  if (too_large && !empty)
+    fail<MemoryError>(fmt::format("Tensor: {} {} does not fit in memory", name_of(dtype), shape));
 }
 
 /// Converts one element; bf16 goes through float.
@@ -58,9 +73,7 @@ std::string to_string(const Shape& shape) {
 }
 
 Tensor Tensor::empty(const Shape& shape, DType dtype, Device device) {
-  for (const std::int64_t size : shape)
-    if (size < 0)
-      fail<ShapeError>(fmt::format("Tensor: sizes must be 0 or more, got {}", shape));
+  check_sizes(shape, dtype);
   Tensor out;
   out.shape_ = shape;
   out.strides_ = contiguous_strides(shape);
@@ -116,9 +129,9 @@ std::int64_t Tensor::stride(int i) const {
 }
 
 bool Tensor::is_contiguous() const {
+  if (numel() == 0) return true;
   std::int64_t step = 1;
   for (int i = ndim() - 1; i >= 0; --i) {
-    if (shape_[i] == 0) return true;
     if (shape_[i] != 1 && strides_[i] != step) return false;
     step *= shape_[i];
   }
@@ -153,9 +166,11 @@ Tensor Tensor::view(const Shape& shape) const {
     }
   }
   if (unknown >= 0 && known > 0) resolved[unknown] = numel() / known;
-  if (resolved.numel() != numel())
-    fail<ShapeError>(fmt::format("view: {} has not the {} elements of {}", shape, numel(),
-                                 describe()));
+  const bool negative =
+      std::any_of(resolved.begin(), resolved.end(), [](std::int64_t size) { return size < 0; });
+  if (negative || resolved.numel() != numel())
+    fail<ShapeError>(
+        fmt::format("view: {} has not the {} elements of {}", shape, numel(), describe()));
   return with_layout(resolved, contiguous_strides(resolved), offset_);
 }
 
@@ -213,8 +228,7 @@ Tensor Tensor::to(DType dtype) const {
 
 void Tensor::copy_from(const Tensor& source) const {
   if (shape_ != source.shape_)
-    fail<ShapeError>(
-        fmt::format("copy_from: {} cannot take {}", describe(), source.describe()));
+    fail<ShapeError>(fmt::format("copy_from: {} cannot take {}", describe(), source.describe()));
   if (numel() == 0) return;
   if (dtype_ == source.dtype_ && is_contiguous() && source.is_contiguous()) {
     std::memmove(raw(), source.raw(), bytes());
@@ -247,8 +261,7 @@ std::string Tensor::describe() const {
 
 void Tensor::check_dtype(DType expected) const {
   if (dtype_ != expected)
-    fail<DTypeError>(
-        fmt::format("data: tensor must be {}, got {}", name_of(expected), describe()));
+    fail<DTypeError>(fmt::format("data: tensor must be {}, got {}", name_of(expected), describe()));
 }
 
 void Tensor::check_count(std::int64_t count) const {

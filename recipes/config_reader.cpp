@@ -5,6 +5,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <utility>
 
 namespace lectern {
 namespace {
@@ -18,6 +19,14 @@ std::string dotted(const Path& table, std::string_view key = {}) {
   out += key;
   if (key.empty() && !out.empty()) out.pop_back();
   return out;
+}
+
+/// At most 60 bytes, never half a UTF-8 character.
+std::string shorten(const std::string& text) {
+  std::size_t end = 57;
+  if (text.size() <= 60) return text;
+  while (end > 0 && (static_cast<unsigned char>(text[end]) & 0xc0) == 0x80) --end;
+  return text.substr(0, end) + "...";
 }
 
 std::string in_table(const Path& table) {
@@ -61,16 +70,15 @@ void remember(ConfigDocument::Impl& document, const Path& table, std::string_vie
   document.known.push_back({table, std::string(key), std::move(literal), is_table});
 }
 
-/// Close enough that the one was meant for the other: a third of the letters may differ.
+/// Close enough that the one was meant for the other: two letters or a third of them may differ.
 bool resembles(std::string_view found, std::string_view known) {
   if (found.size() > 100) return false;
-  const auto limit = static_cast<std::int64_t>(std::max<std::size_t>(1, known.size() / 3));
-  return edit_distance(found, known) <= limit;
+  const std::size_t limit = std::max<std::size_t>(known.size() <= 3 ? 1 : 2, known.size() / 3);
+  return edit_distance(found, known) <= static_cast<std::int64_t>(limit);
 }
 
 /// The known key of `table` nearest to `key`, empty when none is near.
-std::string nearest(const ConfigDocument::Impl& document, const Path& table,
-                    std::string_view key) {
+std::string nearest(const ConfigDocument::Impl& document, const Path& table, std::string_view key) {
   std::string best;
   std::int64_t best_distance = 0;
   for (const KnownKey& known : document.known) {
@@ -236,8 +244,8 @@ std::vector<T> get_list(ConfigDocument::Impl& document, const Path& path, std::s
   } else if (otherwise) {
     out = std::move(*otherwise);
   } else {
-    fail<ConfigError>(fmt::format("{}: required key `{}`{} is missing", document.name, key,
-                                  in_table(path)));
+    fail<ConfigError>(
+        fmt::format("{}: required key `{}`{} is missing", document.name, key, in_table(path)));
   }
   remember(document, path, key, literal(out));
   return out;
@@ -265,8 +273,7 @@ std::string describe(const ConfigValue& value) {
     case Kind::number:
       return literal(value.number);
     case Kind::string:
-      return "the string " + literal(value.string.size() > 60 ? value.string.substr(0, 57) + "..."
-                                                              : value.string);
+      return "the string " + literal(shorten(value.string));
     case Kind::date:
       return "the date " + value.string;
     case Kind::list:
@@ -307,9 +314,9 @@ std::string ConfigReader::choice(std::string_view key, std::optional<std::string
   });
 }
 
-std::vector<std::int64_t> ConfigReader::integers(
-    std::string_view key, std::optional<std::vector<std::int64_t>> otherwise,
-    Range<std::int64_t> range) {
+std::vector<std::int64_t> ConfigReader::integers(std::string_view key,
+                                                 std::optional<std::vector<std::int64_t>> otherwise,
+                                                 Range<std::int64_t> range) {
   return get_list(*document_, path_, key, otherwise, rule("an integer", range),
                   [&](std::int64_t value) { return inside(value, range); });
 }
@@ -321,8 +328,8 @@ std::vector<double> ConfigReader::numbers(std::string_view key,
                   [&](double value) { return inside(value, range); });
 }
 
-std::vector<std::string> ConfigReader::strings(
-    std::string_view key, std::optional<std::vector<std::string>> otherwise) {
+std::vector<std::string> ConfigReader::strings(std::string_view key,
+                                               std::optional<std::vector<std::string>> otherwise) {
   return get_list(*document_, path_, key, otherwise, "a string", kAnything);
 }
 
@@ -346,8 +353,7 @@ void ConfigReader::finish() const {
   if (const ConfigValue* table = find_table(*document_, path_))
     find_unknown(*document_, *table, path_, first);
   if (!first.value) return;
-  const std::string shown = first.key.size() > 60 ? first.key.substr(0, 57) + "..." : first.key;
-  const std::string quoted = literal(shown);
+  const std::string quoted = literal(shorten(first.key));
   fail<ConfigError>(fmt::format("{}: unknown key `{}`{}{}", place(*document_, first.value),
                                 std::string_view(quoted).substr(1, quoted.size() - 2),
                                 in_table(first.table),

@@ -1,7 +1,6 @@
 // build/lectern: parses the command line, runs one command, turns exceptions into one line.
-#include "recipes/commands/command.h"
-
 #include "core/error.h"
+#include "recipes/commands/command.h"
 
 #include <cstdio>
 #include <exception>

@@ -1,8 +1,8 @@
 #include "recipes/toml_config.h"
 
 #include "core/error.h"
+#include "core/file.h"
 #include "recipes/config_tree.h"
-#include "recipes/durable_file.h"
 
 #include <toml++/toml.h>
 
@@ -68,10 +68,11 @@ void check_depth(std::string_view text, const std::string& name) {
 }
 
 template <typename Date>
-ConfigValue date(const Date& found) {
+void set_date(ConfigValue& out, const Date& found) {
   std::ostringstream text;
-  text << found;
-  return {.kind = ConfigValue::Kind::date, .string = text.str()};
+  text << found.get();
+  out.kind = ConfigValue::Kind::date;
+  out.string = text.str();
 }
 
 ConfigValue convert(const toml::node& node) {
@@ -88,19 +89,23 @@ ConfigValue convert(const toml::node& node) {
     out.kind = Kind::list;
     for (const auto& item : *array) out.items.push_back(convert(item));
   } else if (const auto* text = node.as_string()) {
-    out = {.kind = Kind::string, .string = text->get()};
+    out.kind = Kind::string;
+    out.string = text->get();
   } else if (const auto* integer = node.as_integer()) {
-    out = {.kind = Kind::integer, .integer = integer->get()};
+    out.kind = Kind::integer;
+    out.integer = integer->get();
   } else if (const auto* number = node.as_floating_point()) {
-    out = {.kind = Kind::number, .number = number->get()};
+    out.kind = Kind::number;
+    out.number = number->get();
   } else if (const auto* boolean = node.as_boolean()) {
-    out = {.kind = Kind::boolean, .boolean = boolean->get()};
+    out.kind = Kind::boolean;
+    out.boolean = boolean->get();
   } else if (const auto* day = node.as_date()) {
-    out = date(day->get());
+    set_date(out, *day);
   } else if (const auto* time = node.as_time()) {
-    out = date(time->get());
+    set_date(out, *time);
   } else if (const auto* moment = node.as_date_time()) {
-    out = date(moment->get());
+    set_date(out, *moment);
   }
   if (out.line == 0) out.line = node.source().begin.line;
   return out;
@@ -114,9 +119,11 @@ void forget_lines(ConfigValue& value) {
 /// The right side of an override: TOML where it is TOML, else the text itself.
 ConfigValue override_value(const std::string& text, const std::string& name) {
   const auto start = text.find_first_not_of(" \t");
-  const bool quoted =
-      start != std::string::npos && std::string_view("\"'[{").find(text[start]) != std::string::npos;
-  ConfigValue out{.kind = ConfigValue::Kind::string, .string = text};
+  const bool quoted = start != std::string::npos &&
+                      std::string_view("\"'[{").find(text[start]) != std::string::npos;
+  ConfigValue out;
+  out.kind = ConfigValue::Kind::string;
+  out.string = text;
   if (text.find_first_of("\r\n") != std::string::npos) {
     if (quoted) fail<ConfigError>(name + ": the value must be one line");
     return out;

@@ -36,7 +36,7 @@ inline Range<std::int64_t> within(std::int64_t min, std::int64_t max) {
 }
 inline Range<double> positive() { return {.min = 0.0, .above = true}; }
 inline Range<double> not_negative() { return {.min = 0.0}; }
-inline Range<double> within(double min, double max) { return {.min = min, .max = max}; }
+inline Range<double> between(double min, double max) { return {.min = min, .max = max}; }
 
 class ConfigReader;
 

@@ -2,6 +2,18 @@
 
 namespace lectern::commands {
 
-void add_all(CLI::App&) {}
+void add_all(CLI::App& app) {
+  add_data(app);
+  add_tokenizer(app);
+  add_train(app);
+  add_eval(app);
+  add_score(app);
+  add_ocr(app);
+  add_export(app);
+  add_parity(app);
+  add_bench(app);
+  add_report(app);
+  add_info(app);
+}
 
 }  // namespace lectern::commands

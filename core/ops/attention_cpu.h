@@ -1,0 +1,148 @@
+// What the CPU attention kernels share: the problem without Tensors, and the packed forms of its
+// relative-position tables. Private to core/ops/attention*.cpp.
+#pragma once
+
+#include "core/ops/attention.h"
+#include "core/ops/attention_tiles.h"
+#include "core/parallel.h"
+
+#include <algorithm>
+#include <cstdint>
+
+namespace lectern {
+
+/// Rows of a [B, T, columns] tensor, from one column block on.
+template <typename T>
+struct StridedRows {
+  T* data = nullptr;
+  std::int64_t batch_stride = 0;
+  std::int64_t row_stride = 0;
+
+  T* at(std::int64_t batch, std::int64_t row, std::int64_t column) const {
+    return data + batch * batch_stride + row * row_stride + column;
+  }
+};
+
+/// The keys [begin, end) that each query row sees.
+struct KeyRanges {
+  MaskKind mask = MaskKind::full;
+  std::int64_t rows = 0;
+  std::int64_t keys = 0;
+  std::int64_t prefix = 0;
+  const std::int32_t* segment_start = nullptr;  ///< [B, rows]
+  const std::int32_t* past = nullptr;           ///< [B]; cached attention
+
+  std::int64_t begin(std::int64_t batch, std::int64_t row) const {
+    return segment_start == nullptr ? 0 : segment_start[batch * rows + row];
+  }
+  std::int64_t end(std::int64_t batch, std::int64_t row) const {
+    if (mask == MaskKind::full) return keys;
+    if (mask == MaskKind::prefix_causal && row < prefix) return prefix;
+    return row + 1 + (past == nullptr ? 0 : past[batch]);
+  }
+};
+
+struct KeyRange {
+  std::int64_t begin = 0, end = 0;
+  bool empty() const { return begin >= end; }
+};
+
+/// Smallest interval that holds the keys of all rows first..first + count - 1.
+inline KeyRange union_of(const KeyRanges& ranges, std::int64_t batch, std::int64_t first,
+                         std::int64_t count) {
+  KeyRange range{ranges.keys, 0};
+  for (std::int64_t i = first; i < first + count; ++i) {
+    range.begin = std::min(range.begin, ranges.begin(batch, i));
+    range.end = std::max(range.end, ranges.end(batch, i));
+  }
+  return range;
+}
+
+template <typename T>
+struct AttentionView {
+  StridedRows<const T> q, k, v;
+  std::int64_t batch = 0, rows = 0, keys = 0;
+  std::int64_t heads = 0, kv_heads = 0, dim = 0;
+  double scale = 1;
+  KeyRanges ranges;
+  const T* table_h = nullptr;  ///< [2 grid_h - 1, dim] or null
+  const T* table_w = nullptr;
+  std::int64_t grid_h = 0, grid_w = 0;
+
+  bool relative() const { return table_h != nullptr; }
+  std::int64_t group() const { return heads / kv_heads; }
+  std::int64_t padded_dim() const {
+    return attention_tiles::round_up(dim, attention_tiles::kLanes<T>);
+  }
+  /// Scores are kept in units of log 2: scale * log2(e).
+  T score_factor() const { return static_cast<T>(scale * 1.4426950408889634074); }
+  std::int64_t padded_keys() const {
+    return attention_tiles::round_up(keys, attention_tiles::kPanel<T>);
+  }
+};
+
+/// q . table of every table row, for the rows of one query tile. Both tables, reversed, are packed
+/// like keys: column grid_h - 1 - y + ky is q . table_h[y - ky + grid_h - 1], and the columns of
+/// table_w follow at 2 grid_h - 1. So the scores of one row over ky (or kx) lie side by side.
+template <typename T>
+struct RelativeScores {
+  std::int64_t grid_h = 0, grid_w = 0;
+  std::int64_t columns = 0;  ///< 2 grid_h - 1 + 2 grid_w - 1
+  std::int64_t stride = 0;   ///< of a row of scores, with room to read a vector past the end
+  Tensor panels;             ///< the packed tables; undefined without relative positions
+
+  explicit RelativeScores(const AttentionView<T>& view);
+  bool used() const { return panels.defined(); }
+  /// query: packed [kTileRows / kRows][dim][kRows], scaled; scores [kTileRows][stride].
+  void compute(const T* query, std::int64_t row_groups, std::int64_t dim, T* scores) const;
+  /// Writes the relative scores of query row `row` (its tile row of `scores` at `relative`) for
+  /// keys begin..end-1 to `out`; up to a vector past the end is overwritten.
+  void fill_row(const T* relative, std::int64_t row, std::int64_t begin, std::int64_t end,
+                T* out) const;
+};
+
+/// score_panel over `vectors` vectors of keys.
+template <typename T, typename Stride>
+inline void score_panels(const T* query, const T* panels, std::int64_t dim, std::int64_t vectors,
+                         bool accumulate, T* out, Stride stride) {
+  using namespace attention_tiles;
+  for (std::int64_t v = 0; v < vectors; v += kColumns) {
+    const T* panel = panels + v * kLanes<T> * dim;
+    T* to = out + v * kLanes<T>;
+    if (vectors - v >= 3)
+      score_panel<T, 3>(query, panel, dim, accumulate, to, stride);
+    else if (vectors - v == 2)
+      score_panel<T, 2>(query, panel, dim, accumulate, to, stride);
+    else
+      score_panel<T, 1>(query, panel, dim, accumulate, to, stride);
+  }
+}
+
+/// Threads that a kernel called here may use, and which of them runs now: inside someone else's
+/// parallel region everything runs on the calling thread.
+struct ThreadSlots {
+  bool nested = omp_in_parallel() != 0;
+  std::int64_t count = nested ? 1 : thread_count();
+  std::int64_t current() const { return nested ? 0 : omp_get_thread_num(); }
+};
+
+template <typename T>
+void attention_forward_cpu(const AttentionView<T>& view, const StridedRows<T>& out, T* log_sum_exp);
+
+/// Few queries a sequence (generation): reads keys and values in place, once a group.
+template <typename T>
+void attention_decode_cpu(const AttentionView<T>& view, const StridedRows<T>& out);
+
+template <typename T>
+struct AttentionBackwardView {
+  StridedRows<const T> grad_out, out;
+  const T* log_sum_exp = nullptr;  ///< [B, H, rows]
+  StridedRows<T> grad_q, grad_k, grad_v;
+  T* grad_table_h = nullptr;  ///< [2 grid_h - 1, dim] or null
+  T* grad_table_w = nullptr;
+};
+
+template <typename T>
+void attention_backward_cpu(const AttentionView<T>& view, const AttentionBackwardView<T>& backward);
+
+}  // namespace lectern

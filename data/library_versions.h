@@ -1,0 +1,12 @@
+// Versions of the libraries that only data/ may include.
+#pragma once
+
+#include <string>
+
+namespace lectern {
+
+std::string hdf5_version();
+std::string pcre2_version();
+std::string png_version();
+
+}  // namespace lectern

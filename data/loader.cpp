@@ -1,0 +1,233 @@
+#include "data/loader.h"
+
+#include "core/error.h"
+#include "core/parallel.h"
+
+#include <algorithm>
+#include <condition_variable>
+#include <exception>
+#include <map>
+#include <mutex>
+#include <thread>
+#include <vector>
+
+namespace lectern {
+namespace {
+
+/// What is needed to make one batch, decided from lengths alone.
+struct Plan {
+  std::vector<Draw> draws;
+  LoadedBatch place;  // step, view, counts; no tensors
+  LoaderState after;  // of the step
+};
+
+void check_options(const LoaderOptions& options) {
+  const auto at_least = [](const char* name, std::int64_t value, std::int64_t least) {
+    if (value < least)
+      fail<ConfigError>(fmt::format("loader: {} must be >= {}, got {}", name, least, value));
+  };
+  at_least("ranks", options.ranks, 1);
+  at_least("global_batch", options.global_batch, 1);
+  at_least("micro_batch", options.micro_batch, 0);
+  at_least("workers", options.workers, 0);
+  at_least("ahead", options.ahead, 1);
+  at_least("pack_tokens", options.batch.pack_tokens, 0);
+  if (options.rank < 0 || options.rank >= options.ranks)
+    fail<ConfigError>(
+        fmt::format("loader: rank must be in 0 .. {}, got {}", options.ranks - 1, options.rank));
+  if (options.global_batch % options.ranks != 0)
+    fail<ConfigError>(fmt::format("loader: global_batch must be a multiple of {} ranks, got {}",
+                                  options.ranks, options.global_batch));
+}
+
+}  // namespace
+
+struct Loader::State {
+  std::shared_ptr<const SampleSet> samples;
+  LoaderOptions options;
+  Sampler sampler;
+  std::int64_t rank_rows, rows_a_batch, micro_batches;
+
+  std::mutex mutex;
+  std::condition_variable work, done;
+  bool stopping = false;
+  std::uint64_t planned = 0, given = 0;  // batches
+  LoaderState plan_state;                // before the next step to plan
+  LoaderState finished;                  // what state() says
+  std::vector<Plan> step;                // plans of the current step, in order
+  std::size_t step_taken = 0;
+  struct Made {
+    LoadedBatch batch;
+    LoaderState after;
+    std::exception_ptr error;
+  };
+  std::map<std::uint64_t, Made> made;
+  std::exception_ptr failed;
+  std::vector<std::thread> threads;
+
+  State(std::shared_ptr<const SampleSet> set, LoaderOptions given_options, LoaderState start)
+      : samples(std::move(set)),
+        options(std::move(given_options)),
+        sampler(samples->sampler_sources(), options.seed, options.shuffle),
+        rank_rows(options.global_batch / options.ranks),
+        plan_state(start),
+        finished(start) {
+    rows_a_batch = options.batch.pack_tokens > 0 ? 1 : options.micro_batch;
+    if (rows_a_batch == 0) rows_a_batch = rank_rows;
+    rows_a_batch = std::min(rows_a_batch, rank_rows);
+    micro_batches = (rank_rows + rows_a_batch - 1) / rows_a_batch;
+  }
+
+  int view_of(std::uint64_t step_number) const {
+    return static_cast<int>(step_number % samples->options().views.size());
+  }
+
+  /// A sample longer than a pack could never be placed: found now, not in the middle of a run.
+  void check_lengths() const {
+    if (options.batch.pack_tokens == 0) return;
+    for (int view = 0; view < static_cast<int>(samples->options().views.size()); ++view)
+      if (const std::int64_t longest = samples->longest(view); longest > options.batch.pack_tokens)
+        fail<ConfigError>(
+            fmt::format("loader: pack_tokens must be at least the longest sample's {} tokens, got "
+                        "{} (max_response_tokens bounds it)",
+                        longest, options.batch.pack_tokens));
+  }
+
+  /// Adds the samples of the next row to `row` and returns the position after it.
+  std::uint64_t plan_row(std::uint64_t position, int view, std::vector<Draw>& row) const {
+    if (options.batch.pack_tokens == 0) {
+      row.push_back(sampler.at(position));
+      return position + 1;
+    }
+    for (std::int64_t room = options.batch.pack_tokens;; ++position) {
+      const Draw draw = sampler.at(position);
+      room -= samples->token_count(draw, view);
+      if (room < 0) return position;
+      row.push_back(draw);
+    }
+  }
+
+  /// Plans the whole step and keeps this rank's part.
+  void plan_step() {
+    const int view = view_of(plan_state.step);
+    Plan plan;
+    plan.place.step = plan_state.step;
+    plan.place.view = view;
+    plan.place.micro_batches = micro_batches;
+    step.assign(static_cast<std::size_t>(micro_batches), plan);
+    step_taken = 0;
+    std::uint64_t position = plan_state.samples;
+    std::int64_t tokens = 0;
+    std::vector<Draw> row;
+    for (std::int64_t i = 0; i < options.global_batch; ++i) {
+      row.clear();
+      position = plan_row(position, view, row);
+      for (const Draw& draw : row) tokens += samples->trained_count(draw);
+      const std::int64_t mine = i - options.rank * rank_rows;
+      if (mine < 0 || mine >= rank_rows) continue;
+      auto& draws = step[static_cast<std::size_t>(mine / rows_a_batch)].draws;
+      draws.insert(draws.end(), row.begin(), row.end());
+    }
+    const std::uint64_t taken = position - plan_state.samples;
+    plan_state = {position, plan_state.step + 1};
+    for (std::size_t i = 0; i < step.size(); ++i) {
+      step[i].place.micro_batch = static_cast<std::int64_t>(i);
+      step[i].place.step_trained_tokens = tokens;
+      step[i].place.step_samples = static_cast<std::int64_t>(taken);
+      step[i].after = plan_state;
+    }
+  }
+
+  Plan next_plan() {
+    if (step_taken == step.size()) plan_step();
+    ++planned;
+    return std::move(step[step_taken++]);
+  }
+
+  Made make(const Plan& plan) const {
+    Made out{plan.place, plan.after, nullptr};
+    try {
+      std::vector<Sample> pieces;
+      pieces.reserve(plan.draws.size());
+      for (const Draw& draw : plan.draws) {
+        const bool cached =
+            options.is_cached && options.is_cached(samples->key(draw, plan.place.view));
+        pieces.push_back(samples->make(draw, plan.place.view, !cached));
+      }
+      static_cast<Batch&>(out.batch) = make_batch(pieces, samples->options(), options.batch);
+    } catch (...) {
+      out.error = std::current_exception();
+    }
+    return out;
+  }
+
+  void run_worker() {
+    set_thread_count(1);  // of this thread's own loops: the training step has the cores
+    std::unique_lock lock(mutex);
+    while (true) {
+      work.wait(lock, [&] {
+        return stopping || planned < given + static_cast<std::uint64_t>(options.ahead);
+      });
+      if (stopping) return;
+      const std::uint64_t number = planned;
+      Made result;
+      try {
+        const Plan plan = next_plan();
+        lock.unlock();
+        result = make(plan);
+        lock.lock();
+      } catch (...) {  // planning failed, with the lock held
+        result.error = std::current_exception();
+        planned = number + 1;
+      }
+      made.emplace(number, std::move(result));
+      done.notify_all();
+    }
+  }
+
+  Made take() {
+    if (options.workers == 0) {
+      ++given;
+      return make(next_plan());
+    }
+    std::unique_lock lock(mutex);
+    done.wait(lock, [&] { return made.contains(given); });
+    auto node = made.extract(given++);
+    work.notify_all();
+    return std::move(node.mapped());
+  }
+};
+
+Loader::Loader(std::shared_ptr<const SampleSet> samples, LoaderOptions options, LoaderState start) {
+  check_options(options);
+  state_ = std::make_unique<State>(std::move(samples), std::move(options), start);
+  state_->check_lengths();
+  for (int i = 0; i < state_->options.workers; ++i)
+    state_->threads.emplace_back([state = state_.get()] { state->run_worker(); });
+}
+
+Loader::~Loader() {
+  if (state_ == nullptr) return;
+  {
+    const std::lock_guard lock(state_->mutex);
+    state_->stopping = true;
+  }
+  state_->work.notify_all();
+  for (std::thread& thread : state_->threads) thread.join();
+}
+
+LoadedBatch Loader::next() {
+  if (state_->failed != nullptr) std::rethrow_exception(state_->failed);
+  State::Made made = state_->take();
+  if (made.error != nullptr) {
+    state_->failed = made.error;
+    std::rethrow_exception(made.error);
+  }
+  if (made.batch.micro_batch + 1 == made.batch.micro_batches) state_->finished = made.after;
+  return std::move(made.batch);
+}
+
+LoaderState Loader::state() const { return state_->finished; }
+std::int64_t Loader::micro_batches() const { return state_->micro_batches; }
+
+}  // namespace lectern

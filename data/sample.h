@@ -1,0 +1,105 @@
+// Training samples, cut from pages when they are loaded.
+//
+//   word    one word, at its own box and scale, its text beginning at a fixed place of a white view
+//   line    the same for a line, made smaller where it is too wide
+//   region  some consecutive lines of one column, at the top left of the view
+//   page    the image views of a whole page (global view and local tiles)
+//   text    the text of a page, no image
+//
+// Tokens of a sample: [begin] image placeholders, prompt, response, [end]; only the response and
+// the end are trained. How many they are is known without reading any page.
+#pragma once
+
+#include "data/image_views.h"
+#include "data/sampler.h"
+#include "data/shard_set.h"
+#include "data/tokenizer.h"
+
+#include <cstdint>
+#include <memory>
+#include <string>
+#include <string_view>
+#include <vector>
+
+namespace lectern {
+
+enum class Level { word, line, region, page, text };
+/// Throws ConfigError for another name.
+Level level_from(std::string_view name);
+std::string_view name_of(Level level);
+
+/// One ingredient of the mixture.
+struct SampleSource {
+  std::shared_ptr<const ShardSet> shards;
+  Level level = Level::page;
+  double weight = 1;
+  std::string prompt = "<image>\nFree OCR.";  // `<image>`, if there, must come first
+  // Pieces that do not pass are never drawn; SampleSet::dropped counts them.
+  bool ascii_only = false;
+  std::int64_t max_characters = 0;  // 0: any
+  std::int64_t max_response_tokens = 8192;
+  std::int64_t region_lines = 4;
+  /// Words, lines and regions are drawn from this many neighbouring pages at a time, which should
+  /// fit into the shards' cache. 0: from all. Shards hold their pages in random order.
+  std::int64_t window_pages = 64;
+};
+
+struct SampleOptions {
+  /// Resolutions that training alternates between; view v is used for the whole of a step.
+  std::vector<ViewOptions> views{ViewOptions{}};
+  std::int32_t begin_token = 0, end_token = 1;  // begin -1: none
+  std::int32_t image_token = 128815;
+  std::int64_t margin = 4;         // pixels left of a pasted text
+  std::int64_t padding = 1;        // pixels of the page kept around a box
+  std::int64_t text_height = 0;    // pixels that a word's or line's box is scaled to; 0: as it is
+  std::int64_t jitter_pixels = 0;  // pasted text moves by up to this, another way each time
+  std::uint64_t seed = 0;          // of the jitter
+};
+
+struct Sample {
+  Image global;              // empty for text, or when pixels were not asked for
+  std::vector<Image> local;  // row-major over columns x rows
+  int columns = 0, rows = 0;
+  std::int64_t image_tokens = 0;
+  std::vector<std::int32_t> prompt_ids, response_ids;
+  std::string text;  // of the response
+  std::string page_id;
+  Level level = Level::page;
+  Box box;          // on the page
+  std::string key;  // names the pixels: the same key has the same image
+};
+
+/// All samples of several sources. Functions may be called from several threads.
+class SampleSet {
+ public:
+  /// Reads the tables of all shards. Throws ConfigError on bad options, when the shards were not
+  /// made with `tokenizer`, and when a source has no piece that passes its filters.
+  SampleSet(std::vector<SampleSource> sources, SampleOptions options, const Tokenizer& tokenizer);
+  ~SampleSet();
+  SampleSet(SampleSet&&) noexcept;
+
+  const SampleOptions& options() const;
+  /// What a Sampler over this set needs.
+  std::vector<SamplerSource> sampler_sources() const;
+  std::int64_t units(int source) const;
+  /// Pieces that did not pass the filters.
+  std::int64_t dropped(int source) const;
+
+  /// Tokens of the whole sample, and of those the trained ones.
+  std::int64_t token_count(const Draw& draw, int view = 0) const;
+  std::int64_t trained_count(const Draw& draw) const;
+  /// The largest token_count of all samples.
+  std::int64_t longest(int view = 0) const;
+  /// Images that the sample has: 0 or 1; and its local tiles.
+  ViewGrid grid(const Draw& draw, int view = 0) const;
+
+  Sample make(const Draw& draw, int view = 0, bool pixels = true) const;
+  /// Sample::key, and nothing else of it.
+  std::string key(const Draw& draw, int view = 0) const;
+
+ private:
+  struct State;
+  std::unique_ptr<State> state_;
+};
+
+}  // namespace lectern

@@ -1,0 +1,172 @@
+#include "data/unit_index.h"
+
+#include <algorithm>
+
+namespace lectern::detail {
+namespace {
+
+constexpr double kSmallestSide = 3;          // pixels: less cannot be read
+constexpr double kNarrowestLetter = 0.15;    // width over height: less is text that runs upwards
+constexpr std::int64_t kMostTokens = 65535;  // what Unit::tokens holds
+constexpr std::size_t kMostLines = 65535;
+
+bool passes_text(std::string_view text, std::int64_t tokens, const SampleSource& source) {
+  if (text.empty() || tokens < 1) return false;
+  if (tokens > std::min(source.max_response_tokens, kMostTokens)) return false;
+  if (source.ascii_only &&
+      !std::all_of(text.begin(), text.end(), [](char c) { return c >= ' ' && c <= '~'; }))
+    return false;
+  return source.max_characters == 0 || count_characters(text) <= source.max_characters;
+}
+
+bool passes_box(const Box& box, std::string_view text, std::array<std::int64_t, 2> page) {
+  const double width = box.right - box.left, height = box.bottom - box.top;
+  if (width < kSmallestSide || height < kSmallestSide) return false;
+  if (box.left < 0 || box.top < 0 || box.right > static_cast<double>(page[0]) ||
+      box.bottom > static_cast<double>(page[1]))
+    return false;
+  const auto characters = static_cast<double>(count_characters(text));
+  return characters < 2 || width >= kNarrowestLetter * characters * height;
+}
+
+/// Visits each shard's table: f(page of the set, its size, table, first unit, end).
+template <typename F>
+void for_each_page(const ShardSet& shards, Level level, F&& f) {
+  for (std::int64_t s = 0; s < shards.shards(); ++s) {
+    const auto shard = shards.shard(s);
+    const UnitTable table = level == Level::word ? shard->word_table() : shard->line_table();
+    const std::int64_t first = shards.first_page()[static_cast<std::size_t>(s)];
+    for (std::int64_t page = 0; page < shard->pages(); ++page) {
+      const auto at = static_cast<std::size_t>(page);
+      f(first + page, shard->size(page), table, table.first_unit[at], table.first_unit[at + 1]);
+    }
+  }
+}
+
+UnitIndex index_pieces(const SampleSource& source) {
+  UnitIndex index;
+  for_each_page(
+      *source.shards, source.level,
+      [&](std::int64_t page, std::array<std::int64_t, 2> size, const UnitTable& table,
+          std::int64_t begin, std::int64_t end) {
+        const TextUnits& units = table.units;
+        for (std::int64_t i = begin; i < end; ++i) {
+          const auto tokens = static_cast<std::int64_t>(units.ids.length(i));
+          const std::string_view text = units.text(i);
+          if (!passes_text(text, tokens, source) || !passes_box(units.box(i), text, size)) {
+            ++index.dropped;
+            continue;
+          }
+          index.units.push_back({static_cast<std::uint32_t>(page),
+                                 static_cast<std::uint32_t>(i - begin), 1,
+                                 static_cast<std::uint16_t>(tokens)});
+        }
+      });
+  return index;
+}
+
+/// True when `next` stands under `last` in the same column, within a line's height.
+bool continues(const Box& last, const Box& next) {
+  const double height = std::max(last.bottom - last.top, next.bottom - next.top);
+  const double overlap = std::min(last.right, next.right) - std::max(last.left, next.left);
+  const double narrower = std::min(last.right - last.left, next.right - next.left);
+  const double gap = next.top - last.bottom;
+  return overlap > 0.5 * narrower && gap > -0.5 * height && gap < height;
+}
+
+/// Cuts a page's lines greedily into regions of at most region_lines.
+UnitIndex index_regions(const SampleSource& source, std::int64_t newline_tokens) {
+  UnitIndex index;
+  const std::int64_t most_tokens = std::min(source.max_response_tokens, kMostTokens);
+  for_each_page(
+      *source.shards, Level::region,
+      [&](std::int64_t page, std::array<std::int64_t, 2> size, const UnitTable& table,
+          std::int64_t begin, std::int64_t end) {
+        const TextUnits& lines = table.units;
+        const auto joined = [&](std::int64_t i) {
+          const auto at = static_cast<std::size_t>(i);
+          return table.blocks[at - 1] == table.blocks[at] &&
+                 continues(lines.box(i - 1), lines.box(i));
+        };
+        Unit open{static_cast<std::uint32_t>(page), 0, 0, 0};
+        std::int64_t characters = 0;
+        const auto close = [&] {
+          if (open.count > 0) index.units.push_back(open);
+          open.count = open.tokens = 0;
+          characters = 0;
+        };
+        for (std::int64_t i = begin; i < end; ++i) {
+          const auto tokens = static_cast<std::int64_t>(lines.ids.length(i));
+          const std::string_view text = lines.text(i);
+          if (!passes_text(text, tokens, source) || !passes_box(lines.box(i), text, size)) {
+            close();
+            ++index.dropped;
+            continue;
+          }
+          const std::int64_t longer = open.tokens + newline_tokens + tokens;
+          const std::int64_t wider = characters + 1 + count_characters(text);
+          const bool fits = open.count < std::min<std::int64_t>(source.region_lines, kMostLines) &&
+                            longer <= most_tokens &&
+                            (source.max_characters == 0 || wider <= source.max_characters);
+          if (open.count > 0 && !(fits && joined(i))) close();
+          if (open.count == 0) {
+            open.first = static_cast<std::uint32_t>(i - begin);
+            open.tokens = static_cast<std::uint16_t>(tokens);
+            characters = count_characters(text);
+          } else {
+            open.tokens = static_cast<std::uint16_t>(longer);
+            characters = wider;
+          }
+          ++open.count;
+        }
+        close();
+      });
+  return index;
+}
+
+/// Whole pages; the text itself is read only when a filter asks for it.
+UnitIndex index_pages(const SampleSource& source) {
+  UnitIndex index;
+  const ShardSet& shards = *source.shards;
+  const bool reads = source.ascii_only || source.max_characters > 0;
+  for (std::int64_t page = 0; page < shards.pages(); ++page) {
+    const std::int64_t tokens = shards.token_count(page);
+    const bool fits = tokens >= 1 && tokens <= std::min(source.max_response_tokens, kMostTokens);
+    bool passes = fits;
+    if (fits && reads) {
+      std::string text = shards.read(page)->page.text;
+      std::replace(text.begin(), text.end(), '\n', ' ');
+      passes = passes_text(text, tokens, source);
+    }
+    if (passes)
+      index.units.push_back(
+          {static_cast<std::uint32_t>(page), 0, 1, static_cast<std::uint16_t>(tokens)});
+    else
+      ++index.dropped;
+  }
+  return index;
+}
+
+}  // namespace
+
+std::int64_t count_characters(std::string_view text) {
+  return std::count_if(text.begin(), text.end(), [](char c) {
+    return (static_cast<unsigned char>(c) & 0xC0) != 0x80;  // not a continuation byte
+  });
+}
+
+UnitIndex index_units(const SampleSource& source, std::int64_t newline_tokens) {
+  switch (source.level) {
+    case Level::word:
+    case Level::line:
+      return index_pieces(source);
+    case Level::region:
+      return index_regions(source, newline_tokens);
+    case Level::page:
+    case Level::text:
+      break;
+  }
+  return index_pages(source);
+}
+
+}  // namespace lectern::detail

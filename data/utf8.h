@@ -1,0 +1,46 @@
+// Text as bytes: UTF-8 repair and stepping, Unicode normal forms, and the byte alphabet of
+// byte-level BPE (one printable character for each of the 256 bytes, as GPT-2 defined it).
+#pragma once
+
+#include <array>
+#include <cstddef>
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <string_view>
+
+namespace lectern {
+
+/// `bytes` with every ill-formed sequence replaced by U+FFFD, one for each maximal part that could
+/// have begun a character (Unicode 15, section 3.9; Rust's String::from_utf8_lossy).
+std::string lossy_utf8(std::string_view bytes);
+/// True when lossy_utf8(bytes) == bytes.
+bool is_utf8(std::string_view bytes);
+
+struct CodePoint {
+  char32_t value;
+  std::size_t bytes;
+};
+/// The character that starts at `at` of well-formed UTF-8.
+CodePoint code_point(std::string_view text, std::size_t at);
+/// The byte offset of the character that ends at `end` (> 0) of well-formed UTF-8.
+std::size_t previous_code_point(std::string_view text, std::size_t end);
+
+/// Unicode's White_Space property.
+bool is_white_space(char32_t character);
+/// What `\w` matches: letters, marks, decimal and letter numbers, connectors, joiners.
+bool is_word_character(char32_t character);
+
+enum class NormalForm { nfc, nfd, nfkc, nfkd };
+/// The normal form of well-formed UTF-8.
+std::string normalize(std::string_view text, NormalForm form);
+
+/// UTF-8 of the character that stands for each byte: itself for printable Latin-1, else U+0100 and
+/// up in the order of the bytes.
+const std::array<std::string, 256>& byte_symbols();
+/// `bytes` written in the byte alphabet.
+std::string to_byte_symbols(std::string_view bytes);
+/// The bytes that `symbols` stands for; nothing when a character is not of the byte alphabet.
+std::optional<std::string> from_byte_symbols(std::string_view symbols);
+
+}  // namespace lectern

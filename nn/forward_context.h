@@ -1,0 +1,33 @@
+// What one forward pass carries besides tensors: who listens, what to recompute, what MoE reports.
+#pragma once
+
+#include "autograd/variable.h"
+
+#include <functional>
+#include <map>
+#include <string>
+#include <vector>
+
+namespace lectern {
+
+struct ForwardContext {
+  /// Called with the name and value of every seam that the fixtures know ("decoder.layer3"). Empty:
+  /// nobody listens.
+  std::function<void(const std::string& name, const Tensor& value)> record_seam;
+  /// Keep only the inputs of transformer and SAM blocks and compute the rest again in backward.
+  bool recompute_blocks = false;
+  /// Ask routers for the auxiliary balance loss; they append one scalar a layer to balance_losses.
+  bool want_balance_loss = false;
+  std::vector<Variable> balance_losses;
+  /// Tokens that each expert of each MoE layer received, i32 [experts], by layer.
+  std::map<std::int64_t, Tensor> expert_counts;
+  /// Optional selection bias of each MoE layer, f32 [experts] (loss-free balancing).
+  std::map<std::int64_t, Tensor> selection_bias;
+
+  void seam(const std::string& name, const Tensor& value) const {
+    if (record_seam) record_seam(name, value);
+  }
+  bool listens() const { return static_cast<bool>(record_seam); }
+};
+
+}  // namespace lectern

@@ -1,0 +1,49 @@
+#include "nn/ocr2/lm_encoder.h"
+
+#include "autograd/ops/layout.h"
+#include "autograd/ops/rms_norm.h"
+
+namespace lectern {
+
+LmEncoder::LmEncoder(ParameterStore& store, const Ocr2Config& config)
+    : config_(config.encoder), queries_768_count_(config.queries_768) {
+  const std::string prefix = "model.qwen2_model.";
+  const auto normal = Initialiser::normal(config_.initializer_range);
+  for (std::int64_t i = 0; i < config_.num_hidden_layers; ++i) {
+    blocks_.emplace_back(store, fmt::format("{}model.model.layers.{}.", prefix, i), i,
+                         BlockArgs{.hidden_size = config_.hidden_size,
+                                   .heads = config_.num_attention_heads,
+                                   .kv_heads = config_.num_key_value_heads,
+                                   .head_dim = config_.head_dim(),
+                                   .intermediate_size = config_.intermediate_size,
+                                   .rms_norm_eps = config_.rms_norm_eps,
+                                   .rope_theta = config_.rope_theta,
+                                   .initializer_range = config_.initializer_range,
+                                   .qkv_bias = true});
+  }
+  norm_ = store.add(prefix + "model.model.norm.weight", {config_.hidden_size},
+                    Initialiser::ones());
+  queries_768_ = store.add(prefix + "query_768.weight",
+                           {config.queries_768, config_.hidden_size}, normal);
+  queries_1024_ = store.add(prefix + "query_1024.weight",
+                            {config.queries_1024, config_.hidden_size}, normal);
+}
+
+Variable LmEncoder::forward(const Variable& image_tokens, ForwardContext& context,
+                            const std::string& view_name) const {
+  const std::int64_t batch = image_tokens.dim(0), image_count = image_tokens.dim(1);
+  const Variable& queries = image_count <= queries_768_count_ ? queries_768_ : queries_1024_;
+  Variable x = concat({image_tokens, repeat_leading(queries, batch)}, 1);
+  SequenceLayout layout;
+  layout.mask = MaskKind::prefix_causal;
+  layout.prefix = image_count;
+  for (std::size_t i = 0; i < blocks_.size(); ++i) {
+    x = blocks_[i].forward(x, layout, context);
+    context.seam(fmt::format("{}encoder.layer{}", view_name, i), x.value());
+  }
+  const Variable out = slice(rms_norm(x, norm_, config_.rms_norm_eps), 1, image_count, x.dim(1));
+  context.seam(view_name + "encoder.queries", out.value());
+  return out;
+}
+
+}  // namespace lectern

@@ -1,0 +1,205 @@
+#include "nn/ocr2/model.h"
+
+#include "autograd/ops/layout.h"
+#include "autograd/ops/linear.h"
+#include "autograd/ops/linear_cross_entropy.h"
+#include "autograd/ops/rms_norm.h"
+#include "autograd/ops/rows.h"
+
+#include <algorithm>
+#include <numeric>
+
+namespace lectern {
+namespace {
+
+constexpr std::int32_t kIgnoredLabel = -100;
+
+/// Source numbers of the merged sequence (see Ocr2Model::merge_index).
+enum Source : std::int32_t { kText = 0, kGlobal = 1, kSeparator = 2, kLocal = 3 };
+
+/// Label of position t is the token at t + 1; the last position of a row has none.
+Tensor shift_labels(const Tensor& labels) {
+  const std::int64_t rows = labels.dim(0), length = labels.dim(1);
+  Tensor out = Tensor::empty({rows * length}, DType::i32);
+  const std::int32_t* from = labels.data<std::int32_t>();
+  std::int32_t* to = out.data<std::int32_t>();
+  for (std::int64_t row = 0; row < rows; ++row) {
+    std::copy_n(from + row * length + 1, length - 1, to + row * length);
+    to[row * length + length - 1] = kIgnoredLabel;
+  }
+  return out;
+}
+
+}  // namespace
+
+DecodingCache::DecodingCache(const TextConfig& config, std::int64_t batch, std::int64_t capacity)
+    : capacity_(capacity), lengths_(static_cast<std::size_t>(batch), 0) {
+  const Shape shape{batch, capacity, config.num_key_value_heads * config.head_dim};
+  for (std::int64_t i = 0; i < config.num_hidden_layers; ++i)
+    layers_.push_back({Tensor::empty(shape), Tensor::empty(shape)});
+}
+
+Ocr2Model::Ocr2Model(const Ocr2Config& config, std::uint64_t seed, DType dtype)
+    : config_(config), store_(seed, dtype), sam_(store_, config.sam), encoder_(store_, config) {
+  const TextConfig& text = config.text;
+  const auto normal = Initialiser::normal(text.initializer_range);
+  projector_weight_ = store_.add("model.projector.layers.weight",
+                                 {text.hidden_size, config.encoder.hidden_size}, normal);
+  projector_bias_ =
+      store_.add("model.projector.layers.bias", {text.hidden_size}, Initialiser::zeros());
+  view_separator_ = store_.add(
+      "model.view_seperator", {text.hidden_size},
+      Initialiser::normal(1.0 / std::sqrt(static_cast<double>(text.hidden_size))));
+  embed_tokens_ =
+      store_.add("model.embed_tokens.weight", {text.vocab_size, text.hidden_size}, normal);
+  const BlockArgs block{.hidden_size = text.hidden_size,
+                        .heads = text.num_attention_heads,
+                        .kv_heads = text.num_key_value_heads,
+                        .head_dim = text.head_dim,
+                        .intermediate_size = text.intermediate_size,
+                        .rms_norm_eps = text.rms_norm_eps,
+                        .rope_theta = text.rope_theta,
+                        .initializer_range = text.initializer_range};
+  const MoeArgs moe{.routed_experts = text.n_routed_experts,
+                    .shared_experts = text.n_shared_experts,
+                    .top_k = text.num_experts_per_tok,
+                    .intermediate_size = text.moe_intermediate_size,
+                    .scaling = text.routed_scaling_factor};
+  for (std::int64_t i = 0; i < text.num_hidden_layers; ++i) {
+    const bool sparse = text.layer_is_sparse[static_cast<std::size_t>(i)];
+    blocks_.emplace_back(store_, fmt::format("model.layers.{}.", i), i, block,
+                         sparse ? std::optional(moe) : std::nullopt);
+  }
+  norm_ = store_.add("model.norm.weight", {text.hidden_size}, Initialiser::ones());
+  lm_head_ = store_.add("lm_head.weight", {text.vocab_size, text.hidden_size}, normal);
+}
+
+Variable Ocr2Model::encode_views(const Tensor& pixels, ForwardContext& context,
+                                 const std::string& view_name) const {
+  const Variable grid = sam_.forward(pixels, context, view_name);
+  const Variable tokens = view(grid, {grid.dim(0), grid.dim(1) * grid.dim(2), grid.dim(3)});
+  const Variable queries = encoder_.forward(tokens, context, view_name);
+  const Variable rows = linear(queries, projector_weight_, projector_bias_);
+  context.seam(view_name + "projector", rows.value());
+  return rows;
+}
+
+VisualFeatures Ocr2Model::encode(const Ocr2Input& input, ForwardContext& context) const {
+  VisualFeatures out;
+  if (input.pixel_values.defined())
+    out.global = encode_views(input.pixel_values, context, "global.");
+  if (input.pixel_values_local.defined())
+    out.local = encode_views(input.pixel_values_local, context, "local.");
+  return out;
+}
+
+Tensor Ocr2Model::merge_index(const Ocr2Input& input, const VisualFeatures& features) const {
+  // Order of the rows of one image: its local tiles, row-major, then the global view, then the
+  // separator (OCR2.md section 1, "Merge").
+  std::vector<std::pair<std::int32_t, std::int32_t>> image_rows;
+  std::int32_t tile_row = 0;
+  for (std::size_t image = 0; image < input.num_local_patches.size(); ++image) {
+    const std::int64_t local =
+        features.local.defined() ? input.num_local_patches[image] * features.local.dim(1) : 0;
+    for (std::int64_t i = 0; i < local; ++i) image_rows.emplace_back(kLocal, tile_row++);
+    const std::int64_t global = features.global.dim(1);
+    for (std::int64_t i = 0; i < global; ++i)
+      image_rows.emplace_back(kGlobal, static_cast<std::int32_t>(
+                                           static_cast<std::int64_t>(image) * global + i));
+    image_rows.emplace_back(kSeparator, 0);
+  }
+  const std::int64_t positions = input.input_ids.numel();
+  const std::int32_t* ids = input.input_ids.data<std::int32_t>();
+  Tensor index = Tensor::empty({positions, 2}, DType::i32);
+  std::int32_t* out = index.data<std::int32_t>();
+  std::size_t next = 0;
+  for (std::int64_t i = 0; i < positions; ++i) {
+    std::pair<std::int32_t, std::int32_t> row{kText, ids[i]};
+    if (ids[i] == config_.image_token_id) {
+      if (next < image_rows.size()) row = image_rows[next];
+      ++next;
+    }
+    out[2 * i] = row.first;
+    out[2 * i + 1] = row.second;
+  }
+  if (next != image_rows.size())
+    fail<ShapeError>(fmt::format(
+        "Ocr2Model: input_ids must hold one image token (id {}) for each of the {} image rows, "
+        "got {}", config_.image_token_id, image_rows.size(), next));
+  return index;
+}
+
+Variable Ocr2Model::embed(const Ocr2Input& input, const VisualFeatures& features) const {
+  check_ndim(input.input_ids, 2, "Ocr2Model", "input_ids [B, T]");
+  check_dtype(input.input_ids, DType::i32, "Ocr2Model", "input_ids");
+  const std::int64_t width = config_.text.hidden_size;
+  std::vector<Variable> sources = {embed_tokens_};
+  if (features.global.defined()) {
+    sources.push_back(view(features.global, {-1, width}));
+    sources.push_back(view(view_separator_, {1, width}));
+    if (features.local.defined()) sources.push_back(view(features.local, {-1, width}));
+  }
+  const Variable rows = select_rows(sources, merge_index(input, features));
+  return view(rows, {input.input_ids.dim(0), input.input_ids.dim(1), width});
+}
+
+Variable Ocr2Model::decode(const Variable& embeddings, const Ocr2Input& input,
+                           ForwardContext& context) const {
+  context.seam("decoder.inputs_embeds", embeddings.value());
+  SequenceLayout layout;
+  layout.mask = MaskKind::causal;
+  layout.segment_start = input.segment_start;
+  layout.positions = input.positions;
+  Variable x = embeddings;
+  for (std::size_t i = 0; i < blocks_.size(); ++i) {
+    x = blocks_[i].forward(x, layout, context);
+    context.seam(fmt::format("decoder.layer{}", i), x.value());
+  }
+  x = rms_norm(x, norm_, config_.text.rms_norm_eps);
+  context.seam("decoder.norm", x.value());
+  return x;
+}
+
+Variable Ocr2Model::logits(const Variable& hidden) const { return linear(hidden, lm_head_); }
+
+Ocr2Loss Ocr2Model::loss(const Ocr2Input& input, ForwardContext& context,
+                         const VisualFeatures* features) const {
+  const VisualFeatures computed = features == nullptr ? encode(input, context) : *features;
+  const Variable hidden = decode(embed(input, computed), input, context);
+  check_shape(input.labels, input.input_ids.shape(), "Ocr2Model", "labels");
+  const auto result =
+      linear_cross_entropy(view(hidden, {-1, config_.text.hidden_size}), lm_head_,
+                           shift_labels(input.labels));
+  return {result.loss_sum, result.count};
+}
+
+Tensor Ocr2Model::embed_tokens(const Tensor& ids) const {
+  const NoGrad off;
+  return embedding(embed_tokens_, ids).value();
+}
+
+Tensor Ocr2Model::step(const Tensor& embeddings, DecodingCache& cache,
+                       ForwardContext& context) const {
+  const NoGrad off;
+  check_ndim(embeddings, 3, "step", "embeddings [B, T, C]");
+  const std::int64_t batch = embeddings.dim(0), tokens = embeddings.dim(1);
+  if (batch != cache.batch())
+    fail<ShapeError>(fmt::format("step: embeddings must be of {} sequences, got {}", cache.batch(),
+                                 embeddings.describe()));
+  Tensor lengths = Tensor::empty({batch}, DType::i32);
+  for (std::int64_t b = 0; b < batch; ++b) {
+    if (cache.length(b) + tokens > cache.capacity())
+      fail<ShapeError>(fmt::format("step: the cache holds {} tokens, {} + {} are needed",
+                                   cache.capacity(), cache.length(b), tokens));
+    lengths.data<std::int32_t>()[b] = static_cast<std::int32_t>(cache.length(b));
+  }
+  Tensor x = embeddings;
+  for (std::size_t i = 0; i < blocks_.size(); ++i)
+    x = blocks_[i].decode(x, {&cache.layers_[i], lengths}, context);
+  for (std::int64_t& length : cache.lengths_) length += tokens;
+  const std::int64_t width = config_.text.hidden_size;
+  const Tensor last = x.slice(1, tokens - 1, tokens).contiguous().view({batch, width});
+  return logits(rms_norm(Variable(last), norm_, config_.text.rms_norm_eps)).value();
+}
+
+}  // namespace lectern

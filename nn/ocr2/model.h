@@ -1,0 +1,105 @@
+// DeepSeek-OCR 2: SAM tokenizer -> LM encoder with causal-flow queries -> projector -> image rows in
+// the text sequence -> DeepSeek-MoE decoder -> LM head (OCR2.md; arXiv 2601.20552).
+#pragma once
+
+#include "nn/forward_context.h"
+#include "nn/ocr2/config.h"
+#include "nn/ocr2/lm_encoder.h"
+#include "nn/ocr2/sam.h"
+#include "nn/parameter.h"
+#include "nn/transformer_block.h"
+
+#include <cstdint>
+#include <vector>
+
+namespace lectern {
+
+/// Rows of decoder input that stand for the views of a batch, after the projector.
+struct VisualFeatures {
+  Variable global;  ///< [images, n_global, C]
+  Variable local;   ///< [tiles, n_local, C], tiles in order of their images; undefined without tiles
+};
+
+/// One batch as the decoder sees it. Images stand in the flattened ids in their order.
+struct Ocr2Input {
+  Tensor input_ids;      ///< i32 [B, T]; image_token_id marks the rows that image features replace
+  Tensor labels;         ///< i32 [B, T], -100 ignored; undefined when only decoding
+  Tensor positions;      ///< i32 [B, T] rotary positions; undefined: 0..T-1
+  Tensor segment_start;  ///< i32 [B, T] packed samples; undefined: one sample a row
+  Tensor pixel_values;        ///< f32 [images, 3, S, S]; undefined when `features` are given
+  Tensor pixel_values_local;  ///< f32 [tiles, 3, s, s]; undefined without tiles
+  std::vector<std::int64_t> num_local_patches;  ///< tiles of each image
+};
+
+/// Sum of the losses of all trained tokens, and their number.
+struct Ocr2Loss {
+  Variable loss_sum;  ///< scalar
+  std::int64_t count = 0;
+};
+
+/// Names of the parts that stages freeze, as prefixes of parameter names.
+namespace ocr2_parts {
+inline const std::vector<std::string> kTokenizer = {"model.sam_model."};
+inline const std::vector<std::string> kEncoder = {"model.sam_model.", "model.qwen2_model.",
+                                                  "model.projector.", "model.view_seperator"};
+}  // namespace ocr2_parts
+
+/// The keys and values of a batch of sequences while they are decoded.
+class DecodingCache {
+ public:
+  DecodingCache(const TextConfig& config, std::int64_t batch, std::int64_t capacity);
+  std::int64_t batch() const { return static_cast<std::int64_t>(lengths_.size()); }
+  std::int64_t capacity() const { return capacity_; }
+  /// Tokens of sequence b that the cache holds.
+  std::int64_t length(std::int64_t b) const { return lengths_[static_cast<std::size_t>(b)]; }
+
+ private:
+  friend class Ocr2Model;
+  std::int64_t capacity_;
+  std::vector<std::int64_t> lengths_;
+  std::vector<LayerCache> layers_;
+};
+
+class Ocr2Model {
+ public:
+  Ocr2Model(const Ocr2Config& config, std::uint64_t seed, DType dtype = DType::f32);
+
+  const Ocr2Config& config() const { return config_; }
+  ParameterStore& store() { return store_; }
+  const ParameterStore& store() const { return store_; }
+
+  /// Pixels of all views -> decoder rows. Records no graph for frozen parts.
+  VisualFeatures encode(const Ocr2Input& input, ForwardContext& context) const;
+  /// Token and image rows in one sequence, [B, T, C].
+  Variable embed(const Ocr2Input& input, const VisualFeatures& features) const;
+  /// Decoder blocks and final norm over embeddings, [B, T, C].
+  Variable decode(const Variable& embeddings, const Ocr2Input& input,
+                  ForwardContext& context) const;
+  /// Logits of chosen rows, hidden [N, C] -> [N, V].
+  Variable logits(const Variable& hidden) const;
+  /// Next-token loss of a batch; `features` are computed from the pixels when not given.
+  Ocr2Loss loss(const Ocr2Input& input, ForwardContext& context,
+                const VisualFeatures* features = nullptr) const;
+
+  /// Appends tokens to the cache of all sequences and gives the logits of the last one, [B, V].
+  /// embeddings [B, T, C]; throws ShapeError when the cache is too small. Records no graph.
+  Tensor step(const Tensor& embeddings, DecodingCache& cache, ForwardContext& context) const;
+  /// Rows of the token embedding, ids i32 [...] -> [..., C].
+  Tensor embed_tokens(const Tensor& ids) const;
+
+ private:
+  Variable encode_views(const Tensor& pixels, ForwardContext& context,
+                        const std::string& view) const;
+  Tensor merge_index(const Ocr2Input& input, const VisualFeatures& features) const;
+
+  Ocr2Config config_;
+  ParameterStore store_;
+  SamTokenizer sam_;
+  LmEncoder encoder_;
+  Variable projector_weight_, projector_bias_, view_separator_;
+  Variable embed_tokens_;
+  std::vector<TransformerBlock> blocks_;
+  Variable norm_, lm_head_;
+};
+
+}  // namespace lectern

@@ -1,0 +1,35 @@
+// Reading a model's tensors from safetensors, and giving them out for writing.
+#pragma once
+
+#include "core/safetensors.h"
+#include "nn/parameter.h"
+
+#include <filesystem>
+#include <functional>
+#include <string>
+#include <utility>
+#include <vector>
+
+namespace lectern {
+
+struct LoadReport {
+  std::int64_t loaded = 0;
+  std::vector<std::string> skipped;  ///< names of the file that the model does not have
+};
+
+/// The published name of a tensor that a file may store under its module name. Stacked experts
+/// (`experts.gate_up_proj`) have no single published name and are returned unchanged.
+std::string published_name(const std::string& name);
+
+/// Copies every tensor of the store whose name starts with one of `prefixes` (all when empty) from
+/// a folder (model.safetensors, or shards with their index) or one .safetensors file. Names may be
+/// the published ones ("model.sam_model...") or transformers' module names ("model.vision_tower..."):
+/// `rename` turns a stored name into a published one. Stored dtypes are converted. Throws IoError
+/// naming folder, tensor, found and expected shape when one is missing or does not fit; the model is
+/// then unchanged. `strict`, without prefixes, also refuses tensors that the model does not have.
+LoadReport load_weights(
+    ParameterStore& store, const std::filesystem::path& path,
+    const std::vector<std::string>& prefixes = {}, bool strict = true,
+    const std::function<std::string(const std::string&)>& rename = published_name);
+
+}  // namespace lectern

@@ -1,0 +1,118 @@
+#include "nn/parameter.h"
+
+#include "core/random.h"
+
+#include <algorithm>
+
+namespace lectern {
+namespace {
+
+bool starts_with_any(const std::string& name, const std::vector<std::string>& prefixes) {
+  return std::any_of(prefixes.begin(), prefixes.end(),
+                     [&](const std::string& prefix) { return name.starts_with(prefix); });
+}
+
+void sort_by_name(std::vector<std::pair<std::string, Tensor>>& tensors) {
+  std::sort(tensors.begin(), tensors.end(),
+            [](const auto& a, const auto& b) { return a.first < b.first; });
+}
+
+}  // namespace
+
+Tensor Parameter::part_of(const Tensor& whole, const ParameterPart& part) const {
+  check_shape(whole, variable.shape(), name, "tensor to split");
+  if (part.stack < 0) {
+    return part.begin == 0 && part.end == whole.dim(0) ? whole
+                                                       : whole.slice(0, part.begin, part.end);
+  }
+  const Tensor matrix =
+      whole.slice(0, part.stack, part.stack + 1).view({whole.dim(1), whole.dim(2)});
+  return matrix.slice(0, part.begin, part.end);
+}
+
+Variable ParameterStore::add(const std::string& name, const Shape& shape,
+                             const Initialiser& initialiser) {
+  return add(name, shape, initialiser, {{name, 0, shape.ndim() == 0 ? 1 : shape[0], -1}});
+}
+
+Variable ParameterStore::add(const std::string& name, const Shape& shape,
+                             const Initialiser& initialiser, std::vector<ParameterPart> parts) {
+  std::int64_t rows = 0;
+  for (const ParameterPart& part : parts) rows += part.end - part.begin;
+  const bool stacked = !parts.empty() && parts[0].stack >= 0;
+  if (rows != (stacked ? shape[0] * shape[1] : shape[0]))
+    fail<ShapeError>(fmt::format("{}: parts must cover {}, got {} rows", name, shape, rows));
+
+  Tensor value = Tensor::empty(shape, dtype_);
+  switch (initialiser.kind) {
+    case Initialiser::Kind::normal:
+      // One stream a checkpoint tensor: fusing or splitting a parameter does not change its values.
+      for (const ParameterPart& part : parts) {
+        const Parameter whole{name, Variable(value), {}};
+        Random(seed_, "initialise/" + part.name)
+            .fill_normal(whole.part_of(value, part), 0.0, initialiser.standard_deviation);
+      }
+      break;
+    case Initialiser::Kind::zeros:
+      value.fill(0.0);
+      break;
+    case Initialiser::Kind::ones:
+      value.fill(1.0);
+      break;
+  }
+  parameters_.push_back({name, Variable(value, true), std::move(parts)});
+  return parameters_.back().variable;
+}
+
+std::int64_t ParameterStore::parameter_count() const {
+  std::int64_t count = 0;
+  for (const Parameter& parameter : parameters_) count += parameter.variable.value().numel();
+  return count;
+}
+
+std::vector<std::pair<std::string, Tensor>> ParameterStore::state() const {
+  std::vector<std::pair<std::string, Tensor>> out;
+  for (const Parameter& parameter : parameters_)
+    for (const ParameterPart& part : parameter.parts)
+      out.emplace_back(part.name, parameter.part_of(parameter.variable.value(), part));
+  sort_by_name(out);
+  return out;
+}
+
+std::vector<std::pair<std::string, Tensor>> ParameterStore::gradients() const {
+  std::vector<std::pair<std::string, Tensor>> out;
+  for (const Parameter& parameter : parameters_) {
+    Tensor grad = parameter.variable.grad();
+    if (!grad.defined()) grad = Tensor::zeros_like(parameter.variable.value());
+    for (const ParameterPart& part : parameter.parts)
+      out.emplace_back(part.name, parameter.part_of(grad, part));
+  }
+  sort_by_name(out);
+  return out;
+}
+
+void ParameterStore::freeze(const std::vector<std::string>& prefixes) {
+  for (const std::string& prefix : prefixes) {
+    const bool used =
+        std::any_of(parameters_.begin(), parameters_.end(), [&](const Parameter& parameter) {
+          return parameter.name.starts_with(prefix);
+        });
+    if (!used)
+      fail<ConfigError>(fmt::format("freeze: no parameter's name starts with {}", prefix));
+  }
+  for (Parameter& parameter : parameters_)
+    parameter.variable.set_requires_grad(!starts_with_any(parameter.name, prefixes));
+}
+
+std::vector<std::pair<std::string, Variable>> ParameterStore::trainable() const {
+  std::vector<std::pair<std::string, Variable>> out;
+  for (const Parameter& parameter : parameters_)
+    if (parameter.variable.requires_grad()) out.emplace_back(parameter.name, parameter.variable);
+  return out;
+}
+
+void ParameterStore::clear_gradients() {
+  for (Parameter& parameter : parameters_) parameter.variable.clear_grad();
+}
+
+}  // namespace lectern

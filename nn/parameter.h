@@ -1,0 +1,81 @@
+// Parameters and the names that checkpoints give them.
+//
+// A layer asks the store for its parameters while it is being made. A parameter may hold several
+// tensors of a checkpoint side by side (query, key and value projections in one matrix; all experts
+// in one stack), so that one product serves them all; its parts say which rows are which tensor.
+// Reading and writing checkpoints goes through the parts as views: nothing is copied to split them.
+#pragma once
+
+#include "autograd/variable.h"
+
+#include <cstdint>
+#include <string>
+#include <utility>
+#include <vector>
+
+namespace lectern {
+
+/// How a new parameter is filled. The random stream is named after the parameter, so its values do
+/// not depend on the order in which layers are made.
+struct Initialiser {
+  enum class Kind { normal, zeros, ones } kind = Kind::zeros;
+  double standard_deviation = 0;
+
+  static Initialiser normal(double standard_deviation) {
+    return {Kind::normal, standard_deviation};
+  }
+  static Initialiser zeros() { return {Kind::zeros, 0}; }
+  static Initialiser ones() { return {Kind::ones, 0}; }
+};
+
+/// One checkpoint tensor inside a parameter: rows [begin, end) of dimension 0, or of matrix `stack`
+/// of a three-dimensional parameter.
+struct ParameterPart {
+  std::string name;
+  std::int64_t begin = 0, end = 0;
+  std::int64_t stack = -1;
+};
+
+struct Parameter {
+  std::string name;  ///< path in the model; starts with the same prefix as its parts
+  Variable variable;
+  std::vector<ParameterPart> parts;  ///< never empty
+
+  /// View of a part in `whole`, which has the parameter's shape (its value, gradient, moment).
+  Tensor part_of(const Tensor& whole, const ParameterPart& part) const;
+};
+
+class ParameterStore {
+ public:
+  explicit ParameterStore(std::uint64_t seed, DType dtype = DType::f32)
+      : seed_(seed), dtype_(dtype) {}
+
+  /// Makes a parameter that is one tensor of the checkpoint.
+  Variable add(const std::string& name, const Shape& shape, const Initialiser& initialiser);
+  /// Makes a parameter of several checkpoint tensors. Throws ShapeError unless the parts cover it.
+  Variable add(const std::string& name, const Shape& shape, const Initialiser& initialiser,
+               std::vector<ParameterPart> parts);
+
+  const std::vector<Parameter>& parameters() const { return parameters_; }
+  std::int64_t parameter_count() const;
+  DType dtype() const { return dtype_; }
+
+  /// Every checkpoint tensor as (name, view of the value), in order of name.
+  std::vector<std::pair<std::string, Tensor>> state() const;
+  /// The same for gradients; a parameter without one gives zeros.
+  std::vector<std::pair<std::string, Tensor>> gradients() const;
+
+  /// Freezes every parameter whose name starts with one of `prefixes`, unfreezes all others. Throws
+  /// ConfigError when a prefix matches nothing.
+  void freeze(const std::vector<std::string>& prefixes);
+  /// (name, variable) of the parameters that are not frozen.
+  std::vector<std::pair<std::string, Variable>> trainable() const;
+  void clear_gradients();
+
+ private:
+  std::uint64_t seed_;
+  DType dtype_;
+  std::vector<Parameter> parameters_;
+};
+
+}  // namespace lectern

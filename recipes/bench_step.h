@@ -1,0 +1,28 @@
+// One training step on random data, timed: the counterpart of peers/torch_step.py.
+#pragma once
+
+#include <nlohmann/json_fwd.hpp>
+
+#include <cstdint>
+#include <filesystem>
+#include <string>
+
+namespace lectern {
+
+struct BenchStepArgs {
+  std::filesystem::path config;  ///< config.json, transformers layout
+  std::int64_t batch = 1;        ///< pages
+  std::int64_t crops = 2;        ///< local 768x768 views a page
+  std::int64_t text = 256;       ///< text tokens a page
+  std::int64_t steps = 6;        ///< timed, after two that warm up
+  std::int64_t threads = 0;      ///< 0: all cores
+  std::string dtype = "fp32";
+  std::int64_t stage = 1;        ///< 2 freezes the vision tokenizer, 3 the whole encoder
+};
+
+/// Runs warm-up and timed steps (forward, backward, clipping at 1.0, AdamW) and returns the fields of
+/// torch_step.py: seconds_min, seconds_median, peak_bytes (of the process), loss_first, loss_last,
+/// parameters, and the arguments.
+nlohmann::ordered_json bench_step(const BenchStepArgs& args);
+
+}  // namespace lectern

@@ -1,0 +1,152 @@
+// lectern data pages (data shards is in data_shards.cpp)
+#include "core/error.h"
+#include "data/page_builder.h"
+#include "recipes/commands/command.h"
+#include "recipes/progress.h"
+
+#include <nlohmann/json.hpp>
+
+#include <charconv>
+#include <cstdint>
+#include <cstdio>
+#include <iostream>
+#include <memory>
+#include <string>
+#include <vector>
+
+namespace lectern::commands {
+namespace {
+
+using nlohmann::json;
+
+struct PagesArguments {
+  std::vector<std::string> pdf;
+  PageBuildOptions options;
+  std::string out, document_id;
+  std::int64_t first = 1, last = 0;
+  bool json = false;
+};
+
+/// "FILE:20-290"; the whole text is the file when there is one of that name.
+PageSource parse_source(const std::string& text, const PagesArguments& arguments) {
+  PageSource source{text, arguments.first, arguments.last, arguments.document_id};
+  const std::size_t colon = text.rfind(':');
+  if (colon == std::string::npos || std::filesystem::exists(text)) return source;
+  const char* const end = text.data() + text.size();
+  const auto [dash, first_error] = std::from_chars(text.data() + colon + 1, end, source.first);
+  if (first_error != std::errc() || dash == end || *dash != '-') return source;
+  const auto [rest, last_error] = std::from_chars(dash + 1, end, source.last);
+  if (last_error != std::errc() || rest != end) return source;
+  source.file = text.substr(0, colon);
+  return source;
+}
+
+/// One line every two seconds, and one at the end.
+class PageProgressLines {
+ public:
+  void show(const PageProgress& progress) {
+    if (progress.done < progress.total && progress.seconds < next_) return;
+    next_ = progress.seconds + 2;
+    const double speed = static_cast<double>(progress.done) / std::max(progress.seconds, 1e-9);
+    const double left = static_cast<double>(progress.total - progress.done) / speed;
+    std::fputs(fmt::format("pages {}/{}  {:.1f} pages/s  left {}\n", progress.done, progress.total,
+                           speed, format_duration(left))
+                   .c_str(),
+               stderr);
+  }
+
+ private:
+  double next_ = 2;
+};
+
+std::string summary_text(const PageBuildSummary& summary, const std::string& out) {
+  std::string text;
+  if (summary.up_to_date())
+    text = fmt::format("{}: up to date, {} documents", out, summary.documents_up_to_date);
+  else
+    text = fmt::format("{}: {} pages from {} documents in {:.1f} s, {} dropped", out,
+                       summary.pages_written, summary.documents_built, summary.seconds,
+                       summary.pages_dropped);
+  if (!summary.up_to_date() && summary.documents_up_to_date > 0)
+    text += fmt::format("; {} documents were up to date", summary.documents_up_to_date);
+  if (!summary.skipped.empty())
+    text += fmt::format("; {} documents skipped", summary.skipped.size());
+  return text + fmt::format("; the folder holds {} pages", summary.list.pages.size());
+}
+
+json summary_json(const PageBuildSummary& summary, const std::string& out) {
+  json skipped = json::array();
+  for (const SkippedDocument& entry : summary.skipped)
+    skipped.push_back({{"path", entry.path}, {"reason", entry.reason}});
+  return {{"out", out},
+          {"documents_built", summary.documents_built},
+          {"documents_up_to_date", summary.documents_up_to_date},
+          {"pages_written", summary.pages_written},
+          {"pages_dropped", summary.pages_dropped},
+          {"pages_total", summary.list.pages.size()},
+          {"seconds", summary.seconds},
+          {"skipped", std::move(skipped)}};
+}
+
+void build(PagesArguments arguments) {
+  if (!arguments.document_id.empty() && arguments.pdf.size() != 1)
+    fail<ConfigError>(fmt::format("data pages: --document-id needs exactly one --pdf, got {}",
+                                  arguments.pdf.size()));
+  for (const std::string& pdf : arguments.pdf)
+    arguments.options.sources.push_back(parse_source(pdf, arguments));
+  arguments.options.out = arguments.out;
+  PageProgressLines lines;
+  arguments.options.progress = [&](const PageProgress& progress) { lines.show(progress); };
+  const PageBuildSummary summary = build_pages(arguments.options);
+  for (const SkippedDocument& entry : summary.skipped)
+    std::fputs(fmt::format("skipped {}: {}\n", entry.path, entry.reason).c_str(), stderr);
+  if (summary.documents_built + summary.documents_up_to_date == 0)
+    fail<IoError>(fmt::format("data pages: none of {} documents could be read; the first: {}: {}",
+                              arguments.options.sources.size(), summary.skipped.front().source,
+                              summary.skipped.front().reason));
+  if (arguments.json)
+    std::cout
+        << summary_json(summary, arguments.out).dump(-1, ' ', false, json::error_handler_t::replace)
+        << '\n';
+  else
+    std::cout << summary_text(summary, arguments.out) << '\n';
+}
+
+void add_pages(CLI::App& data) {
+  CLI::App* command = data.add_subcommand(
+      "pages", "PDF documents -> page pictures (.png), text (.txt), words with boxes (.json)");
+  const auto arguments = std::make_shared<PagesArguments>();
+  PageBuildOptions& options = arguments->options;
+  command
+      ->add_option("--pdf", arguments->pdf,
+                   "PDF files, also .pdf.gz; FILE:20-290 takes those pages only")
+      ->required();
+  command->add_option("--out", arguments->out, "Folder; documents already in it stay")->required();
+  command->add_option("--dpi", options.dots_per_inch, "Resolution of the pictures")
+      ->capture_default_str();
+  command->add_option("--first", arguments->first, "First page, from 1")->capture_default_str();
+  command->add_option("--last", arguments->last, "Last page; 0: the document's last")
+      ->capture_default_str();
+  command->add_option("--jobs", options.jobs, "PDF tools that run at the same time")
+      ->capture_default_str();
+  command->add_option("--document-id", arguments->document_id,
+                      "Name of the document in the folder (one --pdf only)");
+  command->add_option("--licence", options.licence, "Recorded with the documents in pages.json");
+  command
+      ->add_option("--min-characters", options.quality.min_characters,
+                   "Pages with less text are dropped")
+      ->capture_default_str();
+  command->add_flag("--json", arguments->json, "Print one JSON object about the result");
+  command->callback([arguments] { build(*arguments); });
+}
+
+}  // namespace
+
+void add_data(CLI::App& app) {
+  CLI::App* data = app.add_subcommand("data", "Make training data");
+  data->require_subcommand(1);
+  add_pages(*data);
+  add_data_shards(*data);
+}
+
+}  // namespace lectern::commands

@@ -1,0 +1,107 @@
+// lectern eval: reads held-out samples and scores them.
+#include "recipes/commands/command.h"
+
+#include "core/file.h"
+#include "core/parallel.h"
+#include "data/shard_set.h"
+#include "recipes/evaluate.h"
+#include "recipes/model_folder.h"
+
+#include <fmt/core.h>
+#include <nlohmann/json.hpp>
+
+#include <memory>
+
+namespace lectern::commands {
+namespace {
+
+struct Options {
+  std::string checkpoint, shards, out, level = "page";
+  EvaluationArgs evaluation;
+  SampleSource source;
+  SampleOptions samples;
+  std::int64_t threads = 0;
+  bool json = false;
+};
+
+void write_samples(const std::filesystem::path& folder, const EvaluationResult& result) {
+  std::filesystem::create_directories(folder / "pred");
+  std::filesystem::create_directories(folder / "gt");
+  std::filesystem::create_directories(folder / "images");
+  nlohmann::json list = nlohmann::json::array();
+  for (std::size_t i = 0; i < result.samples.size(); ++i) {
+    const ReadSample& sample = result.samples[i];
+    const std::string stem = fmt::format("{:05}", i);
+    write_file(folder / "pred" / (stem + ".txt"), sample.read);
+    write_file(folder / "gt" / (stem + ".txt"), sample.truth);
+    write_png(sample.picture, folder / "images" / (stem + ".png"));
+    list.push_back({{"stem", stem}, {"name", sample.name}, {"truth", sample.truth},
+                    {"read", sample.read}});
+  }
+  write_file(folder / "samples.json", list.dump(1) + "\n");
+  write_file(folder / "scores.json", scores_json(result.scores, true) + "\n");
+}
+
+void run(Options& options) {
+  if (options.threads > 0) set_thread_count(static_cast<int>(options.threads));
+  const LoadedModel loaded = load_model_folder(options.checkpoint);
+  const Ocr2Config& config = loaded.model->config();
+  options.source.shards = std::make_shared<const ShardSet>(options.shards);
+  options.source.level = level_from(options.level);
+  options.source.prompt = config.reading.prompt;
+  options.samples.views = {view_options(config)};
+  options.samples.begin_token = static_cast<std::int32_t>(config.text.bos_token_id);
+  options.samples.end_token = static_cast<std::int32_t>(config.text.eos_token_id);
+  options.samples.image_token = static_cast<std::int32_t>(config.image_token_id);
+  const SampleSet samples({options.source}, options.samples, loaded.tokenizer);
+  const EvaluationResult result =
+      evaluate(*loaded.model, loaded.tokenizer, samples, options.evaluation,
+               [&](std::int64_t done) {
+                 if (done % 100 == 0) fmt::print(stderr, "read {}\n", done);
+               });
+  if (!options.out.empty()) write_samples(options.out, result);
+  if (options.json) {
+    fmt::print("{}\n", scores_json(result.scores, false));
+    return;
+  }
+  const Scores& s = result.scores;
+  fmt::print("pages                 {}\nexact                 {}\ncharacter error rate  {:.4f}\n"
+             "edit distance         {:.4f}\nword precision        {:.4f}\n"
+             "word recall           {:.4f}\nword F1               {:.4f}\n"
+             "repetition rate       {:.4f}\nseconds               {:.1f}\n",
+             s.pages.size(), s.exact, s.cer, s.edit_distance, s.precision, s.recall, s.f1,
+             s.repetition_rate, result.seconds);
+}
+
+}  // namespace
+
+void add_eval(CLI::App& app) {
+  auto options = std::make_shared<Options>();
+  CLI::App* command = app.add_subcommand("eval", "read held-out samples and score them");
+  command->add_option("--checkpoint", options->checkpoint, "model, checkpoint or run folder")
+      ->required();
+  command->add_option("--shards", options->shards, "folder made by `lectern data shards`")
+      ->required();
+  command->add_option("--level", options->level, "word, line, region or page")
+      ->check(CLI::IsMember({"word", "line", "region", "page"}));
+  command->add_option("--samples", options->evaluation.samples, "how many")
+      ->check(CLI::Range(1, 1 << 30));
+  command->add_option("--seed", options->evaluation.seed, "which ones");
+  command->add_option("--max-tokens", options->evaluation.reader.max_new_tokens,
+                      "longest answer")
+      ->check(CLI::Range(1, 1 << 20));
+  command->add_option("--no-repeat-ngram", options->evaluation.reader.guard.ngram,
+                      "forbid repeating n-grams of this length; 0: off");
+  command->add_flag("--ascii-only", options->source.ascii_only, "leave out other text");
+  command->add_option("--max-characters", options->source.max_characters,
+                      "longest word or line; 0: any");
+  command->add_option("--text-height", options->samples.text_height,
+                      "pixels that words and lines are scaled to; 0: as they are");
+  command->add_option("--margin", options->samples.margin, "pixels left of a word or line");
+  command->add_option("--out", options->out, "write predictions, truths, pictures and scores");
+  command->add_option("--threads", options->threads, "CPU threads; 0: all cores");
+  command->add_flag("--json", options->json, "print one JSON object");
+  command->callback([options] { run(*options); });
+}
+
+}  // namespace lectern::commands

@@ -1,0 +1,46 @@
+// lectern export: a checkpoint in the layout of another program.
+#include "recipes/commands/command.h"
+
+#include "recipes/export.h"
+
+#include <fmt/core.h>
+#include <fmt/ranges.h>
+#include <nlohmann/json.hpp>
+
+#include <memory>
+
+namespace lectern::commands {
+
+void add_export(CLI::App& app) {
+  struct Options {
+    std::string checkpoint, format, out;
+    bool json = false;
+  };
+  auto options = std::make_shared<Options>();
+  CLI::App* command = app.add_subcommand("export", "write a model for other programs");
+  command->add_option("--checkpoint", options->checkpoint, "model, checkpoint or run folder")
+      ->required();
+  command->add_option("--format", options->format, "hf: transformers; original: vLLM, SGLang")
+      ->required()
+      ->check(CLI::IsMember({"hf", "original"}));
+  command->add_option("--out", options->out, "folder to make")->required();
+  command->add_flag("--json", options->json, "print one JSON object");
+  command->callback([options] {
+    const ExportReport report =
+        export_model(load_model_folder(options->checkpoint), export_format_from(options->format),
+                     options->out);
+    if (options->json) {
+      fmt::print("{}\n", nlohmann::json{{"format", options->format},
+                                        {"path", report.folder.string()},
+                                        {"files", report.files},
+                                        {"tensors", report.tensors},
+                                        {"bytes", report.bytes}}
+                             .dump());
+    } else {
+      fmt::print("{}: {} tensors, {} bytes, read back and equal: {}\n", report.folder.string(),
+                 report.tensors, report.bytes, fmt::join(report.files, ", "));
+    }
+  });
+}
+
+}  // namespace lectern::commands

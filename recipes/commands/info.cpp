@@ -1,0 +1,66 @@
+// lectern info: what this build has and what this machine offers.
+#include "recipes/commands/command.h"
+
+#include "core/parallel.h"
+#include "recipes/versions.h"
+
+#include <fmt/core.h>
+#include <nlohmann/json.hpp>
+
+#include <fstream>
+#include <memory>
+#include <string>
+
+namespace lectern::commands {
+namespace {
+
+/// First "<key> : value" of a /proc file, "" when there is none.
+std::string proc_value(const char* path, const std::string& key) {
+  std::ifstream file(path);
+  for (std::string line; std::getline(file, line);) {
+    const auto colon = line.find(':');
+    if (colon == std::string::npos || !line.starts_with(key)) continue;
+    const auto at = line.find_first_not_of(" \t", colon + 1);
+    return at == std::string::npos ? "" : line.substr(at);
+  }
+  return "";
+}
+
+/// The instruction sets that decide how fast the CPU kernels are.
+std::vector<std::string> cpu_features() {
+  const std::string flags = " " + proc_value("/proc/cpuinfo", "flags") + " ";
+  std::vector<std::string> out;
+  for (const char* name : {"avx2", "fma", "avx512f", "avx512_bf16", "avx_vnni", "amx_bf16"})
+    if (flags.find(fmt::format(" {} ", name)) != std::string::npos) out.emplace_back(name);
+  return out;
+}
+
+}  // namespace
+
+void add_info(CLI::App& app) {
+  auto as_json = std::make_shared<bool>(false);
+  CLI::App* command = app.add_subcommand("info", "devices, ranks, libraries, CPU features");
+  command->add_flag("--json", *as_json, "print one JSON object");
+  command->callback([as_json] {
+    nlohmann::ordered_json info;
+    info["lectern"] = kVersion;
+    info["git_revision"] = git_revision();
+    info["devices"] = {"cpu"};
+    info["ranks"] = 1;
+    info["cpu"] = proc_value("/proc/cpuinfo", "model name");
+    info["cpu_threads"] = thread_count();
+    info["cpu_features"] = cpu_features();
+    info["memory"] = proc_value("/proc/meminfo", "MemTotal");
+    info["libraries"] = library_versions();
+    info["cuda"] = "not in this build";
+    info["mpi"] = "not in this build";
+    if (*as_json) {
+      fmt::print("{}\n", info.dump());
+      return;
+    }
+    for (const auto& [key, value] : info.items())
+      fmt::print("{:<14} {}\n", key, value.is_string() ? value.get<std::string>() : value.dump());
+  });
+}
+
+}  // namespace lectern::commands

@@ -1,0 +1,110 @@
+// lectern ocr: pictures and PDFs to Markdown.
+#include "recipes/commands/command.h"
+
+#include "core/file.h"
+#include "core/parallel.h"
+#include "data/pdf.h"
+#include "recipes/model_folder.h"
+#include "recipes/reader.h"
+
+#include <fmt/core.h>
+#include <nlohmann/json.hpp>
+
+#include <algorithm>
+#include <cctype>
+#include <filesystem>
+#include <memory>
+
+namespace lectern::commands {
+namespace {
+
+struct Options {
+  std::string checkpoint, out;
+  std::vector<std::string> files;
+  ReaderArgs reader;
+  double dots_per_inch = 144;
+  std::int64_t threads = 0;
+  bool json = false;
+};
+
+constexpr std::int64_t kPagesAtOnce = 8;  // of a PDF, so that a book does not fill the memory
+
+bool is_pdf(const std::filesystem::path& path) {
+  std::string extension = path.extension().string();
+  std::transform(extension.begin(), extension.end(), extension.begin(),
+                 [](unsigned char c) { return static_cast<char>(std::tolower(c)); });
+  return extension == ".pdf";
+}
+
+/// Texts of the pages of a document; a picture is one page.
+std::vector<std::string> read_file_pages(const Reader& reader, const std::filesystem::path& path,
+                                         double dots_per_inch) {
+  if (!is_pdf(path)) return reader.read({read_image(path)});
+  const std::int64_t pages = pdf_page_count(path);
+  std::vector<std::string> out;
+  for (std::int64_t first = 1; first <= pages; first += kPagesAtOnce) {
+    const std::int64_t last = std::min(pages, first + kPagesAtOnce - 1);
+    for (std::string& text : reader.read(render_pdf_pages(path, first, last, dots_per_inch)))
+      out.push_back(std::move(text));
+    if (pages > 1) fmt::print(stderr, "{}: {} of {} pages\n", path.string(), last, pages);
+  }
+  return out;
+}
+
+std::string join_pages(const std::vector<std::string>& texts) {
+  std::string markdown;
+  for (const std::string& text : texts) {
+    if (!markdown.empty()) markdown += "\n\n---\n\n";  // a page break
+    markdown += text;
+  }
+  return markdown + "\n";
+}
+
+void run(const Options& options) {
+  if (options.threads > 0) set_thread_count(static_cast<int>(options.threads));
+  const LoadedModel loaded = load_model_folder(options.checkpoint);
+  const Reader reader(*loaded.model, loaded.tokenizer, options.reader);
+  if (!options.out.empty()) std::filesystem::create_directories(options.out);
+  nlohmann::json results = nlohmann::json::array();
+  for (const std::string& file : options.files) {
+    const auto texts = read_file_pages(reader, file, options.dots_per_inch);
+    if (!options.out.empty()) {
+      const auto target = std::filesystem::path(options.out) /
+                          (std::filesystem::path(file).stem().string() + ".md");
+      write_file(target, join_pages(texts));
+      fmt::print(stderr, "{} -> {} ({} pages)\n", file, target.string(), texts.size());
+    } else if (!options.json) {
+      fmt::print("{}", join_pages(texts));
+    }
+    results.push_back({{"file", file}, {"pages", texts}});
+  }
+  if (options.json) fmt::print("{}\n", results.dump());
+}
+
+}  // namespace
+
+void add_ocr(CLI::App& app) {
+  auto options = std::make_shared<Options>();
+  CLI::App* command = app.add_subcommand("ocr", "read images and PDFs; Markdown on stdout");
+  command->add_option("FILE", options->files, "PNG, JPEG or PDF")->required();
+  command->add_option("--checkpoint", options->checkpoint, "model, checkpoint or run folder")
+      ->required();
+  command->add_option("--out", options->out, "write <stem>.md files here instead of stdout");
+  command->add_option("--prompt", options->reader.prompt, "default: the model's own");
+  command->add_option("--max-tokens", options->reader.max_new_tokens, "longest answer of a page")
+      ->check(CLI::Range(1, 1 << 20));
+  command->add_option("--no-repeat-ngram", options->reader.guard.ngram,
+                      "forbid repeating n-grams of this length; 0: off")
+      ->check(CLI::Range(0, 1024));
+  command->add_option("--repeat-window", options->reader.guard.window,
+                      "tokens that --no-repeat-ngram looks back")
+      ->check(CLI::Range(1, 1 << 20));
+  command->add_option("--dpi", options->dots_per_inch, "resolution at which PDF pages are drawn")
+      ->check(CLI::Range(18.0, 1200.0));
+  command->add_option("--threads", options->threads, "CPU threads; 0: all cores")
+      ->check(CLI::Range(0, 1024));
+  command->add_flag("--json", options->json, "print one JSON array instead of Markdown");
+  command->callback([options] { run(*options); });
+}
+
+}  // namespace lectern::commands

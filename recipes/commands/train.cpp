@@ -1,0 +1,51 @@
+// lectern train: one stage of training.
+#include "recipes/commands/command.h"
+
+#include "core/error.h"
+#include "recipes/interrupt.h"
+#include "recipes/progress.h"
+#include "recipes/trainer.h"
+
+#include <fmt/core.h>
+#include <nlohmann/json.hpp>
+
+#include <cstring>
+#include <memory>
+
+namespace lectern::commands {
+
+void add_train(CLI::App& app) {
+  struct Options {
+    std::string recipe;
+    std::vector<std::string> overrides;
+    bool resume = false, json = false;
+  };
+  auto options = std::make_shared<Options>();
+  CLI::App* command = app.add_subcommand("train", "run one stage of training");
+  command->add_option("RECIPE", options->recipe, "recipe, TOML")->required();
+  command->add_option("--set", options->overrides, "key=value; table.key reaches into a table")
+      ->take_all()
+      ->allow_extra_args(false);
+  command->add_flag("--resume", options->resume, "go on from the newest complete checkpoint");
+  command->add_flag("--json", options->json, "print one JSON object at the end");
+  command->callback([options] {
+    install_signal_handlers();
+    set_up_log();
+    const Recipe recipe = load_recipe(options->recipe, options->overrides);
+    const TrainingSummary summary = train(recipe, options->resume);
+    if (options->json)
+      fmt::print("{}\n", nlohmann::ordered_json{{"stage", recipe.stage},
+                                                {"steps", summary.steps},
+                                                {"loss_first", summary.loss_first},
+                                                {"loss_last", summary.loss_last},
+                                                {"seconds", summary.seconds},
+                                                {"samples_per_second", summary.samples_per_second},
+                                                {"checkpoint", summary.checkpoint}}
+                             .dump());
+    if (summary.stopped_by != 0)
+      fail<Error>(fmt::format("stopped by {} after step {}; saved {}; go on with --resume",
+                              strsignal(summary.stopped_by), summary.steps, summary.checkpoint));
+  });
+}
+
+}  // namespace lectern::commands

@@ -1,0 +1,37 @@
+// The encoder's rows for a batch: computed with a graph, or, when the encoder is frozen, taken from
+// the cache on disk.
+#pragma once
+
+#include "data/loader.h"
+#include "nn/ocr2/model.h"
+#include "recipes/encoder_cache.h"
+#include "recipes/recipe.h"
+
+#include <memory>
+#include <string>
+
+namespace lectern {
+
+class EncoderFeatures {
+ public:
+  /// Opens the cache when the recipe wants one. Throws ConfigError when it does and the encoder is
+  /// not wholly frozen.
+  EncoderFeatures(const Recipe& recipe, const Ocr2Model& model);
+
+  /// Called by the loader's workers: true when the pixels of this image will not be needed.
+  bool is_cached(const std::string& key) const { return cache_ && cache_->contains(key); }
+
+  /// Decoder side and pixels of a batch.
+  Ocr2Input input_of(const Batch& batch) const;
+  VisualFeatures features_of(const Batch& batch, const Ocr2Input& input,
+                             ForwardContext& context);
+
+ private:
+  CachedFeatures encode_one(const Ocr2Input& input, std::int64_t image, std::int64_t first_tile,
+                            std::int64_t tiles) const;
+
+  const Ocr2Model& model_;
+  std::unique_ptr<EncoderCache> cache_;
+};
+
+}  // namespace lectern

@@ -1,0 +1,40 @@
+// Reading held-out samples and scoring what was read.
+#pragma once
+
+#include "data/sample.h"
+#include "recipes/reader.h"
+#include "recipes/score.h"
+
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <string>
+#include <vector>
+
+namespace lectern {
+
+struct EvaluationArgs {
+  std::int64_t samples = 64;
+  std::uint64_t seed = 0;  ///< which samples; the same seed reads the same ones
+  ReaderArgs reader;
+};
+
+struct ReadSample {
+  std::string name;  ///< the sample's key
+  std::string truth, read;
+  Image picture;  ///< global view
+};
+
+struct EvaluationResult {
+  Scores scores;
+  std::vector<ReadSample> samples;
+  double seconds = 0;
+};
+
+/// Generates the text of `samples` samples (all when there are fewer) and scores it. Records no
+/// graph. The training loop, `lectern eval` and the tests all call this.
+EvaluationResult evaluate(const Ocr2Model& model, const Tokenizer& tokenizer,
+                          const SampleSet& samples, const EvaluationArgs& args,
+                          const std::function<void(std::int64_t)>& progress = {});
+
+}  // namespace lectern

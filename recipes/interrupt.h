@@ -1,0 +1,18 @@
+// Leaving in order: SIGTERM (a cluster's warning) and SIGINT (Ctrl-C) ask the training loop to save
+// and stop; the loop looks at the flag between steps. A second signal ends the process at once.
+#pragma once
+
+namespace lectern {
+
+/// Installs the handlers. Also ignores SIGXFSZ and SIGPIPE, so that a file-size limit or a closed
+/// pipe becomes an error of the write instead of the end of the process.
+void install_signal_handlers();
+
+/// The signal that asked to stop, 0 when none did.
+int stop_signal();
+inline bool stop_requested() { return stop_signal() != 0; }
+
+/// Forgets the request (tests).
+void clear_stop_request();
+
+}  // namespace lectern

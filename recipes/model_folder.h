@@ -1,0 +1,36 @@
+// A folder that holds a model: config.json, model*.safetensors, tokenizer.json. Checkpoints of a run
+// are such folders, and so are exported and published models.
+#pragma once
+
+#include "data/tokenizer.h"
+#include "nn/ocr2/model.h"
+
+#include <filesystem>
+#include <memory>
+#include <string>
+
+namespace lectern {
+
+struct LoadedModel {
+  std::unique_ptr<Ocr2Model> model;
+  Tokenizer tokenizer;
+  std::filesystem::path folder;
+};
+
+/// Loads a model folder, a checkpoint, or the newest checkpoint of a run folder. Throws IoError or
+/// ConfigError naming file and field.
+LoadedModel load_model_folder(const std::filesystem::path& path);
+
+/// The folder that `path` stands for: itself when it has a config.json, else its newest complete
+/// checkpoint.
+std::filesystem::path resolve_model_folder(const std::filesystem::path& path);
+
+/// Writes config.json and model.safetensors (published names) into an existing folder.
+void save_model(const Ocr2Model& model, const std::filesystem::path& folder);
+
+/// Throws ConfigError unless the tokenizer fits the model: ids below vocab_size, <image> at
+/// image_token_id, bos and eos where the configuration has them.
+void check_tokenizer(const Tokenizer& tokenizer, const Ocr2Config& config,
+                     const std::string& name);
+
+}  // namespace lectern

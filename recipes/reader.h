@@ -1,0 +1,58 @@
+// Reading pictures with a model: image -> views -> tokens -> text.
+#pragma once
+
+#include "data/image.h"
+#include "data/image_views.h"
+#include "data/tokenizer.h"
+#include "nn/ocr2/generation.h"
+
+#include <cstdint>
+#include <functional>
+#include <string>
+#include <vector>
+
+namespace lectern {
+
+struct ReaderArgs {
+  std::int64_t max_new_tokens = 1024;
+  std::int64_t batch = 16;  ///< pictures decoded together; they must have the same number of tokens
+  RepetitionGuard guard;
+  std::string prompt;  ///< empty: the model's own
+};
+
+class Reader {
+ public:
+  /// Keeps references; the model and tokenizer must outlive the reader. Throws ConfigError when the
+  /// prompt has not exactly one <image>, at its start.
+  Reader(const Ocr2Model& model, const Tokenizer& tokenizer, const ReaderArgs& args);
+
+  /// Text of each picture, in their order. `progress` is called with the number of pictures done.
+  std::vector<std::string> read(const std::vector<Image>& images,
+                                const std::function<void(std::int64_t)>& progress = {}) const;
+
+  /// The same for pictures that are views already.
+  std::vector<std::string> read_views(
+      const std::vector<ImageViews>& pictures,
+      const std::function<void(std::int64_t)>& progress = {}) const;
+
+  /// Views that a picture of this size becomes.
+  const ViewOptions& views() const { return views_; }
+
+ private:
+  using ViewsOf = std::function<ImageViews(std::size_t)>;
+  std::vector<std::string> read_groups(const std::vector<int>& tiles, const ViewsOf& views_of,
+                                       const std::function<void(std::int64_t)>& progress) const;
+  std::vector<std::string> read_batch(const std::vector<ImageViews>& batch) const;
+  Ocr2Input prompt_for(const std::vector<ImageViews>& batch) const;
+
+  const Ocr2Model& model_;
+  const Tokenizer& tokenizer_;
+  ReaderArgs args_;
+  ViewOptions views_;
+  std::vector<std::int32_t> prompt_ids_;
+};
+
+/// The image processor's settings of a model.
+ViewOptions view_options(const Ocr2Config& config);
+
+}  // namespace lectern

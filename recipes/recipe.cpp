@@ -1,0 +1,242 @@
+#include "recipes/recipe.h"
+
+#include "core/error.h"
+
+#include <algorithm>
+#include <numeric>
+
+namespace lectern {
+namespace {
+
+constexpr std::int64_t kMaxSteps = 1'000'000'000;
+constexpr std::int64_t kMaxTokens = std::int64_t{1} << 20;
+
+ModelRecipe read_model(ConfigReader table) {
+  ModelRecipe out;
+  out.config = table.string("config", kRequired);
+  out.init = table.string("init", "random");
+  out.init_encoder = table.string("init_encoder", "");
+  out.init_decoder = table.string("init_decoder", "");
+  out.init_sam = table.string("init_sam", "");
+  out.init_qwen2 = table.string("init_qwen2", "");
+  if (out.config.empty()) table.refuse("config", "must name a config.json, got \"\"");
+  if (out.init.empty()) table.refuse("init", "must be \"random\" or a folder, got \"\"");
+  return out;
+}
+
+/// Weights of `count` things: none, or one each and not all zero.
+void check_weights(const ConfigReader& table, std::string_view key,
+                   const std::vector<double>& weights, std::size_t count, std::string_view of) {
+  if (weights.empty()) return;
+  if (weights.size() != count)
+    table.refuse(key, fmt::format("must have one number for each of the {} {}, got {}", count, of,
+                                  weights.size()));
+  if (std::accumulate(weights.begin(), weights.end(), 0.0) <= 0)
+    table.refuse(key, "must not all be 0");
+}
+
+DataRecipe read_data(ConfigReader table) {
+  DataRecipe out;
+  out.shards = table.strings("shards", kRequired);
+  if (out.shards.empty()) table.refuse("shards", "must name at least one folder, got none");
+  out.shard_weights = table.numbers("shard_weights", std::vector<double>{}, not_negative());
+  check_weights(table, "shard_weights", out.shard_weights, out.shards.size(), "shards");
+  out.validation = table.string("validation", "");
+  out.tokenizer = table.string("tokenizer", kRequired);
+  out.level = table.choice("level", "page", {"page", "line", "word", "mixed"});
+  out.page_share = table.number("page_share", out.level == "page", not_negative());
+  out.line_share = table.number("line_share", out.level == "line", not_negative());
+  out.word_share = table.number("word_share", out.level == "word", not_negative());
+  if (out.level == "mixed" && out.page_share + out.line_share + out.word_share <= 0)
+    table.refuse("level",
+                 "= \"mixed\" needs page_share, line_share or word_share above 0, got none");
+  out.prompt = table.string("prompt", "<image>\nFree OCR.");
+  const auto image = out.prompt.find("<image>");
+  if (image == std::string::npos || out.prompt.find("<image>", image + 1) != std::string::npos)
+    table.refuse("prompt", "must have <image> exactly once");
+  out.max_text_tokens = table.integer("max_text_tokens", 4096, within(1, kMaxTokens));
+  out.pack_tokens = table.integer("pack_tokens", 0, within(0, kMaxTokens));
+  if (out.pack_tokens > 0 && out.pack_tokens <= out.max_text_tokens)
+    table.refuse("pack_tokens", fmt::format("must be 0 or above data.max_text_tokens = {}, got {}",
+                                            out.max_text_tokens, out.pack_tokens));
+  out.ascii_only = table.boolean("ascii_only", false);
+  out.max_characters = table.integer("max_characters", 0, within(0, 1 << 20));
+  out.text_height = table.integer("text_height", 0, within(0, 4096));
+  out.margin = table.integer("margin", 4, within(0, 4096));
+  out.jitter_pixels = table.integer("jitter_pixels", 0, within(0, 4096));
+  out.workers = table.integer("workers", 1, within(0, 256));
+  return out;
+}
+
+ViewRecipe read_view(ConfigReader table) {
+  ViewRecipe out;
+  out.global_size = table.integer("global_size", 1024, within(16, 8192));
+  out.tile_size = table.integer("tile_size", 768, within(16, 8192));
+  out.crop = table.boolean("crop", true);
+  out.resolutions = table.integers("resolutions", std::vector<std::int64_t>{}, within(16, 8192));
+  if (out.crop && !out.resolutions.empty())
+    table.refuse("resolutions", "must be empty with view.crop = true");
+  out.resolution_weights =
+      table.numbers("resolution_weights", std::vector<double>{}, not_negative());
+  check_weights(table, "resolution_weights", out.resolution_weights, out.resolutions.size(),
+                "resolutions");
+  return out;
+}
+
+void read_schedule(ConfigReader& table, std::int64_t steps, OptimizerRecipe& out) {
+  out.learning_rate = table.number("learning_rate", kRequired, positive());
+  out.schedule = table.choice("schedule", "cosine", {"cosine", "constant", "step"});
+  out.min_learning_rate = table.number("min_learning_rate", 0.0, not_negative());
+  if (out.min_learning_rate > out.learning_rate)
+    table.refuse("min_learning_rate", fmt::format("must be at most learning_rate = {}, got {}",
+                                                  out.learning_rate, out.min_learning_rate));
+  out.warmup_steps = table.integer("warmup_steps", 0, within(0, kMaxSteps));
+  if (out.warmup_steps > steps)
+    table.refuse("warmup_steps",
+                 fmt::format("must be at most steps = {}, got {}", steps, out.warmup_steps));
+  out.step_milestones =
+      table.integers("step_milestones", std::vector<std::int64_t>{}, within(1, kMaxSteps));
+  if (std::adjacent_find(out.step_milestones.begin(), out.step_milestones.end(),
+                         std::greater_equal<>()) != out.step_milestones.end())
+    table.refuse("step_milestones", "must rise from one to the next");
+  out.step_factors = table.numbers("step_factors", std::vector<double>{}, not_negative());
+  if (out.step_factors.size() != out.step_milestones.size())
+    table.refuse("step_factors",
+                 fmt::format("must have one number for each of the {} step_milestones, got {}",
+                             out.step_milestones.size(), out.step_factors.size()));
+  if (out.schedule == "step" && out.step_milestones.empty())
+    table.refuse("schedule", "= \"step\" needs step_milestones and step_factors, got none");
+}
+
+OptimizerRecipe read_optimizer(ConfigReader table, std::int64_t steps) {
+  OptimizerRecipe out;
+  read_schedule(table, steps, out);
+  const auto betas = table.numbers("betas", std::vector<double>{0.9, 0.95}, between(0.0, 0.999999));
+  if (betas.size() != 2)
+    table.refuse("betas", fmt::format("must be two numbers, got {}", betas.size()));
+  out.beta1 = betas[0];
+  out.beta2 = betas[1];
+  out.epsilon = table.number("epsilon", 1e-8, positive());
+  out.weight_decay = table.number("weight_decay", 0.1, not_negative());
+  out.decay_norms_and_biases = table.boolean("decay_norms_and_biases", false);
+  out.clip_norm = table.number("clip_norm", 1.0, not_negative());
+  return out;
+}
+
+BatchRecipe read_batch(ConfigReader table, bool packed) {
+  BatchRecipe out;
+  out.global_size = table.integer("global_size", kRequired, within(1, 1 << 20));
+  out.micro_batch = table.integer("micro_batch", 1, within(1, 1 << 16));
+  if (!packed && out.global_size % out.micro_batch != 0)
+    table.refuse("micro_batch", fmt::format("must divide batch.global_size = {}, got {}",
+                                            out.global_size, out.micro_batch));
+  return out;
+}
+
+bool freezes(const std::vector<std::string>& prefixes, std::string_view part) {
+  return std::any_of(prefixes.begin(), prefixes.end(),
+                     [&](const std::string& prefix) { return part.starts_with(prefix); });
+}
+
+EncoderCacheRecipe read_cache(ConfigReader table, const Recipe& recipe) {
+  EncoderCacheRecipe out;
+  const bool frozen =
+      freezes(recipe.freeze, "model.sam_model.") && freezes(recipe.freeze, "model.qwen2_model.");
+  out.enabled = table.boolean("enabled", recipe.stage == 3 && frozen);
+  if (out.enabled && !frozen)
+    table.refuse("enabled",
+                 "= true needs model.sam_model. and model.qwen2_model. in `freeze`: the "
+                 "output of an encoder that trains cannot be kept");
+  out.max_bytes = table.integer("max_bytes", std::int64_t{16} << 30, at_least(0));
+  out.dir = table.string("dir", "");
+  return out;
+}
+
+void read_small_tables(ConfigReader& root, Recipe& out) {
+  ConfigReader moe = root.table("moe");
+  out.moe.balance_loss = moe.number("balance_loss", 0.0, not_negative());
+  out.moe.bias_balancing_rate = moe.number("bias_balancing_rate", 0.0, not_negative());
+
+  ConfigReader checkpoint = root.table("checkpoint");
+  out.checkpoint.every = checkpoint.integer("every", 1000, within(0, kMaxSteps));
+  out.checkpoint.keep = checkpoint.integer("keep", 2, within(1, kMaxSteps));
+
+  ConfigReader evaluation = root.table("evaluation");
+  out.evaluation.every = evaluation.integer("every", 1000, within(0, kMaxSteps));
+  out.evaluation.samples = evaluation.integer("samples", 64, within(0, kMaxSteps));
+  out.evaluation.max_new_tokens =
+      evaluation.integer("max_new_tokens", out.data.max_text_tokens, within(1, kMaxTokens));
+
+  out.encoder_cache = read_cache(root.table("encoder_cache"), out);
+
+  ConfigReader log = root.table("log");
+  out.log.wall_clock = log.boolean("wall_clock", true);
+  out.log.tensorboard = log.boolean("tensorboard", true);
+  out.log.progress_seconds = log.number("progress_seconds", 10.0, positive());
+}
+
+}  // namespace
+
+std::vector<std::string> frozen_prefixes(std::int64_t stage) {
+  if (stage == 2) return {"model.sam_model."};
+  if (stage == 3)
+    return {"model.sam_model.", "model.qwen2_model.", "model.projector.", "model.view_seperator"};
+  return {};
+}
+
+Recipe parse_recipe(const ConfigDocument& document) {
+  ConfigReader root = document.root();
+  Recipe out;
+  out.stage = root.integer("stage", kRequired, within(1, 3));
+  out.steps = root.integer("steps", kRequired, within(1, kMaxSteps));
+  out.run_dir = root.string("run_dir", kRequired);
+  if (out.run_dir.empty()) root.refuse("run_dir", "must name a folder, got \"\"");
+  out.seed = root.integer("seed", 0, at_least(0));
+  out.threads = root.integer("threads", 0, within(0, 4096));
+  out.dtype = root.choice("dtype", "fp32", {"fp32", "bf16"});
+  out.recompute = root.boolean("recompute", false);
+  out.log_every = root.integer("log_every", 1, within(1, kMaxSteps));
+  out.freeze = root.strings("freeze", frozen_prefixes(out.stage));
+  if (std::find(out.freeze.begin(), out.freeze.end(), "") != out.freeze.end())
+    root.refuse("freeze", "must not hold \"\", which would freeze everything");
+
+  ConfigReader mesh = root.table("mesh");
+  out.mesh.pp = mesh.integer("pp", 1, within(1, 1 << 20));
+  out.mesh.ep = mesh.integer("ep", 1, within(1, 1 << 20));
+  out.model = read_model(root.table("model"));
+  out.data = read_data(root.table("data"));
+  out.view = read_view(root.table("view"));
+  out.optimizer = read_optimizer(root.table("optimizer"), out.steps);
+  out.batch = read_batch(root.table("batch"), out.data.pack_tokens > 0);
+  read_small_tables(root, out);
+  root.finish();
+  out.resolved = document.resolved();
+  return out;
+}
+
+Recipe load_recipe(const std::filesystem::path& path, const std::vector<std::string>& overrides) {
+  return parse_recipe(ConfigDocument::load(path, overrides));
+}
+
+void check_mesh(const Recipe& recipe, std::int64_t ranks) {
+  const auto [pp, ep] = recipe.mesh;
+  if (ranks % pp != 0)
+    fail<ConfigError>(
+        fmt::format("mesh.pp must divide the number of ranks = {}, got {}", ranks, pp));
+  const std::int64_t dp = ranks / pp;
+  if (dp % ep != 0)
+    fail<ConfigError>(fmt::format(
+        "mesh.ep must divide the data-parallel ranks = {} (ranks / mesh.pp), got {}", dp, ep));
+  if (pp != 1 || ep != 1)
+    fail<ConfigError>(fmt::format(
+        "mesh.{} must be 1 in this version (pipeline and expert parallelism are still to come), "
+        "got {}",
+        pp != 1 ? "pp" : "ep", pp != 1 ? pp : ep));
+  if (recipe.data.pack_tokens == 0 && recipe.batch.global_size % (dp * recipe.batch.micro_batch))
+    fail<ConfigError>(fmt::format(
+        "batch.global_size must be a multiple of data-parallel ranks x batch.micro_batch = {}, "
+        "got {}",
+        dp * recipe.batch.micro_batch, recipe.batch.global_size));
+}
+
+}  // namespace lectern

@@ -1,0 +1,157 @@
+// A recipe: everything that one stage of training needs to know, read from a TOML file.
+//
+// Paths are relative to the working directory. The key of a field in TOML is its name here, tables
+// are the nested structs: `optimizer.learning_rate` is learning_rate in [optimizer].
+#pragma once
+
+#include "recipes/toml_config.h"
+
+#include <cstdint>
+#include <filesystem>
+#include <string>
+#include <vector>
+
+namespace lectern {
+
+/// [mesh] Ranks: pp x dp of them, and ep divides dp.
+struct MeshRecipe {
+  std::int64_t pp = 1;  // pipeline stages
+  std::int64_t ep = 1;  // ranks of a data-parallel group that share one set of routed experts
+};
+
+/// [model] What is trained and where its first weights come from. Parts named later win.
+struct ModelRecipe {
+  std::string config;  // config.json of the HF layout, or a folder that has one; required
+  std::string init;    // "random", or a checkpoint or run folder for the whole model
+  std::string
+      init_encoder;  // checkpoint or run folder: sam_model, qwen2_model, projector, separator
+  std::string init_decoder;  // checkpoint or run folder: embedding, decoder layers, norm, lm_head
+  std::string init_sam;      // SAM-base weights in their own layout (folder or .safetensors)
+  std::string init_qwen2;    // Qwen2-0.5B weights in their own layout (folder or .safetensors)
+};
+
+/// [data] Where samples come from and what one sample is.
+struct DataRecipe {
+  std::vector<std::string> shards;    // folders made by `lectern data shards`; at least one
+  std::vector<double> shard_weights;  // how often each is drawn; empty: in proportion to size
+  std::string validation;             // shard folder of held-out documents; "": none
+  std::string tokenizer;              // tokenizer.json; required
+  std::string level;                  // "page" | "line" | "word" | "mixed": what is cut from a page
+  double page_share = 0, line_share = 0, word_share = 0;  // of "mixed"; need not sum to 1
+  std::string prompt;                // text in front of the answer, with one <image>
+  std::int64_t max_text_tokens = 0;  // longest answer, tokens; longer samples are left out
+  std::int64_t pack_tokens = 0;      // pack samples into sequences up to this length; 0: one each
+  bool ascii_only = false;           // leave out pieces with any other character
+  std::int64_t max_characters = 0;   // longest word or line; 0: any
+  std::int64_t text_height = 0;      // pixels that a cut word or line is scaled to; 0: as it is
+  std::int64_t margin = 4;           // pixels of white left of a pasted word or line
+  std::int64_t jitter_pixels = 0;    // pasted text moves by up to this, another way each time
+  std::int64_t workers = 0;          // background threads that load; 0: load in the main thread
+};
+
+/// [view] How a picture becomes views. Sizes are side lengths in pixels.
+struct ViewRecipe {
+  std::int64_t global_size = 1024;        // the padded view of the whole picture
+  std::int64_t tile_size = 768;           // the local tiles
+  bool crop = true;                       // cut 0 or 2..6 local tiles as the reference does
+  std::vector<std::int64_t> resolutions;  // crop = false: a loader for each size; {}: {global_size}
+  std::vector<double> resolution_weights;  // how often each loader is drawn; {}: equally
+};
+
+/// [optimizer] AdamW and its schedule.
+struct OptimizerRecipe {
+  double learning_rate = 0;                   // after warm-up; required
+  double min_learning_rate = 0;               // where "cosine" ends, at the last step
+  std::string schedule;                       // "cosine" | "constant" | "step"
+  std::int64_t warmup_steps = 0;              // linear from 0 to learning_rate
+  std::vector<std::int64_t> step_milestones;  // "step": from this step on ...
+  std::vector<double> step_factors;           // ... the rate is learning_rate x this factor
+  double beta1 = 0.9, beta2 = 0.95;           // `betas`
+  double epsilon = 1e-8;
+  double weight_decay = 0.1;            // decoupled, per unit of learning rate
+  bool decay_norms_and_biases = false;  // true: decay every parameter, also those of one dimension
+  double clip_norm = 1.0;               // global gradient norm; 0: no clipping
+};
+
+/// [batch]
+struct BatchRecipe {
+  std::int64_t global_size = 0;  // samples a step, over all ranks; required
+  std::int64_t micro_batch = 1;  // samples a forward pass (packed sequences when pack_tokens > 0)
+};
+
+/// [moe] Both 0: exactly the reference.
+struct MoeRecipe {
+  double balance_loss = 0;         // factor of the auxiliary load-balance loss
+  double bias_balancing_rate = 0;  // loss-free balancing: step of the router bias
+};
+
+/// [checkpoint] One is always written after the last step and when the run is interrupted.
+struct CheckpointRecipe {
+  std::int64_t every = 1000;  // steps; 0: only at the end
+  std::int64_t keep = 2;      // newest complete ones that are kept
+};
+
+/// [evaluation] On data.validation; also after the last step.
+struct EvaluationRecipe {
+  std::int64_t every = 1000;        // steps; 0: only at the end
+  std::int64_t samples = 64;        // 0: no evaluation
+  std::int64_t max_new_tokens = 0;  // longest reading; defaults to data.max_text_tokens
+};
+
+/// [encoder_cache] Output of a frozen encoder, kept on disk by checkpoint and page.
+struct EncoderCacheRecipe {
+  bool enabled = false;        // defaults to true in stage 3
+  std::int64_t max_bytes = 0;  // the cache never grows beyond this
+  std::string dir;             // "": <run_dir>/encoder-cache
+};
+
+/// [log]
+struct LogRecipe {
+  bool wall_clock = true;   // false: metrics.jsonl without seconds and bytes, so that two runs,
+                            // or a resumed and an undisturbed one, write equal files
+  bool tensorboard = true;  // write events.out.tfevents.* too
+  double progress_seconds = 10;  // between progress lines when not on a terminal
+};
+
+struct Recipe {
+  std::int64_t stage =
+      0;  // 1: encoder by next-token prediction, 2: LM encoder + decoder, 3: decoder
+  std::int64_t steps = 0;  // optimizer steps
+  std::filesystem::path run_dir;
+  std::int64_t seed = 0;
+  std::int64_t threads = 0;         // CPU threads; 0: all cores
+  std::string dtype;                // "fp32" | "bf16": of compute; weights and statistics stay fp32
+  bool recompute = false;           // keep layer inputs only and recompute the rest in backward
+  std::int64_t log_every = 1;       // steps between records of metrics.jsonl
+  std::vector<std::string> freeze;  // prefixes of parameter names (hub names) that do not train;
+                                    // default: see frozen_prefixes(stage)
+  MeshRecipe mesh;
+  ModelRecipe model;
+  DataRecipe data;
+  ViewRecipe view;
+  OptimizerRecipe optimizer;
+  BatchRecipe batch;
+  MoeRecipe moe;
+  CheckpointRecipe checkpoint;
+  EvaluationRecipe evaluation;
+  EncoderCacheRecipe encoder_cache;
+  LogRecipe log;
+  std::string resolved;  // TOML with every default written out: config.toml of the run folder
+};
+
+/// What a stage leaves untrained: nothing; the vision tokenizer (model.sam_model: SAM, neck and
+/// the two convolutions); the encoder (also model.qwen2_model, model.projector and
+/// model.view_seperator, as the fixtures' stage3_decoder_only reads the paper).
+std::vector<std::string> frozen_prefixes(std::int64_t stage);
+
+/// Reads and checks a recipe. Throws IoError or ConfigError with one line that names file, line,
+/// field, what it must be and what was found.
+Recipe load_recipe(const std::filesystem::path& path,
+                   const std::vector<std::string>& overrides = {});
+Recipe parse_recipe(const ConfigDocument& document);
+
+/// Throws ConfigError unless the mesh fits `ranks` processes (pp divides ranks, ep divides
+/// ranks / pp) and global_size fits the data-parallel ranks.
+void check_mesh(const Recipe& recipe, std::int64_t ranks);
+
+}  // namespace lectern

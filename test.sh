@@ -1,0 +1,10 @@
+#!/usr/bin/env bash
+# Builds everything and runs every test. Under 25 minutes on two cores from a bare Debian 12.
+#   ./test.sh [ctest arguments]      e.g.  ./test.sh -R attention
+set -euo pipefail
+cd "$(dirname "$0")"
+scripts/install-deps.sh
+cmake -S . -B build -G Ninja -DLECTERN_TESTS=ON >build-configure.log 2>&1 || { cat build-configure.log >&2; exit 1; }
+rm -f build-configure.log
+ninja -C build
+ctest --test-dir build --output-on-failure "$@"

@@ -1,0 +1,129 @@
+#include "recipes/recipe.h"
+
+#include "tests/testing.h"
+
+#include <cmath>
+
+namespace lectern {
+namespace {
+
+using testing::throws_with;
+
+constexpr const char* kSmall = R"(stage = 2
+steps = 100
+run_dir = "runs/x"
+[model]
+config = "m.json"
+[data]
+shards = ["a", "b"]
+tokenizer = "t.json"
+[optimizer]
+learning_rate = 1e-3
+[batch]
+global_size = 8
+)";
+
+Recipe small(const std::vector<std::string>& overrides = {}) {
+  return parse_recipe(ConfigDocument::parse(kSmall, "r.toml", overrides));
+}
+auto with(const std::vector<std::string>& overrides) {
+  return [=] { small(overrides); };
+}
+
+TEST(Recipe, DefaultsFollowTheStage) {
+  EXPECT_EQ(small().freeze, std::vector<std::string>{"model.sam_model."});
+  EXPECT_TRUE(small({"stage=1"}).freeze.empty());
+  EXPECT_EQ(small({"stage=3"}).freeze.size(), 4u);
+  EXPECT_FALSE(small().encoder_cache.enabled);
+  EXPECT_TRUE(small({"stage=3"}).encoder_cache.enabled);
+  EXPECT_FALSE(small({"stage=3", "encoder_cache.enabled=false"}).encoder_cache.enabled);
+  EXPECT_FALSE(small({"stage=3", "freeze=[]"}).encoder_cache.enabled);
+  EXPECT_EQ(small().evaluation.max_new_tokens, small().data.max_text_tokens);
+  EXPECT_EQ(small().data.page_share, 1.0);
+  EXPECT_EQ(small().moe.balance_loss, 0.0);
+}
+
+TEST(Recipe, ResolvedRecipeIsTheSameRecipe) {
+  const Recipe first = small({"optimizer.betas=[0.9, 0.999]", "seed=7"});
+  const Recipe again = parse_recipe(ConfigDocument::parse(first.resolved, "config.toml"));
+  EXPECT_EQ(first.resolved, again.resolved);
+  EXPECT_EQ(again.seed, 7);
+  EXPECT_EQ(again.optimizer.beta2, 0.999);
+}
+
+TEST(Recipe, RefusesWhatCannotBe) {
+  EXPECT_TRUE(throws_with(with({"steps=0"}), {"steps must be an integer from 1"}));
+  EXPECT_TRUE(throws_with(with({"stage=4"}), {"stage must be an integer from 1 to 3, got 4"}));
+  EXPECT_TRUE(throws_with(with({"dtype=fp16"}), {"dtype must be one of \"fp32\", \"bf16\""}));
+  EXPECT_TRUE(throws_with(with({"batch.micro_batch=3"}),
+                          {"batch.micro_batch must divide batch.global_size = 8, got 3"}));
+  EXPECT_TRUE(throws_with(with({"optimizer.min_learning_rate=1"}),
+                          {"min_learning_rate must be at most learning_rate = 0.001, got 1"}));
+  EXPECT_TRUE(throws_with(with({"optimizer.warmup_steps=101"}), {"warmup_steps must be at most"}));
+  EXPECT_TRUE(throws_with(with({"optimizer.schedule=step"}), {"needs step_milestones"}));
+  EXPECT_TRUE(throws_with(with({"optimizer.step_milestones=[5, 5]"}), {"must rise"}));
+  EXPECT_TRUE(throws_with(with({"optimizer.betas=[0.9]"}), {"betas must be two numbers, got 1"}));
+  EXPECT_TRUE(throws_with(with({"data.shard_weights=[1]"}), {"each of the 2 shards, got 1"}));
+  EXPECT_TRUE(throws_with(with({"data.shard_weights=[0, 0]"}), {"must not all be 0"}));
+  EXPECT_TRUE(throws_with(with({"data.level=mixed"}), {"needs page_share, line_share"}));
+  EXPECT_TRUE(throws_with(with({"data.prompt=read"}), {"prompt must have <image> exactly once"}));
+  EXPECT_TRUE(throws_with(with({"data.pack_tokens=100"}), {"above data.max_text_tokens"}));
+  EXPECT_TRUE(throws_with(with({"view.resolutions=[768]"}), {"must be empty with view.crop"}));
+  EXPECT_TRUE(throws_with(with({"encoder_cache.enabled=true"}), {"needs model.sam_model."}));
+  EXPECT_TRUE(throws_with(with({"freeze=[\"\"]"}), {"would freeze everything"}));
+  EXPECT_TRUE(throws_with(with({"checkpoint.keep=0"}), {"keep must be an integer from 1"}));
+  EXPECT_TRUE(throws_with(with({"optimizer.learning_rat=1"}), {"did you mean `learning_rate`?"}));
+}
+
+TEST(Recipe, MeshMustFitTheRanks) {
+  EXPECT_NO_THROW(check_mesh(small(), 1));
+  EXPECT_NO_THROW(check_mesh(small(), 4));
+  EXPECT_TRUE(throws_with([] { check_mesh(small({"mesh.pp=2"}), 3); },
+                          {"mesh.pp must divide the number of ranks = 3, got 2"}));
+  EXPECT_TRUE(throws_with([] { check_mesh(small({"mesh.ep=2"}), 1); },
+                          {"mesh.ep must divide the data-parallel ranks = 1"}));
+  EXPECT_TRUE(throws_with([] { check_mesh(small({"mesh.pp=2"}), 2); }, {"mesh.pp must be 1 in"}));
+  EXPECT_TRUE(throws_with([] { check_mesh(small({"batch.micro_batch=4"}), 4); },
+                          {"batch.global_size must be a multiple", "= 16, got 8"}));
+}
+
+// The schedules of the paper: FIELD.md C2.
+TEST(Recipe, FullSizeRecipesFollowThePaper) {
+  struct Expected {
+    std::int64_t stage, steps, batch;
+    double rate, floor;
+  };
+  for (const Expected& expected :
+       {Expected{1, 40000, 640, 1e-4, 1e-6}, Expected{2, 15000, 1280, 5e-5, 1e-6},
+        Expected{3, 20000, 1280, 1e-6, 5e-8}}) {
+    const Recipe recipe = load_recipe(testing::source_folder() / "recipes" /
+                                      fmt::format("ocr2-stage{}.toml", expected.stage));
+    EXPECT_EQ(recipe.stage, expected.stage);
+    EXPECT_EQ(recipe.steps, expected.steps);
+    EXPECT_EQ(recipe.batch.global_size, expected.batch);
+    EXPECT_EQ(recipe.optimizer.learning_rate, expected.rate);
+    EXPECT_EQ(recipe.optimizer.min_learning_rate, expected.floor);
+    EXPECT_EQ(recipe.optimizer.schedule, "cosine");
+    EXPECT_EQ(recipe.view.crop, expected.stage != 1);
+    EXPECT_EQ(recipe.freeze, frozen_prefixes(expected.stage));
+    EXPECT_EQ(recipe.encoder_cache.enabled, expected.stage == 3);
+    EXPECT_EQ(recipe.model.config.substr(0, 15), "recipes/models/");
+    EXPECT_TRUE(std::filesystem::exists(testing::source_folder() / recipe.model.config));
+    if (expected.stage == 1) {
+      EXPECT_EQ(recipe.data.pack_tokens, 8192);
+      EXPECT_EQ(recipe.view.resolutions, (std::vector<std::int64_t>{768, 1024}));
+    }
+  }
+}
+
+TEST(Recipe, QuickstartRecipesAreWellFormed) {
+  for (int stage = 1; stage <= 3; ++stage) {
+    const Recipe recipe = load_recipe(testing::source_folder() / "recipes" /
+                                      fmt::format("quickstart-stage{}.toml", stage));
+    EXPECT_EQ(recipe.stage, stage);
+    EXPECT_TRUE(std::filesystem::exists(testing::source_folder() / recipe.model.config));
+  }
+}
+
+}  // namespace
+}  // namespace lectern
