@@ -17,9 +17,9 @@ struct DTypeName {
   DType dtype;
   const char* name;
 };
-constexpr DTypeName kDTypeNames[] = {{DType::f64, "F64"}, {DType::f32, "F32"},
+constexpr DTypeName kDTypeNames[] = {{DType::f64, "F64"},   {DType::f32, "F32"},
                                      {DType::bf16, "BF16"}, {DType::i64, "I64"},
-                                     {DType::i32, "I32"}, {DType::u8, "U8"}};
+                                     {DType::i32, "I32"},   {DType::u8, "U8"}};
 
 std::optional<DType> parse_dtype(const std::string& name) {
   for (const auto& [dtype, text] : kDTypeNames)
@@ -98,8 +98,7 @@ void SafetensorsFile::parse_header(const std::string& text) {
       entry.shape.push_back(size.get<std::int64_t>());
     }
     const auto& offsets = value["data_offsets"];
-    if (offsets.size() != 2 || !offsets[0].is_number_unsigned() ||
-        !offsets[1].is_number_unsigned())
+    if (offsets.size() != 2 || !offsets[0].is_number_unsigned() || !offsets[1].is_number_unsigned())
       bad(fmt::format("tensor {}: data_offsets must be [begin, end], got {}", name,
                       offsets.dump()));
     entry.begin = offsets[0].get<std::size_t>();
@@ -143,13 +142,11 @@ Tensor SafetensorsFile::get(const std::string& name) const {
   char* begin = data_ + entry.begin;
   Tensor mapped = Tensor::wrap(begin, entry.shape, entry.dtype, mapping_);
   // A foreign writer may not have aligned its data; such a tensor is copied.
-  return reinterpret_cast<std::uintptr_t>(begin) % size_of(entry.dtype) == 0
-             ? mapped
-             : [&] {
-                 Tensor copy = Tensor::empty(entry.shape, entry.dtype);
-                 std::memcpy(copy.raw(), begin, copy.bytes());
-                 return copy;
-               }();
+  return reinterpret_cast<std::uintptr_t>(begin) % size_of(entry.dtype) == 0 ? mapped : [&] {
+    Tensor copy = Tensor::empty(entry.shape, entry.dtype);
+    std::memcpy(copy.raw(), begin, copy.bytes());
+    return copy;
+  }();
 }
 
 Shape SafetensorsFile::shape_of(const std::string& name) const { return find(name).shape; }
@@ -209,15 +206,23 @@ void save_safetensors(const std::filesystem::path& path,
   if (!metadata.empty()) header["__metadata__"] = metadata;
   std::size_t position = 0;
   for (const auto& [name, tensor] : tensors) {
+    if (name == "__metadata__")
+      fail<IoError>(fmt::format("{}: a tensor must not be named __metadata__", path.string()));
     if (header.contains(name))
       fail<IoError>(fmt::format("{}: tensor {} is given twice", path.string(), name));
-    header[name] = {{"dtype", safetensors_name(tensor.dtype())},
-                    {"shape", std::vector<std::int64_t>(tensor.shape().begin(),
-                                                        tensor.shape().end())},
-                    {"data_offsets", {position, position + tensor.bytes()}}};
+    header[name] = {
+        {"dtype", safetensors_name(tensor.dtype())},
+        {"shape", std::vector<std::int64_t>(tensor.shape().begin(), tensor.shape().end())},
+        {"data_offsets", {position, position + tensor.bytes()}}};
     position += tensor.bytes();
   }
-  std::string text = header.dump();
+  std::string text;
+  try {
+    text = header.dump();
+  } catch (const nlohmann::json::exception& error) {
+    fail<IoError>(
+        fmt::format("{}: names and metadata must be UTF-8: {}", path.string(), error.what()));
+  }
   text.append((8 - text.size() % 8) % 8, ' ');
   const std::uint64_t header_bytes = text.size();
 

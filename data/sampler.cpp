@@ -159,9 +159,4 @@ std::int64_t Sampler::unit_at(int source, std::int64_t epoch, std::int64_t place
       static_cast<std::uint64_t>(n));
 }
 
-PositionRange rank_positions(std::uint64_t first, std::int64_t batch, int rank, int ranks) {
-  const auto at = [&](int r) { return first + static_cast<std::uint64_t>(batch * r / ranks); };
-  return {at(rank), at(rank + 1)};
-}
-
 }  // namespace lectern

@@ -70,11 +70,4 @@ class Sampler {
   bool shuffle_;
 };
 
-/// The positions of one step that a rank works on: [begin, end), the ranks' ranges joined are
-/// step * batch .. (step + 1) * batch, whatever the number of ranks.
-struct PositionRange {
-  std::uint64_t begin = 0, end = 0;
-};
-PositionRange rank_positions(std::uint64_t first, std::int64_t batch, int rank, int ranks);
-
 }  // namespace lectern

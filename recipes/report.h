@@ -32,7 +32,7 @@ struct ReportStage {
   double samples = 0, tokens = 0;  // sums over steps
   Curve loss, grad_norm, learning_rate;
   Curve samples_per_second;        // from samples / seconds of each step
-  Curve heldout_cer;               // of the evaluations during the stage (field `heldout_cer`)
+  Curve heldout_cer;               // of the evaluations during the stage (field `eval_cer`)
   std::optional<HeldOut> heldout;  // after the stage
 };
 

@@ -190,7 +190,7 @@ ReportStage read_stage(const fs::path& run_folder) {
     add_point(out.loss, record, "loss");
     add_point(out.grad_norm, record, "grad_norm");
     add_point(out.learning_rate, record, "lr");
-    add_point(out.heldout_cer, record, "heldout_cer");
+    add_point(out.heldout_cer, record, "eval_cer");
     const double seconds = value_of(record, "seconds"), samples = value_of(record, "samples");
     out.seconds += seconds;
     out.samples += samples;

@@ -422,10 +422,10 @@ template <typename T>
 void attention_backward_cpu(const AttentionView<T>& view,
                             const AttentionBackwardView<T>& backward) {
   const BackwardPlan<T> plan(view, backward);
-  const ThreadSlots slots;
+  const TaskRunner runner(view.work());
   Carver<T> size(nullptr);
   BackwardBuffers<T>(size, plan);
-  const Tensor buffers = Tensor::empty({slots.count, size.used()}, kDTypeOf<T>);
+  const Tensor buffers = Tensor::empty({runner.slots(), size.used()}, kDTypeOf<T>);
   const std::int64_t groups = std::min(plan.units(), kTaskGroups);
   const std::int64_t table_size = plan.tables.columns * view.padded_dim();
   const Tensor tables = Tensor::zeros({groups, table_size}, kDTypeOf<T>);
@@ -435,8 +435,8 @@ void attention_backward_cpu(const AttentionView<T>& view,
         Tensor::empty({plan.chunks * view.batch * view.heads, plan.partial_size()}, kDTypeOf<T>);
   T* partial_data = partial.defined() ? partial.data<T>() : nullptr;
 
-  parallel_tasks(groups, [&](std::int64_t group) {
-    Carver<T> carver(buffers.data<T>() + slots.current() * size.used());
+  runner.run(groups, [&](std::int64_t group) {
+    Carver<T> carver(buffers.data<T>() + runner.current() * size.used());
     const BackwardBuffers<T> mine(carver, plan);
     for (std::int64_t unit = plan.units() * group / groups;
          unit < plan.units() * (group + 1) / groups; ++unit)

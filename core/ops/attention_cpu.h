@@ -76,6 +76,8 @@ struct AttentionView {
   }
   /// Scores are kept in units of log 2: scale * log2(e).
   T score_factor() const { return static_cast<T>(scale * 1.4426950408889634074); }
+  /// Multiplications of one product of queries with all keys, the masks aside.
+  std::int64_t work() const { return batch * heads * rows * keys * dim; }
   std::int64_t padded_keys() const {
     return attention_tiles::round_up(keys, attention_tiles::kPanel<T>);
   }
@@ -118,12 +120,25 @@ inline void score_panels(const T* query, const T* panels, std::int64_t dim, std:
   }
 }
 
-/// Threads that a kernel called here may use, and which of them runs now: inside someone else's
-/// parallel region everything runs on the calling thread.
-struct ThreadSlots {
-  bool nested = omp_in_parallel() != 0;
-  std::int64_t count = nested ? 1 : thread_count();
-  std::int64_t current() const { return nested ? 0 : omp_get_thread_num(); }
+/// Runs tasks on the threads that a kernel called here may use: one inside someone else's parallel
+/// region, or when the whole work (in multiplications) is not worth waking the others.
+class TaskRunner {
+ public:
+  explicit TaskRunner(std::int64_t work)
+      : alone_(omp_in_parallel() != 0 || work < (1 << 16)), slots_(alone_ ? 1 : thread_count()) {}
+  /// Tasks that can run at once.
+  std::int64_t slots() const { return slots_; }
+  /// Which of the slots() this thread is.
+  std::int64_t current() const { return alone_ ? 0 : omp_get_thread_num(); }
+  template <typename F>
+  void run(std::int64_t tasks, F&& f) const {
+    if (!alone_) return parallel_tasks(tasks, f);
+    for (std::int64_t i = 0; i < tasks; ++i) f(i);
+  }
+
+ private:
+  bool alone_;
+  std::int64_t slots_;
 };
 
 template <typename T>

@@ -48,7 +48,7 @@ void attention_decode_cpu(const AttentionView<T>& view, const StridedRows<T>& ou
   // Running maximum, running sum and unnormalised output of each query of each unit.
   const std::int64_t units = view.batch * view.kv_heads, stride = view.dim + 2;
   const Tensor state = Tensor::empty({units, queries, stride}, kDTypeOf<T>);
-  parallel_tasks(units, [&](std::int64_t unit) {
+  TaskRunner(view.work()).run(units, [&](std::int64_t unit) {
     const std::int64_t batch = unit / view.kv_heads, kv_head = unit % view.kv_heads;
     T* mine = state.data<T>() + unit * queries * stride;
     for (std::int64_t i = 0; i < queries; ++i) {

@@ -219,18 +219,19 @@ template <typename T>
 void attention_forward_cpu(const AttentionView<T>& view, const StridedRows<T>& out,
                            T* log_sum_exp) {
   const RelativeScores<T> tables(view);
-  const ThreadSlots slots;
+  const TaskRunner runner(view.work());
   const std::int64_t units = view.batch * view.kv_heads;
   const std::int64_t tiles = (view.rows + kTileRows - 1) / kTileRows;
   // Enough (batch, kv head) pairs: one task each, which keeps its keys in its own cache. Else all
   // keys are packed first and the tiles are shared out. The arithmetic is the same.
-  const bool by_unit = units % slots.count == 0 || units >= 8 * slots.count;
+  const bool by_unit = units % runner.slots() == 0 || units >= 8 * runner.slots();
 
   Carver<T> keys_size(nullptr), buffers_size(nullptr);
   PackedKeys<T>(keys_size, view);
   ForwardBuffers<T>(buffers_size, view, tables);
-  const Tensor keys = Tensor::empty({by_unit ? slots.count : units, keys_size.used()}, kDTypeOf<T>);
-  const Tensor buffers = Tensor::empty({slots.count, buffers_size.used()}, kDTypeOf<T>);
+  const Tensor keys =
+      Tensor::empty({by_unit ? runner.slots() : units, keys_size.used()}, kDTypeOf<T>);
+  const Tensor buffers = Tensor::empty({runner.slots(), buffers_size.used()}, kDTypeOf<T>);
 
   const auto packed_keys = [&](std::int64_t slot) {
     Carver<T> carver(keys.data<T>() + slot * keys_size.used());
@@ -238,25 +239,25 @@ void attention_forward_cpu(const AttentionView<T>& view, const StridedRows<T>& o
   };
   const auto run_tile = [&](std::int64_t unit, const PackedKeys<T>& packed, std::int64_t in_group,
                             std::int64_t tile) {
-    Carver<T> carver(buffers.data<T>() + slots.current() * buffers_size.used());
+    Carver<T> carver(buffers.data<T>() + runner.current() * buffers_size.used());
     const ForwardBuffers<T> mine(carver, view, tables);
     const std::int64_t head = unit % view.kv_heads * view.group() + in_group;
     ForwardTile<T>(view, tables, packed, mine, unit / view.kv_heads, head, tile * kTileRows)
         .run(out, log_sum_exp);
   };
   if (by_unit) {
-    parallel_tasks(units, [&](std::int64_t unit) {
-      const PackedKeys<T> packed = packed_keys(slots.current());
+    runner.run(units, [&](std::int64_t unit) {
+      const PackedKeys<T> packed = packed_keys(runner.current());
       packed.fill(view, unit / view.kv_heads, unit % view.kv_heads);
       for (std::int64_t h = 0; h < view.group(); ++h)
         for (std::int64_t tile = 0; tile < tiles; ++tile) run_tile(unit, packed, h, tile);
     });
     return;
   }
-  parallel_tasks(units, [&](std::int64_t unit) {
+  runner.run(units, [&](std::int64_t unit) {
     packed_keys(unit).fill(view, unit / view.kv_heads, unit % view.kv_heads);
   });
-  parallel_tasks(units * view.group() * tiles, [&](std::int64_t task) {
+  runner.run(units * view.group() * tiles, [&](std::int64_t task) {
     const std::int64_t unit = task / (view.group() * tiles);
     run_tile(unit, packed_keys(unit), task / tiles % view.group(), task % tiles);
   });

@@ -34,12 +34,12 @@ struct VectorOf;
 template <>
 struct VectorOf<float> {
   typedef float Type __attribute__((vector_size(kVectorBytes)));
-  typedef std::int32_t Integer __attribute__((vector_size(kVectorBytes)));
+  typedef std::uint32_t Integer __attribute__((vector_size(kVectorBytes)));
 };
 template <>
 struct VectorOf<double> {
   typedef double Type __attribute__((vector_size(kVectorBytes)));
-  typedef std::int64_t Integer __attribute__((vector_size(kVectorBytes)));
+  typedef std::uint64_t Integer __attribute__((vector_size(kVectorBytes)));
 };
 template <typename T>
 using Vector = typename VectorOf<T>::Type;
@@ -150,7 +150,7 @@ inline __attribute__((always_inline)) Vector<T> exp2_vector(const Vector<T>& x) 
   using Integer = typename VectorOf<T>::Integer;
   Integer bits;
   std::memcpy(&bits, &shifted, sizeof bits);
-  const auto one = std::bit_cast<std::conditional_t<kFloat, std::int32_t, std::int64_t>>(T(1));
+  const auto one = std::bit_cast<std::conditional_t<kFloat, std::uint32_t, std::uint64_t>>(T(1));
   bits = (bits << kMantissaBits) + one;
   Vector<T> scale;
   std::memcpy(&scale, &bits, sizeof scale);

@@ -3,8 +3,10 @@
 
 #include "core/file.h"
 #include "recipes/commands/command.h"
+#include "recipes/quickstart_summary.h"
 
 #include <fmt/format.h>
+#include <nlohmann/json.hpp>
 
 #include <memory>
 
@@ -12,17 +14,28 @@ namespace lectern::commands {
 
 void add_report(CLI::App& app) {
   struct Arguments {
-    std::string run, out = "report.html";
+    std::string run, quickstart, out = "report.html";
   };
   auto arguments = std::make_shared<Arguments>();
   CLI::App* command = app.add_subcommand("report", "Write the HTML report of a run");
-  command
-      ->add_option("--run", arguments->run,
-                   "Folder with report.json, metrics.jsonl, or run folders stage1 to stage3")
-      ->required();
+  auto* run = command->add_option(
+      "--run", arguments->run,
+      "Folder with report.json, metrics.jsonl, or run folders stage1 to stage3");
+  auto* quickstart = command->add_option("--quickstart", arguments->quickstart,
+                                         "Folder that quickstart.sh made; also writes its "
+                                         "metrics.json");
+  run->excludes(quickstart);
   command->add_option("--out", arguments->out, "HTML file to write")->capture_default_str();
   command->callback([arguments] {
-    write_file(arguments->out, render_report(load_report(arguments->run)));
+    if (arguments->run.empty() && arguments->quickstart.empty())
+      throw CLI::RequiredError("--run or --quickstart");
+    if (!arguments->quickstart.empty()) {
+      const std::filesystem::path folder = arguments->quickstart;
+      write_file(folder / "metrics.json", quickstart_metrics(folder).dump(2) + "\n");
+      write_file(arguments->out, render_report(quickstart_report(folder)));
+    } else {
+      write_file(arguments->out, render_report(load_report(arguments->run)));
+    }
     fmt::print("{}\n", arguments->out);
   });
 }

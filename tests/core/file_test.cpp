@@ -25,7 +25,7 @@ std::size_t files_in(const fs::path& folder) {
 TEST(File, WritesAndReadsBack) {
   const TemporaryFolder folder;
   const auto path = folder.path() / "a.txt";
-  const std::string text = "line\n\0tail" + std::string(100'000, 'x');
+  const std::string text = std::string("line\n\0tail", 10) + std::string(100'000, 'x');
   write_file(path, text);
   EXPECT_EQ(read_file(path), text);
   EXPECT_EQ(files_in(folder.path()), 1u);

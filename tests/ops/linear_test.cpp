@@ -41,10 +41,8 @@ struct Sizes {
 };
 
 TEST(Linear, MatchesDefinition) {
-  // The last two are large enough for oneDNN's plain product.
-  for (const auto& [m, n, k] :
-       {Sizes{1, 1, 1}, Sizes{1, 77, 130}, Sizes{3, 64, 65}, Sizes{5, 40, 300}, Sizes{33, 7, 19},
-        Sizes{128, 96, 64}, Sizes{700, 640, 640}, Sizes{1001, 515, 531}})
+  for (const auto& [m, n, k] : {Sizes{1, 1, 1}, Sizes{1, 77, 130}, Sizes{3, 64, 65},
+                                Sizes{5, 40, 300}, Sizes{33, 7, 19}, Sizes{128, 96, 64}})
     for (const DType dtype : {DType::f32, DType::f64})
       for (const bool has_bias : {false, true}) {
         const Tensor x = random_tensor({m, k}, 1, dtype), w = random_tensor({n, k}, 2, dtype);
@@ -53,6 +51,12 @@ TEST(Linear, MatchesDefinition) {
         EXPECT_TRUE(near(linear(x, w, b), naive(x, w, b), dtype == DType::f32 ? 2e-6 : 1e-14))
             << m << "x" << n << "x" << k;
       }
+}
+
+TEST(Linear, LargeProducts) {  // large enough for oneDNN's plain product
+  const Tensor x = random_tensor({1001, 531}, 1), w = random_tensor({515, 531}, 2);
+  const Tensor b = random_tensor({515}, 3);
+  EXPECT_TRUE(near(linear(x, w, b), naive(x, w, b), 2e-6));
 }
 
 TEST(Linear, LeadingDimensionsAreRows) {

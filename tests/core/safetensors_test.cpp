@@ -1,0 +1,216 @@
+#include "core/safetensors.h"
+
+#include "core/file.h"
+#include "tests/testing.h"
+
+#include <cstdint>
+#include <cstring>
+#include <fstream>
+#include <string>
+#include <vector>
+
+namespace lectern {
+namespace {
+
+using testing::near;
+using testing::random_tensor;
+using testing::TemporaryFolder;
+using testing::throws_with;
+
+/// The bytes of a file with this header and this much data.
+std::string file_bytes(const std::string& header, std::size_t data_bytes) {
+  const std::uint64_t length = header.size();
+  std::string out(reinterpret_cast<const char*>(&length), 8);
+  return out + header + std::string(data_bytes, '\0');
+}
+
+class Safetensors : public ::testing::Test {
+ protected:
+  std::filesystem::path write(const std::string& bytes) {
+    const auto path = folder_.path() / "test.safetensors";
+    write_file(path, bytes);
+    return path;
+  }
+  ::testing::AssertionResult refused(const std::string& bytes,
+                                     std::initializer_list<std::string_view> parts) {
+    const auto path = write(bytes);
+    const auto named = throws_with([&] { SafetensorsFile::open(path); }, {path.string()});
+    return named ? throws_with([&] { SafetensorsFile::open(path); }, parts) : named;
+  }
+  /// One tensor "a" with this description, and data.
+  ::testing::AssertionResult refused_entry(const std::string& entry, std::size_t data_bytes,
+                                           std::initializer_list<std::string_view> parts) {
+    return refused(file_bytes("{\"a\":" + entry + "}", data_bytes), parts);
+  }
+  TemporaryFolder folder_;
+};
+
+TEST_F(Safetensors, RoundTrip) {
+  const auto path = folder_.path() / "round.safetensors";
+  const Tensor f32 = random_tensor({3, 5}, 1), strided = random_tensor({4, 6}, 2).transpose(0, 1);
+  const Tensor bf16 = random_tensor({7}, 3).to(DType::bf16), u8 = Tensor::full({3}, 200, DType::u8);
+  const Tensor i64 = Tensor::full({}, -5, DType::i64), none = Tensor::zeros({0, 4}, DType::i32);
+  save_safetensors(path,
+                   {{"z", f32}, {"s", strided}, {"b", bf16}, {"u", u8}, {"i", i64}, {"n", none}},
+                   {{"format", "pt"}, {"note", "a \"quoted\" one"}});
+  const auto file = SafetensorsFile::open(path);
+  EXPECT_EQ(file.names(), (std::vector<std::string>{"b", "i", "n", "s", "u", "z"}));
+  EXPECT_EQ(file.metadata().at("note"), "a \"quoted\" one");
+  EXPECT_TRUE(near(file.get("z"), f32, 0));
+  EXPECT_TRUE(near(file.get("s"), strided, 0));
+  EXPECT_TRUE(near(file.get("b"), bf16, 0));
+  EXPECT_EQ(file.dtype_of("b"), DType::bf16);
+  EXPECT_EQ(file.get("u").data<std::uint8_t>()[2], 200);
+  EXPECT_EQ(file.get("i").item(), -5);
+  EXPECT_EQ(file.shape_of("n"), (Shape{0, 4}));
+  EXPECT_EQ(file.get("n").numel(), 0);
+}
+
+TEST_F(Safetensors, TensorsStayMappedAfterTheFileObjectIsGone) {
+  const auto path = folder_.path() / "mapped.safetensors";
+  const Tensor value = random_tensor({1000}, 1);
+  save_safetensors(path, {{"first", value}, {"second", value}});
+  Tensor first, second;
+  {
+    const auto file = SafetensorsFile::open(path);
+    first = file.get("first");
+    second = file.get("second");
+    EXPECT_EQ(file.get("first").raw(), first.raw()) << "no copy: same address each time";
+  }
+  EXPECT_EQ(static_cast<char*>(second.raw()) - static_cast<char*>(first.raw()), 4000)
+      << "neighbours in the file are neighbours in the mapping";
+  EXPECT_TRUE(near(second, value, 0));
+  // A stray write reaches neither the file nor another mapping of it.
+  first.data<float>()[0] = 77;
+  EXPECT_TRUE(near(SafetensorsFile::open(path).get("first"), value, 0));
+}
+
+TEST_F(Safetensors, UnalignedDataIsCopied) {
+  // A header of 7 mod 8 bytes: its tensor starts at an odd address.
+  std::string header = R"({"a":{"dtype":"F32","shape":[1],"data_offsets":[0,4]}})";
+  while (header.size() % 8 != 7) header += ' ';
+  const auto file = SafetensorsFile::open(write(file_bytes(header, 4)));
+  EXPECT_EQ(reinterpret_cast<std::uintptr_t>(file.get("a").raw()) % 4, 0u);
+  EXPECT_EQ(file.get("a").item(), 0);
+}
+
+TEST_F(Safetensors, ReadsAFixtureOfTheReferenceWriter) {
+  const auto folder = SafetensorsFolder::open(testing::fixture("ocr2_A"));
+  EXPECT_TRUE(folder.contains("lm_head.weight"));
+  EXPECT_EQ(folder.get("lm_head.weight").ndim(), 2);
+  EXPECT_TRUE(throws_with([&] { folder.get("nothing"); }, {"has no tensor nothing"}));
+}
+
+TEST_F(Safetensors, HostileHeaders) {
+  EXPECT_TRUE(refused("", {"header length must be 8 bytes, got a file of 0 bytes"}));
+  EXPECT_TRUE(refused("1234567", {"got a file of 7 bytes"}));
+  const std::string good =
+      file_bytes(R"({"a":{"dtype":"U8","shape":[2],"data_offsets":[0,2]}})", 2);
+  EXPECT_EQ(SafetensorsFile::open(write(good)).get("a").numel(), 2);
+  EXPECT_TRUE(refused(good.substr(0, 30), {"header length must fit the file of 30 bytes"}));
+  std::string lie = good;
+  std::memset(lie.data(), 0xff, 8);
+  EXPECT_TRUE(refused(lie, {"header length must fit", "got 18446744073709551615"}));
+  EXPECT_TRUE(refused(good + "x", {"data must be 2 bytes as the header says, got 3"}));
+  EXPECT_TRUE(refused(good.substr(0, good.size() - 1), {"tensor a: data_offsets", "within 1"}));
+  EXPECT_TRUE(refused(file_bytes("[]", 0), {"header must be a JSON object"}));
+  EXPECT_TRUE(refused(file_bytes("{", 0), {"not valid JSON"}));
+  EXPECT_TRUE(refused(file_bytes("{\"a\":\xff}", 0), {"not valid JSON"}));
+  EXPECT_TRUE(refused(file_bytes(std::string(5000, '['), 0), {"nest at most"}));
+  EXPECT_TRUE(refused(file_bytes(R"({"__metadata__":{"a":1}})", 0), {"__metadata__.a"}));
+  EXPECT_TRUE(refused(file_bytes(R"({"__metadata__":[]})", 0), {"__metadata__ must be"}));
+}
+
+TEST_F(Safetensors, HostileEntries) {
+  EXPECT_TRUE(refused_entry("3", 0, {"tensor a: needs dtype"}));
+  EXPECT_TRUE(refused_entry(R"({"dtype":"F32","shape":[1]})", 4, {"tensor a: needs dtype"}));
+  EXPECT_TRUE(refused_entry(R"({"dtype":"F8_E5M2","shape":[1],"data_offsets":[0,1]})", 1,
+                            {"tensor a: dtype must be", "got \"F8_E5M2\""}));
+  const auto shape = [&](const std::string& sizes, std::initializer_list<std::string_view> parts) {
+    return refused_entry(R"({"dtype":"F32","shape":)" + sizes + R"(,"data_offsets":[0,4]})", 4,
+                         parts);
+  };
+  EXPECT_TRUE(shape("[-1]", {"shape must hold sizes of 0 or more, got -1"}));
+  EXPECT_TRUE(shape("[1.0]", {"shape must hold"}));
+  EXPECT_TRUE(shape("[\"1\"]", {"shape must hold"}));
+  EXPECT_TRUE(shape("[NaN]", {"not valid JSON"}));
+  EXPECT_TRUE(shape("[1e400]", {"not valid JSON"}));
+  EXPECT_TRUE(shape("[18446744073709551615]", {"shape must hold"}));
+  EXPECT_TRUE(shape("[1,1,1,1,1,1,1,1,1]", {"at most 8 dimensions, got 9"}));
+  EXPECT_TRUE(shape("[2]", {"data_offsets must span f32 [2], got 4 bytes"}));
+  // 2^62 * 4 = 2^64, which would wrap to 0; 2^31 * 2^31 * 4 as well.
+  EXPECT_TRUE(shape("[4611686018427387904]", {"data_offsets must span"}));
+  EXPECT_TRUE(shape("[2147483648,2147483648]", {"data_offsets must span"}));
+  const auto offsets = [&](const std::string& pair, std::initializer_list<std::string_view> parts) {
+    return refused_entry(R"({"dtype":"F32","shape":[1],"data_offsets":)" + pair + "}", 4, parts);
+  };
+  EXPECT_TRUE(offsets("[4,8]", {"must follow on byte 0 and end within 4, got [4, 8]"}));
+  EXPECT_TRUE(offsets("[0,18446744073709551615]", {"must follow on byte 0"}));
+  EXPECT_TRUE(offsets("[4,0]", {"must follow on byte 0"}));
+  EXPECT_TRUE(offsets("[0]", {"data_offsets must be [begin, end]"}));
+  EXPECT_TRUE(offsets("[-4,0]", {"data_offsets must be [begin, end]"}));
+}
+
+TEST_F(Safetensors, OverlapGapAndDuplicate) {
+  const auto two = [](const std::string& second_name, const std::string& second) {
+    return file_bytes(R"({"a":{"dtype":"F32","shape":[1],"data_offsets":[0,4]},")" + second_name +
+                          R"(":{"dtype":"F32","shape":[1],"data_offsets":)" + second + "}}",
+                      8);
+  };
+  EXPECT_TRUE(SafetensorsFile::open(write(two("b", "[4,8]"))).contains("b"));
+  EXPECT_TRUE(refused(two("b", "[0,4]"), {"tensor b: data_offsets must follow on byte 4"}));
+  EXPECT_TRUE(refused(two("b", "[2,6]"), {"tensor b: data_offsets must follow on byte 4"}));
+  EXPECT_TRUE(refused(two("b", "[5,9]"), {"must follow on byte 4"}));
+  EXPECT_TRUE(refused(two("a", "[4,8]"), {"key \"a\" must be given once"}));
+}
+
+TEST_F(Safetensors, EmptyTensorsOfAbsurdShape) {
+  const auto path = write(file_bytes(
+      R"({"a":{"dtype":"U8","shape":[0,4611686018427387904,1],"data_offsets":[0,0]}})", 0));
+  EXPECT_EQ(SafetensorsFile::open(path).get("a").numel(), 0);
+}
+
+TEST_F(Safetensors, FolderOfShards) {
+  const Tensor a = random_tensor({2}, 1), b = random_tensor({3}, 2);
+  save_safetensors(folder_.path() / "model-1.safetensors", {{"a", a}});
+  save_safetensors(folder_.path() / "model-2.safetensors", {{"b", b}});
+  const auto index = folder_.path() / "model.safetensors.index.json";
+  const auto write_index = [&](const std::string& map) {
+    write_file(index, "{\"weight_map\":" + map + "}");
+  };
+  write_index(R"({"a":"model-1.safetensors","b":"model-2.safetensors"})");
+  const auto shards = SafetensorsFolder::open(folder_.path());
+  EXPECT_EQ(shards.names(), (std::vector<std::string>{"a", "b"}));
+  EXPECT_TRUE(near(shards.get("b"), b, 0));
+  const auto refused_index = [&](const std::string& map, std::string_view part) {
+    write_index(map);
+    return throws_with([&] { SafetensorsFolder::open(folder_.path()); }, {part});
+  };
+  EXPECT_TRUE(refused_index(R"({"b":"model-1.safetensors"})", "which has no such tensor"));
+  EXPECT_TRUE(refused_index(R"({"a":"model-3.safetensors"})", "cannot open"));
+  EXPECT_TRUE(refused_index(R"({"a":"../model-1.safetensors"})", "must be a file name"));
+  EXPECT_TRUE(refused_index(R"({"a":1})", "must be a file name"));
+  EXPECT_TRUE(refused_index("[]", "weight_map must be an object"));
+  EXPECT_TRUE(throws_with([&] { SafetensorsFolder::open(folder_.path() / "none"); },
+                          {"model.safetensors", "cannot open"}));
+}
+
+TEST_F(Safetensors, SavingTheSameNameTwiceLeavesNoFile) {
+  const auto path = folder_.path() / "twice.safetensors";
+  const Tensor a = Tensor::zeros({2});
+  EXPECT_TRUE(throws_with(
+      [&] {
+        save_safetensors(path, {{"a", a}, {"a", a}});
+      },
+      {"tensor a is given twice"}));
+  EXPECT_TRUE(throws_with([&] { save_safetensors(path, {{"\xff", a}}); }, {"UTF-8"}));
+  EXPECT_TRUE(throws_with(
+      [&] {
+        save_safetensors(path, {{"__metadata__", a}});
+      },
+      {"__metadata__"}));
+  EXPECT_TRUE(std::filesystem::is_empty(folder_.path()));
+}
+
+}  // namespace
+}  // namespace lectern
