@@ -391,8 +391,9 @@ std::pair<std::int64_t, std::int64_t> thread_grid(const GemmArgs& args, std::int
   return best;
 }
 
-/// Multiply-adds, and rows and columns of C, from which oneDNN's sgemm beats the kernel above.
-constexpr std::int64_t kLibraryWork = 1 << 20, kLibraryRows = 16;
+/// Multiply-adds, rows and columns of C, and depth from which oneDNN's sgemm beats the kernel
+/// above.
+constexpr std::int64_t kLibraryWork = 1 << 20, kLibraryRows = 16, kLibraryDepth = 32;
 
 template <typename T>
 void gemm_parallel(const GemmArgs& args, const T* a, const T* b, const T* bias, T* c) {
@@ -418,7 +419,8 @@ void gemm_parallel(const GemmArgs& args, const T* a, const T* b, const T* bias, 
 /// measured so for B as stored, while its transposed-B form splits k over threads.
 bool library_is_better(const GemmArgs& args) {
   return !args.transpose_b && args.m >= kLibraryRows && args.n >= kLibraryRows &&
-         args.m * args.n >= (kLibraryWork + args.k - 1) / args.k && !omp_in_parallel();
+         args.k >= kLibraryDepth && args.m * args.n >= (kLibraryWork + args.k - 1) / args.k &&
+         !omp_in_parallel();
 }
 
 }  // namespace

@@ -174,24 +174,35 @@ TEST(Experts, NoGradKeepsNothing) {
   EXPECT_FALSE(out.requires_grad());
 }
 
-TEST(Experts, SameBitsForAnyNumberOfThreads) {
-  for (const Sizes& s : {Sizes{200, 64, 32, 16, 4}, {1, 64, 32, 16, 4}, {90, 256, 128, 2, 1}}) {
-    const ExpertsInput in = random_input(s, DType::f32);
-    const Tensor cotangent = random_tensor({s.tokens, s.width}, 9);
-    const int before = thread_count();
-    std::vector<std::vector<Tensor>> results;
-    for (const int threads : {1, 2, 3, 5}) {
-      set_thread_count(threads);
-      const ExpertsResult forward = experts_forward(in, true);
-      const ExpertsGradients g = experts_backward(cotangent, in, forward, ExpertsWanted{});
-      results.push_back({forward.out, g.x, g.weights, g.gate_up, g.down});
-    }
-    set_thread_count(before);
-    for (const auto& result : results)
-      for (std::size_t i = 0; i < result.size(); ++i)
-        EXPECT_EQ(0, std::memcmp(result[i].raw(), results[0][i].raw(), result[i].bytes()))
-            << "output " << i << ", tokens " << s.tokens;
+void expect_same_bits_for_any_number_of_threads(const Sizes& s) {
+  const ExpertsInput in = random_input(s, DType::f32);
+  const Tensor cotangent = random_tensor({s.tokens, s.width}, 9);
+  const int before = thread_count();
+  std::vector<std::vector<Tensor>> results;
+  for (const int threads : {1, 2, 3, 5}) {
+    set_thread_count(threads);
+    const ExpertsResult forward = experts_forward(in, true);
+    const ExpertsGradients g = experts_backward(cotangent, in, forward, ExpertsWanted{});
+    results.push_back({forward.out, g.x, g.weights, g.gate_up, g.down});
   }
+  set_thread_count(before);
+  for (const auto& result : results)
+    for (std::size_t i = 0; i < result.size(); ++i)
+      EXPECT_EQ(0, std::memcmp(result[i].raw(), results[0][i].raw(), result[i].bytes()))
+          << "output " << i << ", tokens " << s.tokens;
+}
+
+TEST(Experts, SameBitsForAnyNumberOfThreads) {
+  expect_same_bits_for_any_number_of_threads({200, 64, 32, 16, 4});
+  expect_same_bits_for_any_number_of_threads({1, 64, 32, 16, 4});
+  expect_same_bits_for_any_number_of_threads({90, 256, 128, 2, 1});
+}
+
+// Sums of over 256 terms in every product, where a product inside a parallel region (experts side
+// by side) and one outside it (a single thread, or few experts) could differ.
+TEST(Experts, SameBitsForAnyNumberOfThreadsWithLongSums) {
+  expect_same_bits_for_any_number_of_threads({700, 320, 288, 2, 1});
+  expect_same_bits_for_any_number_of_threads({400, 320, 160, 4, 4});
 }
 
 TEST(Experts, RefusesBadInput) {
