@@ -92,10 +92,10 @@ class Checker {
     if (std::isnan(difference)) difference = HUGE_VAL;
     if (difference <= result_.worst && !result_.message.empty()) return;
     result_.worst = difference;
-    result_.message = fmt::format("input {} {} {}: numeric {:.10g}, analytic {:.10g}, off {:.3g}",
-                                  input, inputs_[input].numel() <= options_.full_limit
-                                             ? "element" : "direction", at, numeric, analytic,
-                                  difference);
+    result_.message =
+        fmt::format("input {} {} {}: numeric {:.10g}, analytic {:.10g}, off {:.3g}", input,
+                    inputs_[input].numel() <= options_.full_limit ? "element" : "direction", at,
+                    numeric, analytic, difference);
   }
 
   void check_input(std::size_t input, const Tensor& grad) {
@@ -128,9 +128,9 @@ GradientCheckResult check_gradients(const Function& f, const std::vector<Tensor>
   return Checker(f, inputs, options).run();
 }
 
-GradientCheckResult check_gradient(
-    const std::function<Variable(const std::vector<Variable>&)>& f,
-    const std::vector<Tensor>& inputs, const GradientCheckOptions& options) {
+GradientCheckResult check_gradient(const std::function<Variable(const std::vector<Variable>&)>& f,
+                                   const std::vector<Tensor>& inputs,
+                                   const GradientCheckOptions& options) {
   return check_gradients(
       [&f](const std::vector<Variable>& leaves) { return std::vector<Variable>{f(leaves)}; },
       inputs, options);

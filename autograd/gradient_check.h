@@ -27,16 +27,16 @@ struct GradientCheckResult {
 };
 
 /// Checks d<f(inputs), cotangent>/d(inputs) where the cotangent is random normal and fixed, never
-/// ones: with a sum, an operation whose outputs add up to a constant (softmax, norms) would pass with
-/// a gradient of zero. `f` gets leaves that hold the f64 tensors of `inputs` and must not keep state;
-/// outputs may be several. Step: cbrt(epsilon) * max(1, |x|).
+/// ones: with a sum, an operation whose outputs add up to a constant (softmax, norms) would pass
+/// with a gradient of zero. `f` gets leaves that hold the f64 tensors of `inputs` and must not keep
+/// state; outputs may be several. Step: cbrt(epsilon) * max(1, |x|).
 GradientCheckResult check_gradients(
     const std::function<std::vector<Variable>(const std::vector<Variable>&)>& f,
     const std::vector<Tensor>& inputs, const GradientCheckOptions& options = {});
 
 /// The same for one output.
-GradientCheckResult check_gradient(
-    const std::function<Variable(const std::vector<Variable>&)>& f,
-    const std::vector<Tensor>& inputs, const GradientCheckOptions& options = {});
+GradientCheckResult check_gradient(const std::function<Variable(const std::vector<Variable>&)>& f,
+                                   const std::vector<Tensor>& inputs,
+                                   const GradientCheckOptions& options = {});
 
 }  // namespace lectern

@@ -183,8 +183,8 @@ class BackwardPass {
 
   void run_node(GraphNode& node, std::vector<Tensor> grads) {
     if (node.backward == nullptr)
-      fail<Error>(fmt::format("backward: the graph of {} was already run and freed",
-                              node.operation));
+      fail<Error>(
+          fmt::format("backward: the graph of {} was already run and freed", node.operation));
     std::vector<Tensor> input_grads;
     {
       const NoGrad off;
@@ -215,8 +215,9 @@ void Variable::backward(Tensor cotangent) const {
   if (!requires_grad()) fail<Error>("backward: nothing in this graph requires a gradient");
   if (!cotangent.defined()) {
     if (value().numel() != 1)
-      fail<ShapeError>(fmt::format("backward: without a cotangent the value must have one element, got {}",
-                                   value().describe()));
+      fail<ShapeError>(
+          fmt::format("backward: without a cotangent the value must have one element, got {}",
+                      value().describe()));
     cotangent = Tensor::full(shape(), 1.0, dtype());
   }
   check_shape(cotangent, shape(), "backward", "cotangent");

@@ -1,8 +1,8 @@
 // Variable: a Tensor that remembers how it was made, so that backward() can walk the graph.
 //
-// An operation in autograd/ops/ computes its value with core/ops/ and calls record() with its inputs
-// and a closure that turns the gradient of its output into the gradients of its inputs. The closure
-// holds what backward needs and is dropped as soon as it has run.
+// An operation in autograd/ops/ computes its value with core/ops/ and calls record() with its
+// inputs and a closure that turns the gradient of its output into the gradients of its inputs. The
+// closure holds what backward needs and is dropped as soon as it has run.
 #pragma once
 
 #include "core/tensor.h"
@@ -45,8 +45,8 @@ class Variable {
   /// Replaces a leaf's value (loading a checkpoint). Shape and dtype must stay.
   void set_value(Tensor value);
 
-  /// Runs the graph backwards from this variable and frees it. Without a cotangent the variable must
-  /// have one element, whose gradient is 1.
+  /// Runs the graph backwards from this variable and frees it. Without a cotangent the variable
+  /// must have one element, whose gradient is 1.
   void backward(Tensor cotangent = {}) const;
 
   VariableState* state() const { return state_.get(); }
@@ -60,8 +60,8 @@ class Variable {
   std::shared_ptr<VariableState> state_;
 };
 
-/// Gradient of the output -> gradients of the inputs, in their order. An undefined Tensor stands for
-/// "no gradient" (the input does not require it, or it is zero).
+/// Gradient of the output -> gradients of the inputs, in their order. An undefined Tensor stands
+/// for "no gradient" (the input does not require it, or it is zero).
 using Backward = std::function<std::vector<Tensor>(const Tensor& grad_output)>;
 /// As Backward, for an operation with several outputs; an undefined grad_outputs[i] means zero.
 using BackwardMany = std::function<std::vector<Tensor>(const std::vector<Tensor>& grad_outputs)>;

@@ -109,8 +109,8 @@ decltype(auto) dispatch_floating(DType dtype, std::string_view operation, F&& f)
     case DType::f64:
       return f.template operator()<double>();
     default:
-      fail<DTypeError>(fmt::format("{}: dtype must be f32 or f64, got {}", operation,
-                                   name_of(dtype)));
+      fail<DTypeError>(
+          fmt::format("{}: dtype must be f32 or f64, got {}", operation, name_of(dtype)));
   }
 }
 

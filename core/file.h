@@ -23,8 +23,8 @@ struct MappedFile {
 /// Maps a file privately: pages are read on demand and shared with the page cache.
 MappedFile map_file(const std::filesystem::path& path);
 
-/// A file that appears under its name only when it is complete: written beside it, fsynced, renamed.
-/// Destroyed without commit(), it leaves nothing behind. Throws IoError naming the file.
+/// A file that appears under its name only when it is complete: written beside it, fsynced,
+/// renamed. Destroyed without commit(), it leaves nothing behind. Throws IoError naming the file.
 class AtomicFile {
  public:
   explicit AtomicFile(const std::filesystem::path& path);
@@ -48,8 +48,8 @@ void write_file(const std::filesystem::path& path, std::string_view text);
 /// Whether an object may give a key twice; the last one then counts, as JSON readers have it.
 enum class JsonKeys { last_counts, unique };
 
-/// Parses JSON from outside. Throws IoError "<name>: not valid JSON: ..." and refuses nesting deeper
-/// than 64, which a recursive reader could not survive.
+/// Parses JSON from outside. Throws IoError "<name>: not valid JSON: ..." and refuses nesting
+/// deeper than 64, which a recursive reader could not survive.
 nlohmann::json parse_json(std::string_view text, const std::string& name,
                           JsonKeys keys = JsonKeys::last_counts);
 

@@ -35,10 +35,9 @@ std::array<std::uint32_t, 4> philox4x32(std::array<std::uint32_t, 4> counter,
   for (int round = 0; round < 10; ++round) {
     const std::uint64_t a = std::uint64_t{0xD2511F53u} * counter[0];
     const std::uint64_t b = std::uint64_t{0xCD9E8D57u} * counter[2];
-    counter = {static_cast<std::uint32_t>(b >> 32) ^ counter[1] ^ key[0],
-               static_cast<std::uint32_t>(b),
-               static_cast<std::uint32_t>(a >> 32) ^ counter[3] ^ key[1],
-               static_cast<std::uint32_t>(a)};
+    counter = {
+        static_cast<std::uint32_t>(b >> 32) ^ counter[1] ^ key[0], static_cast<std::uint32_t>(b),
+        static_cast<std::uint32_t>(a >> 32) ^ counter[3] ^ key[1], static_cast<std::uint32_t>(a)};
     key[0] += 0x9E3779B9u;
     key[1] += 0xBB67AE85u;
   }
@@ -103,8 +102,8 @@ void Random::fill_uniform(const Tensor& tensor, double low, double high) const {
       for (std::int64_t i = begin; i < end; ++i) {
         const auto words = block(static_cast<std::uint64_t>(i));
         for (std::int64_t k = 0; k < 4 && 4 * i + k < n; ++k)
-          out[4 * i + k] = static_cast<T>(
-              low + (high - low) * (words[static_cast<std::size_t>(k)] * 0x1p-32));
+          out[4 * i + k] =
+              static_cast<T>(low + (high - low) * (words[static_cast<std::size_t>(k)] * 0x1p-32));
       }
     });
   });

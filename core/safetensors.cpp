@@ -144,7 +144,7 @@ Tensor SafetensorsFile::get(const std::string& name) const {
   // A foreign writer may not have aligned its data; such a tensor is copied.
   return reinterpret_cast<std::uintptr_t>(begin) % size_of(entry.dtype) == 0 ? mapped : [&] {
     Tensor copy = Tensor::empty(entry.shape, entry.dtype);
-    std::memcpy(copy.raw(), begin, copy.bytes());
+    if (copy.bytes() > 0) std::memcpy(copy.raw(), begin, copy.bytes());
     return copy;
   }();
 }

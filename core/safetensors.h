@@ -17,8 +17,8 @@ namespace lectern {
 /// the mapping and keep it alive, and must not be written to.
 class SafetensorsFile {
  public:
-  /// Checks the whole header: offsets inside the file, no overlap or gap, byte counts equal to shape
-  /// times dtype, unique names. Throws IoError naming the file, the tensor and the field.
+  /// Checks the whole header: offsets inside the file, no overlap or gap, byte counts equal to
+  /// shape times dtype, unique names. Throws IoError naming the file, the tensor and the field.
   static SafetensorsFile open(const std::filesystem::path& path);
 
   bool contains(const std::string& name) const { return entries_.contains(name); }

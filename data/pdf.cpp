@@ -106,10 +106,12 @@ std::vector<Image> render_pdf_pages(const std::filesystem::path& path, std::int6
   // Raw pixels through the pipe: poppler's own PNG writer takes ten times as long as its rendering.
   const std::uint64_t most = static_cast<std::uint64_t>(limits.max_pixels) * 3 + 64;
   const ProcessResult result = run_process_or_fail(
-      {"pdftoppm", "-cropbox", "-r", fmt::format("{}", dots_per_inch), "-f",
-       std::to_string(first), "-l", std::to_string(last), argument(path)},
+      {"pdftoppm", "-cropbox", "-r", fmt::format("{}", dots_per_inch), "-f", std::to_string(first),
+       "-l", std::to_string(last), argument(path)},
       path.string(),
-      process_limits(limits, count, std::min<std::uint64_t>(most * count, std::max(most, std::uint64_t{1} << 29))));
+      process_limits(
+          limits, count,
+          std::min<std::uint64_t>(most * count, std::max(most, std::uint64_t{1} << 29))));
   std::vector<Image> images;
   std::string_view rest = result.output;
   while (!rest.empty()) images.push_back(take_ppm(rest, limits, path.string()));

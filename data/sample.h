@@ -46,7 +46,7 @@ struct SampleSource {
 
 struct SampleOptions {
   /// Resolutions that training alternates between; view v is used for the whole of a step.
-  std::vector<ViewOptions> views{ViewOptions{}};
+  std::vector<ViewOptions> views = std::vector<ViewOptions>(1);
   std::int32_t begin_token = 0, end_token = 1;  // begin -1: none
   std::int32_t image_token = 128815;
   std::int64_t margin = 4;         // pixels left of a pasted text

@@ -12,6 +12,23 @@ bool starts_with_any(const std::string& name, const std::vector<std::string>& pr
                      [&](const std::string& prefix) { return name.starts_with(prefix); });
 }
 
+/// Whether the parts, one after the other, are all rows of the shape, each once.
+bool parts_cover(const Shape& shape, const std::vector<ParameterPart>& parts) {
+  if (parts.empty() || shape.ndim() < 1) return false;
+  const bool stacked = parts[0].stack >= 0;
+  if (stacked && shape.ndim() != 3) return false;
+  const std::int64_t matrices = stacked ? shape[0] : 1, rows = stacked ? shape[1] : shape[0];
+  std::int64_t matrix = 0, row = 0;
+  for (const ParameterPart& part : parts) {
+    if (part.stack != (stacked ? matrix : -1) || part.begin != row || part.end < row) return false;
+    row = part.end;
+    if (row < rows || matrix + 1 == matrices) continue;
+    ++matrix;
+    row = 0;
+  }
+  return matrix + 1 == matrices && row == rows;
+}
+
 void sort_by_name(std::vector<std::pair<std::string, Tensor>>& tensors) {
   std::sort(tensors.begin(), tensors.end(),
             [](const auto& a, const auto& b) { return a.first < b.first; });
@@ -37,11 +54,8 @@ Variable ParameterStore::add(const std::string& name, const Shape& shape,
 
 Variable ParameterStore::add(const std::string& name, const Shape& shape,
                              const Initialiser& initialiser, std::vector<ParameterPart> parts) {
-  std::int64_t rows = 0;
-  for (const ParameterPart& part : parts) rows += part.end - part.begin;
-  const bool stacked = !parts.empty() && parts[0].stack >= 0;
-  if (rows != (stacked ? shape[0] * shape[1] : shape[0]))
-    fail<ShapeError>(fmt::format("{}: parts must cover {}, got {} rows", name, shape, rows));
+  if (!parts_cover(shape, parts))
+    fail<ShapeError>(fmt::format("{}: parts must cover {} in order, row after row", name, shape));
 
   Tensor value = Tensor::empty(shape, dtype_);
   switch (initialiser.kind) {
@@ -94,11 +108,9 @@ std::vector<std::pair<std::string, Tensor>> ParameterStore::gradients() const {
 void ParameterStore::freeze(const std::vector<std::string>& prefixes) {
   for (const std::string& prefix : prefixes) {
     const bool used =
-        std::any_of(parameters_.begin(), parameters_.end(), [&](const Parameter& parameter) {
-          return parameter.name.starts_with(prefix);
-        });
-    if (!used)
-      fail<ConfigError>(fmt::format("freeze: no parameter's name starts with {}", prefix));
+        std::any_of(parameters_.begin(), parameters_.end(),
+                    [&](const Parameter& parameter) { return parameter.name.starts_with(prefix); });
+    if (!used) fail<ConfigError>(fmt::format("freeze: no parameter's name starts with {}", prefix));
   }
   for (Parameter& parameter : parameters_)
     parameter.variable.set_requires_grad(!starts_with_any(parameter.name, prefixes));

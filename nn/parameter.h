@@ -52,7 +52,8 @@ class ParameterStore {
 
   /// Makes a parameter that is one tensor of the checkpoint.
   Variable add(const std::string& name, const Shape& shape, const Initialiser& initialiser);
-  /// Makes a parameter of several checkpoint tensors. Throws ShapeError unless the parts cover it.
+  /// Makes a parameter of several checkpoint tensors. Throws ShapeError unless the parts,
+  /// in their order, cover it.
   Variable add(const std::string& name, const Shape& shape, const Initialiser& initialiser,
                std::vector<ParameterPart> parts);
 

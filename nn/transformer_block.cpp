@@ -16,7 +16,8 @@
 namespace lectern {
 namespace {
 
-/// Router seams of the fixtures: logits, and the chosen experts with their weights, sorted by weight.
+/// Router seams of the fixtures: logits, and the chosen experts with their weights, sorted by
+/// weight.
 void record_router_seams(ForwardContext& context, std::int64_t layer, const Shape& leading,
                          const RouterOutput& routed) {
   if (!context.listens()) return;
@@ -33,9 +34,7 @@ void record_router_seams(ForwardContext& context, std::int64_t layer, const Shap
 void append_rows(const Tensor& cache, const Tensor& rows, const Tensor& lengths) {
   for (std::int64_t b = 0; b < rows.dim(0); ++b) {
     const std::int64_t at = lengths.data<std::int32_t>()[b];
-    cache.slice(0, b, b + 1)
-        .slice(1, at, at + rows.dim(1))
-        .copy_from(rows.slice(0, b, b + 1));
+    cache.slice(0, b, b + 1).slice(1, at, at + rows.dim(1)).copy_from(rows.slice(0, b, b + 1));
   }
 }
 
@@ -89,8 +88,8 @@ Variable MoeMlp::forward(const Variable& x, ForwardContext& context) const {
   record_router_seams(context, layer_, x.shape(), routed);
   context.expert_counts[layer_] = routed.counts;
   if (context.want_balance_loss)
-    context.balance_losses.push_back(balance_loss(routed.probabilities, routed.indices,
-                                                  args_.routed_experts, args_.top_k));
+    context.balance_losses.push_back(
+        balance_loss(routed.probabilities, routed.indices, args_.routed_experts, args_.top_k));
   const Variable mixed = experts(tokens, routed.weights, routed.indices, gate_up_, down_);
   return view(add(mixed, shared_.forward(tokens)), {batch, length, width});
 }
@@ -115,11 +114,9 @@ TransformerBlock::TransformerBlock(ParameterStore& store, const std::string& pre
   input_norm_ = store.add(prefix + "input_layernorm.weight", {width}, Initialiser::ones());
   qkv_ = store.add(attention + "qkv_proj.weight", {rows, width}, normal, parts("weight"));
   if (args.qkv_bias)
-    qkv_bias_ =
-        store.add(attention + "qkv_proj.bias", {rows}, Initialiser::zeros(), parts("bias"));
+    qkv_bias_ = store.add(attention + "qkv_proj.bias", {rows}, Initialiser::zeros(), parts("bias"));
   output_ = store.add(attention + "o_proj.weight", {width, query_rows}, normal);
-  post_norm_ =
-      store.add(prefix + "post_attention_layernorm.weight", {width}, Initialiser::ones());
+  post_norm_ = store.add(prefix + "post_attention_layernorm.weight", {width}, Initialiser::ones());
   if (moe) {
     moe_.emplace(store, prefix + "mlp.", layer, width, *moe, args.initializer_range);
   } else {
@@ -160,8 +157,8 @@ Variable TransformerBlock::feed_forward(const Variable& x, ForwardContext& conte
 Variable TransformerBlock::forward(const Variable& x, const SequenceLayout& layout,
                                    ForwardContext& context) const {
   if (!context.recompute_blocks || !grad_enabled()) return compute(x, layout, context);
-  // The segment runs again in backward, when `context` may be gone: it has a context of its own, and
-  // what it reports is carried out once.
+  // The segment runs again in backward, when `context` may be gone: it has a context of its own,
+  // and what it reports is carried out once.
   auto report = std::make_shared<ForwardContext>();
   report->selection_bias = context.selection_bias;
   report->want_balance_loss = context.want_balance_loss;
@@ -209,9 +206,8 @@ Tensor TransformerBlock::decode(const Tensor& x, const CacheSlot& slot,
   append_rows(slot.layer->keys, rotated.slice(2, keys_at, values_at), slot.lengths);
   append_rows(slot.layer->values, rotated.slice(2, values_at, values_at + key_columns),
               slot.lengths);
-  const Tensor mixed =
-      attention_cached(rotated.slice(2, 0, query_columns), slot.layer->keys,
-                       slot.layer->values, attention_args(), slot.lengths);
+  const Tensor mixed = attention_cached(rotated.slice(2, 0, query_columns), slot.layer->keys,
+                                        slot.layer->values, attention_args(), slot.lengths);
   const Variable residual = add(input, linear(Variable(mixed), output_));
   return add(residual, feed_forward(residual, context)).value();
 }

@@ -34,9 +34,9 @@ struct MoeArgs {
 /// Which keys each query sees, and where its rotary position starts.
 struct SequenceLayout {
   MaskKind mask = MaskKind::causal;
-  std::int64_t prefix = 0;   ///< MaskKind::prefix_causal: rows that see each other
-  Tensor segment_start;      ///< i32 [B, T], packed samples; may be undefined
-  Tensor positions;          ///< i32 [B, T]; undefined means 0..T-1
+  std::int64_t prefix = 0;  ///< MaskKind::prefix_causal: rows that see each other
+  Tensor segment_start;     ///< i32 [B, T], packed samples; may be undefined
+  Tensor positions;         ///< i32 [B, T]; undefined means 0..T-1
 };
 
 /// Keys and values of the tokens already decoded, one pair a layer.

@@ -18,10 +18,11 @@ namespace lectern {
 namespace {
 
 constexpr std::int64_t kGlobalSize = 1024, kTileSize = 768;
+constexpr std::int64_t kSmallestVocabulary = 32;
 
 Ocr2Input random_input(const Ocr2Config& config, const BenchStepArgs& args) {
-  const std::int64_t image_tokens = args.crops * config.query_count(kTileSize) +
-                                    config.query_count(kGlobalSize) + 1;
+  const std::int64_t image_tokens =
+      args.crops * config.query_count(kTileSize) + config.query_count(kGlobalSize) + 1;
   const std::int64_t length = 1 + image_tokens + args.text;
   Ocr2Input input;
   input.input_ids = Tensor::empty({args.batch, length}, DType::i32);
@@ -30,8 +31,9 @@ Ocr2Input random_input(const Ocr2Config& config, const BenchStepArgs& args) {
   for (std::int64_t i = 0; i < args.batch * length; ++i) {
     const bool image = i % length >= 1 && i % length <= image_tokens;
     const bool text = i % length > image_tokens;
-    const auto token = static_cast<std::int32_t>(
+    auto token = static_cast<std::int32_t>(
         10 + random.below(static_cast<std::uint64_t>(config.text.vocab_size - 20)));
+    if (token == config.image_token_id) --token;  // text must not ask for a row of the image
     input.input_ids.data<std::int32_t>()[i] =
         image ? static_cast<std::int32_t>(config.image_token_id) : token;
     input.labels.data<std::int32_t>()[i] = text ? token : -100;
@@ -59,10 +61,14 @@ double round_to(double value, double unit) { return std::round(value / unit) * u
 
 nlohmann::ordered_json bench_step(const BenchStepArgs& args) {
   if (args.dtype != "fp32")
-    fail<ConfigError>(fmt::format("bench step: --dtype must be fp32 on the CPU of this build, got {}",
-                                  args.dtype));
+    fail<ConfigError>(fmt::format(
+        "bench step: --dtype must be fp32 on the CPU of this build, got {}", args.dtype));
   if (args.threads > 0) set_thread_count(static_cast<int>(args.threads));
   const Ocr2Config config = read_ocr2_config(args.config);
+  if (config.text.vocab_size < kSmallestVocabulary)
+    fail<ConfigError>(fmt::format("{}: text_config.vocab_size must be at least {}, got {}",
+                                  args.config.string(), kSmallestVocabulary,
+                                  config.text.vocab_size));
   Ocr2Model model(config, 0);
   model.store().freeze(frozen_prefixes(args.stage));
   AdamW optimizer({.learning_rate = 1e-4, .beta1 = 0.9, .beta2 = 0.95, .weight_decay = 0.1});
@@ -89,9 +95,8 @@ nlohmann::ordered_json bench_step(const BenchStepArgs& args) {
   }
   std::sort(seconds.begin(), seconds.end());
   const std::size_t middle = seconds.size() / 2;
-  const double median = seconds.size() % 2 == 1
-                            ? seconds[middle]
-                            : (seconds[middle - 1] + seconds[middle]) / 2;
+  const double median =
+      seconds.size() % 2 == 1 ? seconds[middle] : (seconds[middle - 1] + seconds[middle]) / 2;
   return {{"peer", std::string("lectern ") + kVersion},
           {"variant", args.dtype},
           {"stage", args.stage},

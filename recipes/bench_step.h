@@ -17,12 +17,12 @@ struct BenchStepArgs {
   std::int64_t steps = 6;        ///< timed, after two that warm up
   std::int64_t threads = 0;      ///< 0: all cores
   std::string dtype = "fp32";
-  std::int64_t stage = 1;        ///< 2 freezes the vision tokenizer, 3 the whole encoder
+  std::int64_t stage = 1;  ///< 2 freezes the vision tokenizer, 3 the whole encoder
 };
 
-/// Runs warm-up and timed steps (forward, backward, clipping at 1.0, AdamW) and returns the fields of
-/// torch_step.py: seconds_min, seconds_median, peak_bytes (of the process), loss_first, loss_last,
-/// parameters, and the arguments.
+/// Runs warm-up and timed steps (forward, backward, clipping at 1.0, AdamW) and returns the fields
+/// of torch_step.py: seconds_min, seconds_median, peak_bytes (of the process), loss_first,
+/// loss_last, parameters, and the arguments.
 nlohmann::ordered_json bench_step(const BenchStepArgs& args);
 
 }  // namespace lectern

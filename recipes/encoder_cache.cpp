@@ -4,9 +4,8 @@
 #include "core/file.h"
 #include "nn/parameter.h"
 
-#include <spdlog/spdlog.h>
-
 #include <fcntl.h>
+#include <spdlog/spdlog.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -47,7 +46,11 @@ bool write_all(int descriptor, const void* data, std::size_t bytes, std::int64_t
 EncoderCache::EncoderCache(const std::filesystem::path& folder, const std::string& fingerprint,
                            std::int64_t max_bytes)
     : folder_(folder), max_bytes_(max_bytes) {
-  std::filesystem::create_directories(folder);
+  std::error_code error;
+  std::filesystem::create_directories(folder, error);
+  if (error)
+    fail<IoError>(
+        fmt::format("{}: cannot create the encoder cache: {}", folder.string(), error.message()));
   const auto owner = folder / "encoder.txt";
   if (!std::filesystem::exists(owner) || read_file(owner, 4096) != fingerprint) {
     std::filesystem::remove(folder / "features.f32");
@@ -79,10 +82,10 @@ void EncoderCache::read_index() {
     line >> entry.offset >> entry.global_rows >> entry.tiles >> entry.local_rows >> entry.width;
     line.get();
     std::getline(line, key);
-    const bool sane = !key.empty() && entry.offset == bytes_ && entry.global_rows >= 0 &&
-                      entry.tiles >= 0 && entry.local_rows >= 0 && entry.width > 0 &&
-                      std::max({entry.global_rows, entry.tiles, entry.local_rows, entry.width}) <
-                          (1 << 20);
+    const bool sane =
+        !key.empty() && entry.offset == bytes_ && entry.global_rows >= 0 && entry.tiles >= 0 &&
+        entry.local_rows >= 0 && entry.width > 0 &&
+        std::max({entry.global_rows, entry.tiles, entry.local_rows, entry.width}) < (1 << 20);
     if (!sane) break;
     const std::int64_t after =
         bytes_ + 4 * element_count(entry.global_rows, entry.tiles, entry.local_rows, entry.width);
@@ -175,9 +178,8 @@ std::string parameter_fingerprint(const ParameterStore& store,
   const auto mix = [&](std::uint64_t word) { hash = (hash ^ word) * 0x100000001b3ull; };
   for (const Parameter& parameter : store.parameters()) {
     const bool counts =
-        std::any_of(prefixes.begin(), prefixes.end(), [&](const std::string& prefix) {
-          return parameter.name.starts_with(prefix);
-        });
+        std::any_of(prefixes.begin(), prefixes.end(),
+                    [&](const std::string& prefix) { return parameter.name.starts_with(prefix); });
     if (!counts) continue;
     for (const char c : parameter.name) mix(static_cast<unsigned char>(c));
     const Tensor value = parameter.variable.value().contiguous();

@@ -1,16 +1,14 @@
 #include "recipes/encoder_features.h"
 
-
 namespace lectern {
 namespace {
 
-void check_frozen(const ParameterStore& store) {
+/// A parameter of the encoder that is trained, if there is one.
+std::optional<std::string> trained_parameter(const ParameterStore& store) {
   for (const auto& [name, variable] : store.trainable())
     for (const std::string& prefix : ocr2_parts::kEncoder)
-      if (name.starts_with(prefix))
-        fail<ConfigError>(fmt::format(
-            "encoder_cache.enabled: needs a frozen encoder, but {} is trained (stage 3 freezes it)",
-            name));
+      if (name.starts_with(prefix)) return name;
+  return std::nullopt;
 }
 
 /// Stacks equally shaped tensors [..] to [n, ..].
@@ -29,8 +27,13 @@ Tensor stack(const std::vector<Tensor>& parts) {
 }  // namespace
 
 EncoderFeatures::EncoderFeatures(const Recipe& recipe, const Ocr2Model& model) : model_(model) {
+  const auto trained = trained_parameter(model.store());
+  is_frozen_ = !trained;
   if (!recipe.encoder_cache.enabled) return;
-  check_frozen(model.store());
+  if (trained)
+    fail<ConfigError>(fmt::format(
+        "encoder_cache.enabled: needs a frozen encoder, but {} is trained (stage 3 freezes it)",
+        *trained));
   const std::filesystem::path folder = recipe.encoder_cache.dir.empty()
                                            ? recipe.run_dir / "encoder-cache"
                                            : std::filesystem::path(recipe.encoder_cache.dir);
@@ -53,8 +56,8 @@ Ocr2Input EncoderFeatures::input_of(const Batch& batch) const {
 
 CachedFeatures EncoderFeatures::encode_one(const Ocr2Input& input, std::int64_t image,
                                            std::int64_t first_tile, std::int64_t tiles) const {
-  // One image at a time: its rows then have the same bits whatever else is in the batch, so a cached
-  // run, an uncached one and a resumed one agree.
+  // One image at a time: its rows then have the same bits whatever else is in the batch, so a
+  // cached run, an uncached one and a resumed one agree.
   const NoGrad off;
   ForwardContext context;
   Ocr2Input one;
@@ -64,25 +67,24 @@ CachedFeatures EncoderFeatures::encode_one(const Ocr2Input& input, std::int64_t 
         input.pixel_values_local.slice(0, first_tile, first_tile + tiles).contiguous();
   const VisualFeatures visual = model_.encode(one, context);
   const Tensor global = visual.global.value();
-  return {global.view({global.dim(1), global.dim(2)}),
-          tiles > 0 ? visual.local.value() : Tensor()};
+  return {global.view({global.dim(1), global.dim(2)}), tiles > 0 ? visual.local.value() : Tensor()};
 }
 
 VisualFeatures EncoderFeatures::features_of(const Batch& batch, const Ocr2Input& input,
                                             ForwardContext& context) {
   if (batch.num_local_patches.empty()) return {};
-  if (!cache_) return model_.encode(input, context);
+  if (!is_frozen_) return model_.encode(input, context);
   std::vector<Tensor> globals, tiles;
   std::int64_t image = 0, tile = 0;  // places in the pixel tensors, which lack the cached images
   for (std::size_t i = 0; i < batch.num_local_patches.size(); ++i) {
     const std::int64_t count = batch.num_local_patches[i];
-    auto features = cache_->find(batch.image_keys[i]);
+    auto features = cache_ ? cache_->find(batch.image_keys[i]) : std::nullopt;
     if (!features) {
       if (batch.has_pixels[i] == 0)
-        fail<Error>(fmt::format("encoder cache: {} has neither pixels nor rows",
-                                batch.image_keys[i]));
+        fail<Error>(
+            fmt::format("encoder cache: {} has neither pixels nor rows", batch.image_keys[i]));
       features = encode_one(input, image, tile, count);
-      cache_->insert(batch.image_keys[i], *features);
+      if (cache_) cache_->insert(batch.image_keys[i], *features);
     }
     if (batch.has_pixels[i] != 0) {
       ++image;
@@ -90,8 +92,8 @@ VisualFeatures EncoderFeatures::features_of(const Batch& batch, const Ocr2Input&
     }
     globals.push_back(features->global);
     for (std::int64_t t = 0; t < count; ++t)
-      tiles.push_back(features->local.slice(0, t, t + 1).view(
-          {features->local.dim(1), features->local.dim(2)}));
+      tiles.push_back(features->local.slice(0, t, t + 1)
+                          .view({features->local.dim(1), features->local.dim(2)}));
   }
   VisualFeatures out;
   out.global = Variable(stack(globals));

@@ -1,5 +1,5 @@
-// The encoder's rows for a batch: computed with a graph, or, when the encoder is frozen, taken from
-// the cache on disk.
+// The encoder's rows for a batch: computed with a graph, or, when the encoder is frozen, image by
+// image, and then kept in the cache on disk if there is one.
 #pragma once
 
 #include "data/loader.h"
@@ -23,14 +23,14 @@ class EncoderFeatures {
 
   /// Decoder side and pixels of a batch.
   Ocr2Input input_of(const Batch& batch) const;
-  VisualFeatures features_of(const Batch& batch, const Ocr2Input& input,
-                             ForwardContext& context);
+  VisualFeatures features_of(const Batch& batch, const Ocr2Input& input, ForwardContext& context);
 
  private:
   CachedFeatures encode_one(const Ocr2Input& input, std::int64_t image, std::int64_t first_tile,
                             std::int64_t tiles) const;
 
   const Ocr2Model& model_;
+  bool is_frozen_ = false;
   std::unique_ptr<EncoderCache> cache_;
 };
 

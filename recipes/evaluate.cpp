@@ -25,8 +25,8 @@ EvaluationResult evaluate(const Ocr2Model& model, const Tokenizer& tokenizer,
     Sample sample = samples.make(sampler.at(position));
     if (!seen.insert(sample.key).second) continue;
     result.samples.push_back({sample.key, sample.text, "", sample.global});
-    pictures.push_back({std::move(sample.global), std::move(sample.local),
-                        {sample.columns, sample.rows}});
+    pictures.push_back(
+        {std::move(sample.global), std::move(sample.local), {sample.columns, sample.rows}});
   }
   const std::vector<std::string> texts =
       Reader(model, tokenizer, args.reader).read_views(pictures, progress);
@@ -38,8 +38,7 @@ EvaluationResult evaluate(const Ocr2Model& model, const Tokenizer& tokenizer,
     scores.back().name = sample.name;
   }
   result.scores = summarize(std::move(scores));
-  result.seconds =
-      std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
+  result.seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
   return result;
 }
 

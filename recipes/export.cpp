@@ -63,8 +63,8 @@ double downsample_ratio(const Ocr2Config& config) {
             tile * tile == static_cast<double>(config.query_count(config.reading.tile_size)));
   };
   if (fits(4.0)) return 4.0;
-  const double cells = static_cast<double>(config.reading.global_size) /
-                       static_cast<double>(config.sam.patch_size);
+  const double cells =
+      static_cast<double>(config.reading.global_size) / static_cast<double>(config.sam.patch_size);
   const double queries =
       std::sqrt(static_cast<double>(config.query_count(config.reading.global_size)));
   return cells / (queries - 0.5);  // half a token from either neighbour
@@ -74,26 +74,26 @@ json hf_processor(const Ocr2Config& config) {
   const std::int64_t tile =
       config.reading.crop ? config.reading.tile_size : config.reading.global_size;
   const double ratio = downsample_ratio(config);
-  return {{"processor_class", "DeepseekOcr2Processor"},
-          {"patch_size", config.sam.patch_size},
-          {"downsample_ratio", ratio == 4.0 ? json(4) : json(ratio)},
-          {"image_processor",
-           {{"image_processor_type", "DeepseekOcr2ImageProcessor"},
-            {"background_color", {127, 127, 127}},
-            {"crop_to_patches", config.reading.crop},
-            {"do_convert_rgb", true},
-            {"do_normalize", true},
-            {"do_rescale", true},
-            {"do_resize", true},
-            {"image_mean", {0.5, 0.5, 0.5}},
-            {"image_std", {0.5, 0.5, 0.5}},
-            {"min_patches", 2},
-            {"max_patches", 6},
-            {"resample", 3},
-            {"rescale_factor", 1.0 / 255.0},
-            {"size", {{"height", config.reading.global_size},
-                      {"width", config.reading.global_size}}},
-            {"tile_size", tile}}}};
+  return {
+      {"processor_class", "DeepseekOcr2Processor"},
+      {"patch_size", config.sam.patch_size},
+      {"downsample_ratio", ratio == 4.0 ? json(4) : json(ratio)},
+      {"image_processor",
+       {{"image_processor_type", "DeepseekOcr2ImageProcessor"},
+        {"background_color", {127, 127, 127}},
+        {"crop_to_patches", config.reading.crop},
+        {"do_convert_rgb", true},
+        {"do_normalize", true},
+        {"do_rescale", true},
+        {"do_resize", true},
+        {"image_mean", {0.5, 0.5, 0.5}},
+        {"image_std", {0.5, 0.5, 0.5}},
+        {"min_patches", 2},
+        {"max_patches", 6},
+        {"resample", 3},
+        {"rescale_factor", 1.0 / 255.0},
+        {"size", {{"height", config.reading.global_size}, {"width", config.reading.global_size}}},
+        {"tile_size", tile}}}};
 }
 
 json original_processor(const Ocr2Config& config) {
@@ -116,21 +116,6 @@ void write_json(const std::filesystem::path& path, const json& value) {
   write_file(path, value.dump(2) + "\n");
 }
 
-/// The original layout ships one numbered shard with an index.
-void write_indexed_weights(const ParameterStore& store, const std::filesystem::path& folder) {
-  const std::string file = "model-00001-of-000001.safetensors";
-  const auto tensors = store.state();
-  save_safetensors(folder / file, tensors, {{"format", "pt"}});
-  json map = json::object();
-  std::size_t bytes = 0;
-  for (const auto& [name, tensor] : tensors) {
-    map[name] = file;
-    bytes += tensor.bytes();
-  }
-  write_json(folder / "model.safetensors.index.json",
-             {{"metadata", {{"total_size", bytes}}}, {"weight_map", map}});
-}
-
 void write_files(const LoadedModel& loaded, ExportFormat format,
                  const std::filesystem::path& folder) {
   const Ocr2Config& config = loaded.model->config();
@@ -139,7 +124,9 @@ void write_files(const LoadedModel& loaded, ExportFormat format,
     save_safetensors(folder / "model.safetensors", loaded.model->store().state(),
                      {{"format", "pt"}});
   } else {
-    write_indexed_weights(loaded.model->store(), folder);
+    // The published checkpoint's own way of counting shards: five digits of six.
+    save_indexed(folder, "model", "model-00001-of-000001.safetensors",
+                 loaded.model->store().state());
   }
   write_json(folder / "config.json", hf ? to_hf_json(config) : to_original_json(config));
   write_json(folder / "processor_config.json",
@@ -163,8 +150,8 @@ void verify(const LoadedModel& loaded, const std::filesystem::path& folder) {
                                 folder.string(), want[i].first));
   }
   if (again.tokenizer.json() != loaded.tokenizer.json())
-    fail<IoError>(fmt::format("{}: tokenizer.json differs after it was read back",
-                              folder.string()));
+    fail<IoError>(
+        fmt::format("{}: tokenizer.json differs after it was read back", folder.string()));
 }
 
 }  // namespace
@@ -190,15 +177,18 @@ ExportReport export_model(const LoadedModel& loaded, ExportFormat format,
   auto target = std::filesystem::absolute(folder).lexically_normal();
   if (!target.has_filename()) target = target.parent_path();
   const auto temporary = target.parent_path() / ("." + target.filename().string() + ".tmp");
-  std::filesystem::remove_all(temporary);
-  std::filesystem::create_directories(temporary);
+  std::error_code ignored;
   try {
+    std::filesystem::remove_all(temporary);
+    std::filesystem::create_directories(temporary);
     write_files(loaded, format, temporary);
     verify(loaded, temporary);
     std::filesystem::remove(target);  // an empty folder
     std::filesystem::rename(temporary, target);
+  } catch (const std::filesystem::filesystem_error& error) {
+    std::filesystem::remove_all(temporary, ignored);
+    fail<IoError>(fmt::format("{}: cannot write: {}", target.string(), error.code().message()));
   } catch (...) {
-    std::error_code ignored;
     std::filesystem::remove_all(temporary, ignored);
     throw;
   }

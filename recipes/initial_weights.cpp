@@ -26,9 +26,9 @@ void load_sam(const std::filesystem::path& path, Ocr2Model& model) {
   load_weights(model.store(), path,
                {ours + "patch_embed.", ours + "pos_embed", ours + "blocks.", ours + "neck."},
                kStrict, [&](const std::string& name) {
-                 const std::string renamed = replace_prefix(
-                     replace_prefix(name, "image_encoder.", ours), "vision_encoder.",
-                     "model.vision_tower.sam_encoder.");
+                 const std::string renamed =
+                     replace_prefix(replace_prefix(name, "image_encoder.", ours), "vision_encoder.",
+                                    "model.vision_tower.sam_encoder.");
                  return published_name(renamed);
                });
 }

@@ -17,8 +17,8 @@ void load_initial_weights(const ModelRecipe& recipe, Ocr2Model& model);
 /// convolutions are not part of SAM and stay as they are.
 void load_sam(const std::filesystem::path& path, Ocr2Model& model);
 
-/// Qwen2-0.5B: the layers and norm of the LM encoder, from `model.layers...`. Embeddings and head are
-/// left out; the queries are not part of Qwen2 and stay as they are.
+/// Qwen2-0.5B: the layers and norm of the LM encoder, from `model.layers...`. Embeddings and head
+/// are left out; the queries are not part of Qwen2 and stay as they are.
 void load_qwen2(const std::filesystem::path& path, Ocr2Model& model);
 
 }  // namespace lectern

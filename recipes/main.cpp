@@ -2,8 +2,20 @@
 #include "core/error.h"
 #include "recipes/commands/command.h"
 
+#include <algorithm>
 #include <cstdio>
 #include <exception>
+#include <string>
+
+namespace {
+
+int fail_with(std::string message) {
+  std::replace(message.begin(), message.end(), '\n', ' ');
+  std::fprintf(stderr, "lectern: %s\n", message.c_str());
+  return 1;
+}
+
+}  // namespace
 
 int main(int argc, char** argv) {
   CLI::App app{"lectern trains, evaluates and exports optical-compression OCR models"};
@@ -18,8 +30,10 @@ int main(int argc, char** argv) {
     app.exit(error);
     return 2;
   } catch (const std::exception& error) {
-    std::fprintf(stderr, "lectern: %s\n", error.what());
-    return 1;
+    return fail_with(error.what());
   }
+  // Output that a full disk or a closed pipe swallowed is no success.
+  if (std::fflush(stdout) != 0 || std::ferror(stdout) != 0)
+    return fail_with("cannot write to stdout");
   return 0;
 }

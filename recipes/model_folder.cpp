@@ -8,6 +8,22 @@
 #include <nlohmann/json.hpp>
 
 namespace lectern {
+namespace {
+
+/// A configuration may ask for more memory than its weights justify: look before taking it.
+void check_weights_size(const Ocr2Config& config, const std::filesystem::path& folder) {
+  constexpr double kSmallestWeight = 2;  // bytes, bf16
+  double bytes = 0;
+  for (const auto& entry : std::filesystem::directory_iterator(folder))
+    if (entry.path().extension() == ".safetensors") bytes += static_cast<double>(entry.file_size());
+  if (bytes < kSmallestWeight * parameter_count(config))
+    fail<IoError>(
+        fmt::format("{}: *.safetensors must hold the {:.0f} parameters of config.json, "
+                    "got {:.0f} bytes",
+                    folder.string(), parameter_count(config), bytes));
+}
+
+}  // namespace
 
 std::filesystem::path resolve_model_folder(const std::filesystem::path& path) {
   if (std::filesystem::exists(path / "config.json")) return path;
@@ -24,6 +40,11 @@ void check_tokenizer(const Tokenizer& tokenizer, const Ocr2Config& config,
     fail<ConfigError>(fmt::format("{}: token <image> must have id {} (image_token_id), got {}",
                                   name, config.image_token_id,
                                   image ? std::to_string(*image) : "no such token"));
+  for (const auto& [field, id] : {std::pair{"bos_token_id", config.text.bos_token_id},
+                                  std::pair{"eos_token_id", config.text.eos_token_id}})
+    if (!tokenizer.id_to_token(static_cast<std::int32_t>(id)))
+      fail<ConfigError>(fmt::format("{}: must have a token with id {} (text_config.{}), got none",
+                                    name, id, field));
 }
 
 LoadedModel load_model_folder(const std::filesystem::path& path) {
@@ -31,13 +52,27 @@ LoadedModel load_model_folder(const std::filesystem::path& path) {
   const Ocr2Config config = read_ocr2_config(folder / "config.json");
   Tokenizer tokenizer = Tokenizer::load(folder / "tokenizer.json");
   check_tokenizer(tokenizer, config, (folder / "tokenizer.json").string());
+  check_weights_size(config, folder);
   auto model = std::make_unique<Ocr2Model>(config, 0);
   load_weights(model->store(), folder);
   return {std::move(model), std::move(tokenizer), folder};
 }
 
+void save_indexed(const std::filesystem::path& folder, const std::string& stem,
+                  const std::string& file, const NamedTensors& tensors) {
+  save_safetensors(folder / file, tensors, {{"format", "pt"}});
+  nlohmann::json map = nlohmann::json::object();
+  std::size_t bytes = 0;
+  for (const auto& [name, tensor] : tensors) {
+    map[name] = file;
+    bytes += tensor.bytes();
+  }
+  const nlohmann::json index = {{"metadata", {{"total_size", bytes}}}, {"weight_map", map}};
+  write_file(folder / (stem + ".safetensors.index.json"), index.dump(2) + "\n");
+}
+
 void save_model(const Ocr2Model& model, const std::filesystem::path& folder) {
-  save_safetensors(folder / "model.safetensors", model.store().state(), {{"format", "pt"}});
+  save_indexed(folder, "model", "model-00001-of-00001.safetensors", model.store().state());
   write_file(folder / "config.json", to_hf_json(model.config()).dump(2) + "\n");
 }
 

@@ -1,5 +1,5 @@
-// A folder that holds a model: config.json, model*.safetensors, tokenizer.json. Checkpoints of a run
-// are such folders, and so are exported and published models.
+// A folder that holds a model: config.json, model*.safetensors, tokenizer.json. Checkpoints of a
+// run are such folders, and so are exported and published models.
 #pragma once
 
 #include "data/tokenizer.h"
@@ -8,6 +8,8 @@
 #include <filesystem>
 #include <memory>
 #include <string>
+#include <utility>
+#include <vector>
 
 namespace lectern {
 
@@ -25,12 +27,18 @@ LoadedModel load_model_folder(const std::filesystem::path& path);
 /// checkpoint.
 std::filesystem::path resolve_model_folder(const std::filesystem::path& path);
 
-/// Writes config.json and model.safetensors (published names) into an existing folder.
+using NamedTensors = std::vector<std::pair<std::string, Tensor>>;
+
+/// Writes tensors as the one shard `file` with its index `<stem>.safetensors.index.json`.
+void save_indexed(const std::filesystem::path& folder, const std::string& stem,
+                  const std::string& file, const NamedTensors& tensors);
+
+/// Writes config.json and the weights (published names, one shard with its index) into an existing
+/// folder.
 void save_model(const Ocr2Model& model, const std::filesystem::path& folder);
 
 /// Throws ConfigError unless the tokenizer fits the model: ids below vocab_size, <image> at
-/// image_token_id, bos and eos where the configuration has them.
-void check_tokenizer(const Tokenizer& tokenizer, const Ocr2Config& config,
-                     const std::string& name);
+/// image_token_id, tokens at bos_token_id and eos_token_id.
+void check_tokenizer(const Tokenizer& tokenizer, const Ocr2Config& config, const std::string& name);
 
 }  // namespace lectern

@@ -78,20 +78,19 @@ Tensor fit_vision_seam(const std::string& name, Tensor value, const Tensor& refe
   if (value.ndim() != reference.ndim()) return value;
   if (reference.dim(0) < value.dim(0)) value = value.slice(0, 0, reference.dim(0));
   if (value.ndim() != 4) return value.contiguous();
-  const bool channel_first = name.find(".sam.neck") != std::string::npos ||
-                             name.find(".compressor.") != std::string::npos;
+  const bool channel_first =
+      name.find(".sam.neck") != std::string::npos || name.find(".compressor.") != std::string::npos;
   const int first = channel_first ? 2 : 1;
   for (int dim = first; dim < first + 2; ++dim)
     if (reference.dim(dim) > 0 && reference.dim(dim) < value.dim(dim))
-      value = every(value, dim,
-                    (value.dim(dim) + reference.dim(dim) - 1) / reference.dim(dim));
+      value = every(value, dim, (value.dim(dim) + reference.dim(dim) - 1) / reference.dim(dim));
   return value.contiguous();
 }
 
 class Ocr2Case {
  public:
-  Ocr2Case(const std::filesystem::path& folder, const std::string& name,
-           const Ocr2Config& config, ParityReport& report)
+  Ocr2Case(const std::filesystem::path& folder, const std::string& name, const Ocr2Config& config,
+           ParityReport& report)
       : folder_(folder),
         name_(name),
         config_(config),
@@ -197,16 +196,17 @@ class Ocr2Case {
   }
 
   void add(const std::string& what, double difference, double bound, std::string note = {}) {
-    report_.rows.push_back(
-        {fmt::format("{} {}", name_, what), difference, bound, difference <= bound, note});
+    report_.rows.push_back({fmt::format("{} {}", name_, what), difference, bound,
+                            difference <= bound, std::move(note)});
   }
   void missing(const std::string& what) {
-    report_.rows.push_back({fmt::format("{} {}", name_, what), HUGE_VAL, 0, false,
-                            "lectern records no such seam"});
+    report_.rows.push_back(
+        {fmt::format("{} {}", name_, what), HUGE_VAL, 0, false, "lectern records no such seam"});
   }
   void add_output(const std::string& what, double difference, const Tensor& reference) {
     const double magnitude = max_abs(reference);
-    add(what, difference, 1e-4 * std::max(1.0, magnitude), fmt::format("max |ref| {:.3g}", magnitude));
+    add(what, difference, 1e-4 * std::max(1.0, magnitude),
+        fmt::format("max |ref| {:.3g}", magnitude));
   }
 
   void compare_seam(const std::string& seam, const Tensor& value) {
@@ -217,8 +217,8 @@ class Ocr2Case {
     }
     const Tensor fitted = fit_vision_seam(seam, value, reference);
     if (fitted.shape() != reference.shape()) {
-      add(seam, HUGE_VAL, 0, fmt::format("got {}, want {}", fitted.describe(),
-                                         reference.describe()));
+      add(seam, HUGE_VAL, 0,
+          fmt::format("got {}, want {}", fitted.describe(), reference.describe()));
       return;
     }
     add_output(seam, max_difference(fitted, reference), reference);
@@ -254,10 +254,14 @@ class Ocr2Case {
     const Tensor rows = file_.get("logit_rows").to(DType::i64);
     Tensor chosen = Tensor::empty({rows.dim(0), hidden.dim(2)});
     for (std::int64_t i = 0; i < rows.dim(0); ++i) {
-      const std::int64_t b = rows.data<std::int64_t>()[2 * i], at = rows.data<std::int64_t>()[2 * i + 1];
-      chosen.slice(0, i, i + 1).copy_from(
-          hidden.value().slice(0, b, b + 1).slice(1, at, at + 1).contiguous().view(
-              {1, hidden.dim(2)}));
+      const std::int64_t b = rows.data<std::int64_t>()[2 * i],
+                         at = rows.data<std::int64_t>()[2 * i + 1];
+      chosen.slice(0, i, i + 1)
+          .copy_from(hidden.value()
+                         .slice(0, b, b + 1)
+                         .slice(1, at, at + 1)
+                         .contiguous()
+                         .view({1, hidden.dim(2)}));
     }
     const Tensor reference = file_.get("logits_at_rows");
     add_output("logits", max_difference(model.logits(Variable(chosen)).value(), reference),
@@ -348,8 +352,8 @@ ParityReport parity_ocr2(const std::filesystem::path& folder) {
       if (generated.contains(name)) test.check_greedy(generated[name]);
     }
   } catch (const json::exception& error) {
-    fail<IoError>(fmt::format("{}: trajectory.json or generate.json: {}", folder.string(),
-                              error.what()));
+    fail<IoError>(
+        fmt::format("{}: trajectory.json or generate.json: {}", folder.string(), error.what()));
   }
   return report;
 }

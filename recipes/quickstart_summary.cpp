@@ -127,7 +127,8 @@ ReportData quickstart_report(const std::filesystem::path& folder) {
   const HeldOut& last = *data.stages.back().heldout;
   data.summary = fmt::format(
       "A DeepSeek-OCR 2 of {} parameters, trained from nothing through its three stages in {} on "
-      "this machine's CPU. It reads {} of {} words of documents that it never saw without an error; "
+      "this machine's CPU. It reads {} of {} words of documents that it never saw without an "
+      "error; "
       "character error rate {:.1f} %.",
       format_count(static_cast<double>(loaded.model->store().parameter_count())),
       format_duration(seconds), last.exact, last.samples, 100 * last.cer);
@@ -135,9 +136,8 @@ ReportData quickstart_report(const std::filesystem::path& folder) {
       {"parameters", format_count(static_cast<double>(loaded.model->store().parameter_count()))},
       {"vocabulary", std::to_string(loaded.tokenizer.vocab_size())},
       {"view", fmt::format("{0} x {0} pixels", loaded.model->config().reading.global_size)},
-      {"tokens of a view",
-       fmt::format("{} + 1", loaded.model->config().query_count(
-                                 loaded.model->config().reading.global_size))}};
+      {"tokens of a view", fmt::format("{} + 1", loaded.model->config().query_count(
+                                                     loaded.model->config().reading.global_size))}};
   data.samples = read_samples(folder / "eval" / "stage3", kWordsShown, false);
   for (ReportSample& page : read_samples(folder / "eval" / "pages", 3, true))
     data.samples.push_back(std::move(page));
@@ -156,8 +156,10 @@ ReportData quickstart_report(const std::filesystem::path& folder) {
       "Trained for minutes on single words cut from a few hundred pages, this model can read many "
       "short words in the typefaces it has seen, and guesses at the rest: errors are often real "
       "words that look or begin alike, because the decoder has learnt which words are common.",
-      "It cannot read lines or pages: its one view is a small square with one word, and a whole page "
-      "scaled into that square is a grey smudge. The pages below are shown as they come out. Reading "
+      "It cannot read lines or pages: its one view is a small square with one word, and a whole "
+      "page "
+      "scaled into that square is a grey smudge. The pages below are shown as they come out. "
+      "Reading "
       "pages needs the full views (1024 and 768 pixels), more data and GPUs: the full-size recipes "
       "have the papers' schedules."};
   return data;

@@ -10,8 +10,7 @@ constexpr std::string_view kImage = "<image>";
 
 std::vector<std::int32_t> encode_prompt(const Tokenizer& tokenizer, const std::string& prompt) {
   if (!prompt.starts_with(kImage) || prompt.find(kImage, kImage.size()) != std::string::npos)
-    fail<ConfigError>(
-        fmt::format("prompt: must begin with its only <image>, got \"{}\"", prompt));
+    fail<ConfigError>(fmt::format("prompt: must begin with its only <image>, got \"{}\"", prompt));
   return tokenizer.encode(std::string_view(prompt).substr(kImage.size()));
 }
 
@@ -33,8 +32,8 @@ Reader::Reader(const Ocr2Model& model, const Tokenizer& tokenizer, const ReaderA
       tokenizer_(tokenizer),
       args_(args),
       views_(view_options(model.config())),
-      prompt_ids_(encode_prompt(tokenizer, args.prompt.empty() ? model.config().reading.prompt
-                                                               : args.prompt)) {}
+      prompt_ids_(encode_prompt(
+          tokenizer, args.prompt.empty() ? model.config().reading.prompt : args.prompt)) {}
 
 Ocr2Input Reader::prompt_for(const std::vector<ImageViews>& batch) const {
   const Ocr2Config& config = model_.config();
@@ -43,8 +42,8 @@ Ocr2Input Reader::prompt_for(const std::vector<ImageViews>& batch) const {
   const auto prompt_tokens = static_cast<std::int64_t>(prompt_ids_.size());
   const std::int64_t length = 1 + image_tokens + prompt_tokens;
   Ocr2Input input;
-  input.input_ids = Tensor::full({images, length}, static_cast<double>(config.image_token_id),
-                                 DType::i32);
+  input.input_ids =
+      Tensor::full({images, length}, static_cast<double>(config.image_token_id), DType::i32);
   std::vector<Image> globals, locals;
   for (std::int64_t i = 0; i < images; ++i) {
     std::int32_t* row = input.input_ids.data<std::int32_t>() + i * length;
@@ -85,7 +84,8 @@ std::vector<std::string> Reader::read_views(
     const std::function<void(std::int64_t)>& progress) const {
   std::vector<int> tiles;
   for (const ImageViews& picture : pictures) tiles.push_back(picture.grid.tiles());
-  return read_groups(tiles, [&](std::size_t i) { return pictures[i]; }, progress);
+  return read_groups(
+      tiles, [&](std::size_t i) { return pictures[i]; }, progress);
 }
 
 std::vector<std::string> Reader::read_groups(

@@ -31,9 +31,8 @@ class Reader {
                                 const std::function<void(std::int64_t)>& progress = {}) const;
 
   /// The same for pictures that are views already.
-  std::vector<std::string> read_views(
-      const std::vector<ImageViews>& pictures,
-      const std::function<void(std::int64_t)>& progress = {}) const;
+  std::vector<std::string> read_views(const std::vector<ImageViews>& pictures,
+                                      const std::function<void(std::int64_t)>& progress = {}) const;
 
   /// Views that a picture of this size becomes.
   const ViewOptions& views() const { return views_; }

@@ -200,6 +200,12 @@ ReportStage read_stage(const fs::path& run_folder) {
       out.samples_per_second.value.push_back(samples / seconds);
     }
   }
+  // With log_every > 1 a record stands for several steps.
+  if (!out.samples_per_second.value.empty()) {
+    const double scale =
+        static_cast<double>(out.steps) / static_cast<double>(out.samples_per_second.value.size());
+    for (double* sum : {&out.seconds, &out.samples, &out.tokens}) *sum *= scale;
+  }
   return out;
 }
 

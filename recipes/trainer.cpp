@@ -29,8 +29,7 @@ namespace lectern {
 namespace {
 
 double now() {
-  return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch())
-      .count();
+  return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count();
 }
 
 Ocr2Config model_config(const Recipe& recipe) {
@@ -54,15 +53,17 @@ ScheduleArgs schedule_args(const Recipe& recipe) {
 
 /// What one optimizer step adds up over its micro-batches.
 struct StepTotals {
-  double loss_sum = 0;      // of trained tokens
-  double balance_sum = 0;   // mean over layers, summed over micro-batches
+  double loss_sum = 0;     // of trained tokens
+  double balance_sum = 0;  // mean over layers, summed over micro-batches
   std::int64_t micro_batches = 0;
   std::int64_t trained_tokens = 0;
   std::int64_t tokens = 0;  // positions that went through the decoder
   std::int64_t samples = 0;
   std::map<std::int64_t, Tensor> expert_counts;
 
-  double loss() const { return loss_sum / static_cast<double>(std::max<std::int64_t>(1, trained_tokens)); }
+  double loss() const {
+    return loss_sum / static_cast<double>(std::max<std::int64_t>(1, trained_tokens));
+  }
 };
 
 void add_counts(std::map<std::int64_t, Tensor>& sum, const std::map<std::int64_t, Tensor>& counts) {
@@ -103,7 +104,6 @@ class Training {
                     .epsilon = recipe.optimizer.epsilon,
                     .weight_decay = recipe.optimizer.weight_decay}) {
     check_tokenizer(tokenizer_, model_.config(), recipe.data.tokenizer);
-    load_initial_weights(recipe.model, model_);
     model_.store().freeze(recipe.freeze);
     add_parameter_groups();
     restore(resume);
@@ -166,12 +166,16 @@ class Training {
     optimizer_.add_group("not decayed", plain, 0.0);
   }
 
+  /// Weights from the newest checkpoint, or those that the recipe begins with.
   void restore(bool resume) {
     state_.stage = recipe_.stage;
     state_.seed = recipe_.seed;
     remove_stale(folder_.checkpoints());
     const auto newest = resume ? newest_complete(folder_.checkpoints()) : std::nullopt;
-    if (!newest) return;
+    if (!newest) {
+      load_initial_weights(recipe_.model, model_);
+      return;
+    }
     const RunState loaded = load_training_state(newest->path, model_, optimizer_);
     if (loaded.stage != recipe_.stage || loaded.seed != recipe_.seed)
       fail<ConfigError>(fmt::format(
@@ -185,11 +189,12 @@ class Training {
     std::int64_t trained = 0;
     for (const auto& [name, variable] : model_.store().trainable())
       trained += variable.value().numel();
-    progress_->say(fmt::format(
-        "{}: {} parameters, {} trained; {} samples a step; step {} of {}; {} threads",
-        folder_.path().string(), format_count(static_cast<double>(model_.store().parameter_count())),
-        format_count(static_cast<double>(trained)), recipe_.batch.global_size, state_.step,
-        recipe_.steps, thread_count()));
+    progress_->say(
+        fmt::format("{}: {} parameters, {} trained; {} samples a step; step {} of {}; {} threads",
+                    folder_.path().string(),
+                    format_count(static_cast<double>(model_.store().parameter_count())),
+                    format_count(static_cast<double>(trained)), recipe_.batch.global_size,
+                    state_.step, recipe_.steps, thread_count()));
   }
 
   /// Fetch, forward, backward, clip, update, report.
@@ -223,8 +228,9 @@ class Training {
     Ocr2Input input = features_->input_of(batch);
     const VisualFeatures visual = features_->features_of(batch, input, context);
     const Ocr2Loss loss = model_.loss(input, context, &visual);
-    Variable total = scale(loss.loss_sum, 1.0 / static_cast<double>(std::max<std::int64_t>(
-                                              1, batch.step_trained_tokens)));
+    Variable total =
+        scale(loss.loss_sum,
+              1.0 / static_cast<double>(std::max<std::int64_t>(1, batch.step_trained_tokens)));
     totals.loss_sum += loss.loss_sum.value().item();
     totals.trained_tokens += loss.count;
     totals.tokens += batch.input_ids.numel();
@@ -247,8 +253,7 @@ class Training {
     if (std::isfinite(loss) && std::isfinite(norm)) return norm;
     const auto parameter = first_non_finite(trainable);
     fail<NumericError>(fmt::format(
-        "train: step {}: {} (loss {}, gradient norm {}); no parameter was updated",
-        state_.step + 1,
+        "train: step {}: {} (loss {}, gradient norm {}); no parameter was updated", state_.step + 1,
         parameter ? fmt::format("the gradient of {} is not finite", *parameter)
                   : "the loss is not finite",
         loss, norm));
@@ -277,8 +282,7 @@ class Training {
     if (!totals.expert_counts.empty())
       fields["expert_load"] = worst_expert_load(totals.expert_counts);
     if (recipe_.moe.balance_loss > 0)
-      fields["router_loss"] =
-          totals.balance_sum / static_cast<double>(totals.micro_batches);
+      fields["router_loss"] = totals.balance_sum / static_cast<double>(totals.micro_batches);
     metrics_->write(state_.step, fields);
     if (!events_) return;
     std::vector<std::pair<std::string, double>> scalars;
@@ -313,10 +317,11 @@ class Training {
                                      {"eval/edit_distance", scores.edit_distance},
                                      {"eval/f1", scores.f1},
                                      {"eval/repetition_rate", scores.repetition_rate}});
-    progress_->say(fmt::format("step {}: held out: character error rate {:.3f}, edit distance {:.3f}, "
-                               "{} of {} exact ({:.1f} s)",
-                               state_.step, scores.cer, scores.edit_distance, scores.exact,
-                               scores.pages.size(), result.seconds));
+    progress_->say(
+        fmt::format("step {}: held out: character error rate {:.3f}, edit distance {:.3f}, "
+                    "{} of {} exact ({:.1f} s)",
+                    state_.step, scores.cer, scores.edit_distance, scores.exact,
+                    scores.pages.size(), result.seconds));
   }
 
   void save() {
@@ -347,8 +352,8 @@ class Training {
 TrainingSummary train(const Recipe& recipe, bool resume) {
   if (recipe.threads > 0) set_thread_count(static_cast<int>(recipe.threads));
   if (recipe.dtype != "fp32")
-    fail<ConfigError>(fmt::format("dtype must be \"fp32\" on the CPU of this build, got \"{}\"",
-                                  recipe.dtype));
+    fail<ConfigError>(
+        fmt::format("dtype must be \"fp32\" on the CPU of this build, got \"{}\"", recipe.dtype));
   check_mesh(recipe, 1);
   return Training(recipe, resume).run();
 }

@@ -48,8 +48,9 @@ std::filesystem::path save_training_state(const std::filesystem::path& folder,
   CheckpointWriter writer(folder, state.step);
   save_model(model, writer.path());
   auto tensors = optimizer.state();
-  for (const auto& [layer, bias] : state.selection_bias) tensors.emplace_back(bias_name(layer), bias);
-  save_safetensors(writer.path("optimizer.safetensors"), tensors);
+  for (const auto& [layer, bias] : state.selection_bias)
+    tensors.emplace_back(bias_name(layer), bias);
+  save_indexed(writer.path(), "optimizer", "optimizer-00001-of-00001.safetensors", tensors);
   writer.add("tokenizer.json", tokenizer_json);
   writer.add("state.json", state_json(optimizer, state).dump(2) + "\n");
   return writer.commit(keep);
@@ -66,7 +67,7 @@ RunState load_training_state(const std::filesystem::path& checkpoint, Ocr2Model&
   state.seed = field<std::int64_t>(json, "seed", file);
   const auto steps = field<std::map<std::string, std::int64_t>>(json, "optimizer_steps", file);
 
-  const SafetensorsFile tensors = SafetensorsFile::open(checkpoint / "optimizer.safetensors");
+  const SafetensorsFolder tensors = SafetensorsFolder::open(checkpoint, "optimizer");
   std::vector<std::pair<std::string, Tensor>> moments;
   for (const std::string& name : tensors.names())
     if (!name.starts_with("selection_bias.")) moments.emplace_back(name, tensors.get(name));

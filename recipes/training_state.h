@@ -20,8 +20,8 @@ struct RunState {
   std::map<std::int64_t, Tensor> selection_bias;  ///< router bias of each MoE layer (loss-free)
 };
 
-/// Writes `<folder>/step-NNNNNN`: config.json, model.safetensors, optimizer.safetensors, state.json,
-/// tokenizer.json, COMPLETE. Keeps the newest `keep`. Returns its path.
+/// Writes `<folder>/step-NNNNNN`: config.json, model-*.safetensors and optimizer-*.safetensors with
+/// their indexes, state.json, tokenizer.json, COMPLETE. Keeps the newest `keep`. Returns its path.
 std::filesystem::path save_training_state(const std::filesystem::path& folder,
                                           const Ocr2Model& model, const AdamW& optimizer,
                                           const std::string& tokenizer_json, const RunState& state,

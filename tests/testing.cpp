@@ -41,17 +41,16 @@ Tensor random_tensor(const Shape& shape, std::uint64_t seed, DType dtype,
 
 ::testing::AssertionResult near(const Tensor& got, const Tensor& want, double bound) {
   if (!got.defined() || !want.defined() || got.shape() != want.shape())
-    return ::testing::AssertionFailure() << "got " << got.describe() << ", want "
-                                         << want.describe();
+    return ::testing::AssertionFailure()
+           << "got " << got.describe() << ", want " << want.describe();
   const Tensor a = got.to(DType::f64).contiguous(), b = want.to(DType::f64).contiguous();
   const double *x = a.data<double>(), *y = b.data<double>();
   double magnitude = 1.0, worst = -1.0;
   std::int64_t at = 0;
   for (std::int64_t i = 0; i < a.numel(); ++i) {
     magnitude = std::max(magnitude, std::abs(y[i]));
-    const double difference = std::isnan(x[i]) != std::isnan(y[i]) || std::isnan(x[i])
-                                  ? HUGE_VAL
-                                  : std::abs(x[i] - y[i]);
+    const double difference =
+        std::isnan(x[i]) != std::isnan(y[i]) || std::isnan(x[i]) ? HUGE_VAL : std::abs(x[i] - y[i]);
     if (difference > worst) {
       worst = difference;
       at = i;
@@ -72,8 +71,8 @@ Tensor random_tensor(const Shape& shape, std::uint64_t seed, DType dtype,
     const std::string_view message = error.what();
     for (const auto part : parts)
       if (message.find(part) == std::string_view::npos)
-        return ::testing::AssertionFailure() << "message \"" << message << "\" lacks \"" << part
-                                             << "\"";
+        return ::testing::AssertionFailure()
+               << "message \"" << message << "\" lacks \"" << part << "\"";
     return ::testing::AssertionSuccess();
   } catch (const std::exception& error) {
     return ::testing::AssertionFailure() << "threw a foreign exception: " << error.what();

@@ -14,6 +14,9 @@ namespace {
 
 using nlohmann::json;
 
+constexpr double kMaxParameters = 1e13;
+constexpr std::int64_t kMaxExperts = 1 << 14;
+
 /// Reads fields of one JSON object, with messages that name file and field.
 class Fields {
  public:
@@ -27,7 +30,7 @@ class Fields {
   std::int64_t size(const char* field, std::int64_t fallback, std::int64_t low = 1,
                     std::int64_t high = std::int64_t{1} << 31) const {
     if (!has(field)) {
-      if (fallback < low)
+      if (fallback < low || fallback > high)
         fail<ConfigError>(fmt::format("{}.{}: is required", where_, field));
       return fallback;
     }
@@ -59,8 +62,8 @@ class Fields {
   std::string text(const char* field, const std::string& fallback) const {
     if (!has(field)) return fallback;
     if (!object_[field].is_string())
-      fail<ConfigError>(fmt::format("{}.{}: must be a string, got {}", where_, field,
-                                    object_[field].dump()));
+      fail<ConfigError>(
+          fmt::format("{}.{}: must be a string, got {}", where_, field, object_[field].dump()));
     return object_[field].get<std::string>();
   }
 
@@ -108,20 +111,39 @@ class Fields {
   std::string where_;
 };
 
+/// What a layout calls the sizes that check_heads compares.
+struct HeadNames {
+  const char* width = "hidden_size";
+  const char* heads = "num_attention_heads";
+  const char* kv_heads = "num_key_value_heads";
+};
+constexpr HeadNames kOriginalNames = {"width", "heads", "heads"};
+constexpr HeadNames kOriginalEncoderNames = {"dim", "heads", "kv_heads"};
+
 void check_heads(const std::string& where, std::int64_t hidden, std::int64_t heads,
-                 std::int64_t kv_heads) {
+                 std::int64_t kv_heads, const HeadNames& names = {}) {
   if (hidden % heads != 0)
-    fail<ConfigError>(fmt::format("{}.hidden_size: must be a multiple of num_attention_heads {}, "
-                                  "got {}", where, heads, hidden));
+    fail<ConfigError>(fmt::format("{}.{}: must be a multiple of {} {}, got {}", where, names.width,
+                                  names.heads, heads, hidden));
   if (heads % kv_heads != 0)
-    fail<ConfigError>(fmt::format("{}.num_attention_heads: must be a multiple of "
-                                  "num_key_value_heads {}, got {}", where, kv_heads, heads));
+    fail<ConfigError>(fmt::format("{}.{}: must be a multiple of {} {}, got {}", where, names.heads,
+                                  names.kv_heads, kv_heads, heads));
 }
 
 void check_even_head(const std::string& where, std::int64_t head_dim) {
   if (head_dim % 2 != 0)
-    fail<ConfigError>(fmt::format("{}.head_dim: must be even (rotary pairs), got {}", where,
-                                  head_dim));
+    fail<ConfigError>(
+        fmt::format("{}.head_dim: must be even (rotary pairs), got {}", where, head_dim));
+}
+
+void check_sam(const std::string& where, const SamConfig& sam, const HeadNames& names = {}) {
+  check_heads(where, sam.hidden_size, sam.num_attention_heads, sam.num_attention_heads, names);
+  if (sam.image_size % sam.patch_size != 0)
+    fail<ConfigError>(fmt::format("{}.image_size: must be a multiple of patch_size {}, got {}",
+                                  where, sam.patch_size, sam.image_size));
+  if (sam.downsample_channels.size() != 2)
+    fail<ConfigError>(fmt::format("{}.downsample_channels: must have 2 entries, got {}", where,
+                                  sam.downsample_channels.size()));
 }
 
 SamConfig parse_sam(const Fields& in) {
@@ -137,8 +159,9 @@ SamConfig parse_sam(const Fields& in) {
   out.window_size = in.size("window_size", 14, 1, 1 << 12);
   out.global_attn_indexes = in.sizes("global_attn_indexes", {2, 5, 8, 11}, 0);
   const double ratio = in.number("mlp_ratio", 4.0, 1e-3, 64.0);
-  out.mlp_dim = in.size("mlp_dim", static_cast<std::int64_t>(
-                                       std::floor(static_cast<double>(out.hidden_size) * ratio)));
+  out.mlp_dim =
+      in.size("mlp_dim",
+              static_cast<std::int64_t>(std::floor(static_cast<double>(out.hidden_size) * ratio)));
   out.layer_norm_eps = in.number("layer_norm_eps", 1e-6, 0, 1);
   out.downsample_channels = in.sizes("downsample_channels", {512, 896}, 1);
   out.initializer_range = in.number("initializer_range", 0.02, 0, 10);
@@ -146,13 +169,7 @@ SamConfig parse_sam(const Fields& in) {
   in.only("qkv_bias", true);
   in.only("use_abs_pos", true);
   in.only("use_rel_pos", true);
-  check_heads(in.where(), out.hidden_size, out.num_attention_heads, out.num_attention_heads);
-  if (out.image_size % out.patch_size != 0)
-    fail<ConfigError>(fmt::format("{}.image_size: must be a multiple of patch_size {}, got {}",
-                                  in.where(), out.patch_size, out.image_size));
-  if (out.downsample_channels.size() != 2)
-    fail<ConfigError>(fmt::format("{}.downsample_channels: must have 2 entries, got {}",
-                                  in.where(), out.downsample_channels.size()));
+  check_sam(in.where(), out);
   return out;
 }
 
@@ -188,9 +205,9 @@ std::vector<bool> parse_layer_types(const Fields& in, std::int64_t layers) {
                       return type == "dense" || type == "sparse";
                     });
   if (!fits)
-    fail<ConfigError>(fmt::format(
-        "{}.mlp_layer_types: must be {} entries of \"dense\" or \"sparse\", got {}", in.where(),
-        layers, types.dump()));
+    fail<ConfigError>(
+        fmt::format("{}.mlp_layer_types: must be {} entries of \"dense\" or \"sparse\", got {}",
+                    in.where(), layers, types.dump()));
   for (const json& type : types) out.push_back(type == "sparse");
   return out;
 }
@@ -207,13 +224,11 @@ TextConfig parse_text(const Fields& in) {
   out.head_dim = in.size("head_dim", out.hidden_size / out.num_attention_heads);
   check_even_head(in.where(), out.head_dim);
   out.layer_is_sparse = parse_layer_types(in, out.num_hidden_layers);
-  const bool sparse =
-      std::find(out.layer_is_sparse.begin(), out.layer_is_sparse.end(), true) !=
-      out.layer_is_sparse.end();
-  out.n_routed_experts = in.size("n_routed_experts", sparse ? 0 : 1);
-  out.n_shared_experts = in.size("n_shared_experts", sparse ? 0 : 1);
-  out.num_experts_per_tok = in.size("num_experts_per_tok", sparse ? 0 : 1, 1,
-                                    out.n_routed_experts);
+  const bool sparse = std::find(out.layer_is_sparse.begin(), out.layer_is_sparse.end(), true) !=
+                      out.layer_is_sparse.end();
+  out.n_routed_experts = in.size("n_routed_experts", sparse ? 0 : 1, 1, kMaxExperts);
+  out.n_shared_experts = in.size("n_shared_experts", sparse ? 0 : 1, 1, kMaxExperts);
+  out.num_experts_per_tok = in.size("num_experts_per_tok", sparse ? 0 : 1, 1, out.n_routed_experts);
   out.moe_intermediate_size = in.size("moe_intermediate_size", sparse ? 0 : 1);
   out.routed_scaling_factor = in.number("routed_scaling_factor", 1.0, 0, 1e6);
   out.max_position_embeddings = in.size("max_position_embeddings", 8192);
@@ -260,11 +275,9 @@ Ocr2Config parse_original(const Fields& in) {
   out.sam.output_channels = sam.size("output_channels", sam_defaults.output_channels);
   out.sam.patch_size = sam.size("patch_size", sam_defaults.patch_size);
   out.sam.window_size = sam.size("window_size", sam_defaults.window_size);
-  out.sam.image_size =
-      sam.size("image_size", vision.size("image_size", sam_defaults.image_size));
+  out.sam.image_size = sam.size("image_size", vision.size("image_size", sam_defaults.image_size));
   out.sam.mlp_dim = sam.size("mlp_dim", 4 * out.sam.hidden_size);
-  check_heads(sam.where(), out.sam.hidden_size, out.sam.num_attention_heads,
-              out.sam.num_attention_heads);
+  check_sam(sam.where(), out.sam, kOriginalNames);
   const EncoderConfig encoder_defaults;
   out.encoder.hidden_size = qwen.size("dim", encoder_defaults.hidden_size);
   out.encoder.intermediate_size =
@@ -274,7 +287,8 @@ Ocr2Config parse_original(const Fields& in) {
   out.encoder.num_key_value_heads = qwen.size("kv_heads", encoder_defaults.num_key_value_heads);
   out.encoder.rope_theta = qwen.number("rope_theta", encoder_defaults.rope_theta, 1.0, 1e12);
   check_heads(qwen.where(), out.encoder.hidden_size, out.encoder.num_attention_heads,
-              out.encoder.num_key_value_heads);
+              out.encoder.num_key_value_heads, kOriginalEncoderNames);
+  check_even_head(qwen.where(), out.encoder.head_dim());
   out.image_token_id = in.size("image_token_id", 128815, 0, out.text.vocab_size - 1);
   return out;
 }
@@ -320,6 +334,9 @@ Ocr2Config parse_ocr2_config(const json& root, const std::string& name) {
     out.queries_1024 = extra.size("queries_1024", 256);
     parse_reading(extra, out.reading);
   }
+  if (parameter_count(out) > kMaxParameters)
+    fail<ConfigError>(fmt::format("{}: sizes must give at most {:.0e} parameters, got {:.1e}", name,
+                                  kMaxParameters, parameter_count(out)));
   return out;
 }
 

@@ -105,9 +105,13 @@ struct Ocr2Config {
 Ocr2Config read_ocr2_config(const std::filesystem::path& path);
 Ocr2Config parse_ocr2_config(const nlohmann::json& json, const std::string& name);
 
+/// Weights of such a model, counted without making it.
+double parameter_count(const Ocr2Config& config);
+
 /// The transformers layout with every field written.
 nlohmann::json to_hf_json(const Ocr2Config& config);
-/// The layout that vLLM and SGLang read (`model_type deepseek_vl_v2`).
+/// The layout that vLLM and SGLang read (`model_type deepseek_vl_v2`). Throws ConfigError when it
+/// cannot say what the model is (layers of mixed order, unusual head_dim or epsilons).
 nlohmann::json to_original_json(const Ocr2Config& config);
 
 }  // namespace lectern

@@ -1,6 +1,5 @@
-#include "nn/ocr2/config.h"
-
 #include "core/error.h"
+#include "nn/ocr2/config.h"
 
 #include <nlohmann/json.hpp>
 
@@ -9,6 +8,40 @@
 namespace lectern {
 
 using nlohmann::json;
+
+namespace {
+
+/// Our own settings; other programs ignore the key.
+json lectern_extras(const Ocr2Config& config) {
+  return {{"residual", "plain"},
+          {"queries_768", config.queries_768},
+          {"queries_1024", config.queries_1024},
+          {"global_size", config.reading.global_size},
+          {"tile_size", config.reading.tile_size},
+          {"crop", config.reading.crop},
+          {"prompt", config.reading.prompt}};
+}
+
+/// Programs that read the original layout have these values built in; a model with others would
+/// load there and compute something else.
+void check_original_can_hold(const Ocr2Config& config) {
+  const TextConfig& text = config.text;
+  const auto refuse = [](const char* field, double expected, double found) {
+    fail<ConfigError>(
+        fmt::format("export: the original layout needs {} {}, got {}", field, expected, found));
+  };
+  if (text.head_dim * text.num_attention_heads != text.hidden_size)
+    refuse("text_config.head_dim = hidden_size / num_attention_heads =",
+           static_cast<double>(text.hidden_size / text.num_attention_heads),
+           static_cast<double>(text.head_dim));
+  constexpr double kEpsilon = 1e-6;
+  if (config.encoder.rms_norm_eps != kEpsilon)
+    refuse("encoder_config.rms_norm_eps", kEpsilon, config.encoder.rms_norm_eps);
+  if (config.sam.layer_norm_eps != kEpsilon)
+    refuse("sam_config.layer_norm_eps", kEpsilon, config.sam.layer_norm_eps);
+}
+
+}  // namespace
 
 json to_hf_json(const Ocr2Config& config) {
   const SamConfig& sam = config.sam;
@@ -95,17 +128,12 @@ json to_hf_json(const Ocr2Config& config) {
           {"use_sliding_window", false},
           {"initializer_range", encoder.initializer_range},
           {"vocab_size", encoder.vocab_size}}}}}};
-  out["lectern"] = {{"residual", "plain"},
-                    {"queries_768", config.queries_768},
-                    {"queries_1024", config.queries_1024},
-                    {"global_size", config.reading.global_size},
-                    {"tile_size", config.reading.tile_size},
-                    {"crop", config.reading.crop},
-                    {"prompt", config.reading.prompt}};
+  out["lectern"] = lectern_extras(config);
   return out;
 }
 
 json to_original_json(const Ocr2Config& config) {
+  check_original_can_hold(config);
   const SamConfig& sam = config.sam;
   const EncoderConfig& encoder = config.encoder;
   const TextConfig& text = config.text;
@@ -156,6 +184,7 @@ json to_original_json(const Ocr2Config& config) {
   out["global_view_pos"] = "head";
   out["tile_tag"] = "2D";
   out["image_token_id"] = config.image_token_id;
+  out["lectern"] = lectern_extras(config);
   out["projector_config"] = {{"input_dim", encoder.hidden_size},
                              {"model_type", "mlp_projector"},
                              {"n_embed", text.hidden_size},

@@ -43,8 +43,7 @@ std::vector<std::vector<std::int32_t>> generate(
   ForwardContext context;
   const std::int64_t batch = prompt.input_ids.dim(0), length = prompt.input_ids.dim(1);
   const std::int64_t vocabulary = model.config().text.vocab_size;
-  const VisualFeatures visual =
-      features == nullptr ? model.encode(prompt, context) : *features;
+  const VisualFeatures visual = features == nullptr ? model.encode(prompt, context) : *features;
   DecodingCache cache(model.config().text, batch, length + args.max_new_tokens);
 
   // The guard looks at prompt and output alike, as the reference's processor does.

@@ -15,8 +15,8 @@ namespace lectern {
 /// NoRepeatNGramLogitsProcessor: among the last `window` tokens, every n-gram whose first n - 1
 /// tokens equal the last n - 1 bans its last token.
 struct RepetitionGuard {
-  std::int64_t ngram = 0;    ///< 0: off. The official scripts use 20 to 40.
-  std::int64_t window = 90;  ///< tokens looked back
+  std::int64_t ngram = 0;               ///< 0: off. The official scripts use 20 to 40.
+  std::int64_t window = 90;             ///< tokens looked back
   std::vector<std::int32_t> whitelist;  ///< never banned (<td>, </td>)
 };
 

@@ -21,12 +21,11 @@ LmEncoder::LmEncoder(ParameterStore& store, const Ocr2Config& config)
                                    .initializer_range = config_.initializer_range,
                                    .qkv_bias = true});
   }
-  norm_ = store.add(prefix + "model.model.norm.weight", {config_.hidden_size},
-                    Initialiser::ones());
-  queries_768_ = store.add(prefix + "query_768.weight",
-                           {config.queries_768, config_.hidden_size}, normal);
-  queries_1024_ = store.add(prefix + "query_1024.weight",
-                            {config.queries_1024, config_.hidden_size}, normal);
+  norm_ = store.add(prefix + "model.model.norm.weight", {config_.hidden_size}, Initialiser::ones());
+  queries_768_ =
+      store.add(prefix + "query_768.weight", {config.queries_768, config_.hidden_size}, normal);
+  queries_1024_ =
+      store.add(prefix + "query_1024.weight", {config.queries_1024, config_.hidden_size}, normal);
 }
 
 Variable LmEncoder::forward(const Variable& image_tokens, ForwardContext& context,

@@ -1,5 +1,6 @@
-// LM-style vision encoder of DeepSeek-OCR 2: image tokens that see each other, followed by learnable
-// causal-flow queries that see all image tokens and the queries before them (paper, section 3.2).
+// LM-style vision encoder of DeepSeek-OCR 2: image tokens that see each other, followed by
+// learnable causal-flow queries that see all image tokens and the queries before them (paper,
+// section 3.2).
 #pragma once
 
 #include "nn/forward_context.h"

@@ -47,9 +47,9 @@ Ocr2Model::Ocr2Model(const Ocr2Config& config, std::uint64_t seed, DType dtype)
                                  {text.hidden_size, config.encoder.hidden_size}, normal);
   projector_bias_ =
       store_.add("model.projector.layers.bias", {text.hidden_size}, Initialiser::zeros());
-  view_separator_ = store_.add(
-      "model.view_seperator", {text.hidden_size},
-      Initialiser::normal(1.0 / std::sqrt(static_cast<double>(text.hidden_size))));
+  view_separator_ =
+      store_.add("model.view_seperator", {text.hidden_size},
+                 Initialiser::normal(1.0 / std::sqrt(static_cast<double>(text.hidden_size))));
   embed_tokens_ =
       store_.add("model.embed_tokens.weight", {text.vocab_size, text.hidden_size}, normal);
   const BlockArgs block{.hidden_size = text.hidden_size,
@@ -104,8 +104,8 @@ Tensor Ocr2Model::merge_index(const Ocr2Input& input, const VisualFeatures& feat
     for (std::int64_t i = 0; i < local; ++i) image_rows.emplace_back(kLocal, tile_row++);
     const std::int64_t global = features.global.dim(1);
     for (std::int64_t i = 0; i < global; ++i)
-      image_rows.emplace_back(kGlobal, static_cast<std::int32_t>(
-                                           static_cast<std::int64_t>(image) * global + i));
+      image_rows.emplace_back(
+          kGlobal, static_cast<std::int32_t>(static_cast<std::int64_t>(image) * global + i));
     image_rows.emplace_back(kSeparator, 0);
   }
   const std::int64_t positions = input.input_ids.numel();
@@ -125,7 +125,8 @@ Tensor Ocr2Model::merge_index(const Ocr2Input& input, const VisualFeatures& feat
   if (next != image_rows.size())
     fail<ShapeError>(fmt::format(
         "Ocr2Model: input_ids must hold one image token (id {}) for each of the {} image rows, "
-        "got {}", config_.image_token_id, image_rows.size(), next));
+        "got {}",
+        config_.image_token_id, image_rows.size(), next));
   return index;
 }
 
@@ -167,9 +168,8 @@ Ocr2Loss Ocr2Model::loss(const Ocr2Input& input, ForwardContext& context,
   const VisualFeatures computed = features == nullptr ? encode(input, context) : *features;
   const Variable hidden = decode(embed(input, computed), input, context);
   check_shape(input.labels, input.input_ids.shape(), "Ocr2Model", "labels");
-  const auto result =
-      linear_cross_entropy(view(hidden, {-1, config_.text.hidden_size}), lm_head_,
-                           shift_labels(input.labels));
+  const auto result = linear_cross_entropy(view(hidden, {-1, config_.text.hidden_size}), lm_head_,
+                                           shift_labels(input.labels));
   return {result.loss_sum, result.count};
 }
 

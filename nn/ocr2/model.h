@@ -1,5 +1,5 @@
-// DeepSeek-OCR 2: SAM tokenizer -> LM encoder with causal-flow queries -> projector -> image rows in
-// the text sequence -> DeepSeek-MoE decoder -> LM head (OCR2.md; arXiv 2601.20552).
+// DeepSeek-OCR 2: SAM tokenizer -> LM encoder with causal-flow queries -> projector -> image rows
+// in the text sequence -> DeepSeek-MoE decoder -> LM head (OCR2.md; arXiv 2601.20552).
 #pragma once
 
 #include "nn/forward_context.h"
@@ -17,7 +17,7 @@ namespace lectern {
 /// Rows of decoder input that stand for the views of a batch, after the projector.
 struct VisualFeatures {
   Variable global;  ///< [images, n_global, C]
-  Variable local;   ///< [tiles, n_local, C], tiles in order of their images; undefined without tiles
+  Variable local;  ///< [tiles, n_local, C], tiles in order of their images; undefined without tiles
 };
 
 /// One batch as the decoder sees it. Images stand in the flattened ids in their order.
@@ -26,8 +26,8 @@ struct Ocr2Input {
   Tensor labels;         ///< i32 [B, T], -100 ignored; undefined when only decoding
   Tensor positions;      ///< i32 [B, T] rotary positions; undefined: 0..T-1
   Tensor segment_start;  ///< i32 [B, T] packed samples; undefined: one sample a row
-  Tensor pixel_values;        ///< f32 [images, 3, S, S]; undefined when `features` are given
-  Tensor pixel_values_local;  ///< f32 [tiles, 3, s, s]; undefined without tiles
+  Tensor pixel_values;   ///< f32 [images, 3, S, S]; undefined when `features` are given
+  Tensor pixel_values_local;                    ///< f32 [tiles, 3, s, s]; undefined without tiles
   std::vector<std::int64_t> num_local_patches;  ///< tiles of each image
 };
 

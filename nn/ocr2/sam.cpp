@@ -78,9 +78,8 @@ Variable SamBlock::forward(const Variable& x) const {
     mixed = window_merge(attend(windows, window_, window_), window_, batch, h, w);
   }
   const Variable residual = add(x, mixed);
-  const Variable hidden =
-      gelu(linear(layer_norm(residual, norm2_weight_, norm2_bias_, epsilon_), lin1_weight_,
-                  lin1_bias_));
+  const Variable hidden = gelu(
+      linear(layer_norm(residual, norm2_weight_, norm2_bias_, epsilon_), lin1_weight_, lin1_bias_));
   return add(residual, linear(hidden, lin2_weight_, lin2_bias_));
 }
 
@@ -127,13 +126,12 @@ Variable SamTokenizer::forward(const Tensor& pixels, ForwardContext& context,
   Variable x = embed(pixels, context, view_name);
   for (std::size_t i = 0; i < blocks_.size(); ++i) {
     const SamBlock& block = blocks_[i];
-    x = context.recompute_blocks
-            ? recompute(
-                  [&block](const std::vector<Variable>& in) {
-                    return std::vector<Variable>{block.forward(in[0])};
-                  },
-                  {x}, block.parameters())[0]
-            : block.forward(x);
+    x = context.recompute_blocks ? recompute(
+                                       [&block](const std::vector<Variable>& in) {
+                                         return std::vector<Variable>{block.forward(in[0])};
+                                       },
+                                       {x}, block.parameters())[0]
+                                 : block.forward(x);
     context.seam(fmt::format("{}sam.block{}", view_name, i), x.value());
   }
   x = conv2d(x, neck_conv1_);

@@ -1,5 +1,5 @@
-// SAM-base vision tokenizer of DeepSeek-OCR 2: ViT with windowed and global attention, neck, and two
-// stride-2 convolutions (transformers: DeepseekOcr2SamVisionEncoder; arXiv 2304.02643 for SAM).
+// SAM-base vision tokenizer of DeepSeek-OCR 2: ViT with windowed and global attention, neck, and
+// two stride-2 convolutions (transformers: DeepseekOcr2SamVisionEncoder; arXiv 2304.02643 for SAM).
 #pragma once
 
 #include "nn/forward_context.h"

@@ -23,10 +23,11 @@ std::string published_name(const std::string& name);
 
 /// Copies every tensor of the store whose name starts with one of `prefixes` (all when empty) from
 /// a folder (model.safetensors, or shards with their index) or one .safetensors file. Names may be
-/// the published ones ("model.sam_model...") or transformers' module names ("model.vision_tower..."):
-/// `rename` turns a stored name into a published one. Stored dtypes are converted. Throws IoError
-/// naming folder, tensor, found and expected shape when one is missing or does not fit; the model is
-/// then unchanged. `strict`, without prefixes, also refuses tensors that the model does not have.
+/// the published ones ("model.sam_model...") or transformers' module names
+/// ("model.vision_tower..."): `rename` turns a stored name into a published one. Stored dtypes are
+/// converted. Throws IoError naming folder, tensor, found and expected shape when one is missing or
+/// does not fit; the model is then unchanged. `strict`, without prefixes, also refuses tensors that
+/// the model does not have.
 LoadReport load_weights(
     ParameterStore& store, const std::filesystem::path& path,
     const std::vector<std::string>& prefixes = {}, bool strict = true,

@@ -1,7 +1,6 @@
 // lectern bench step: one training step on random data, timed.
-#include "recipes/commands/command.h"
-
 #include "recipes/bench_step.h"
+#include "recipes/commands/command.h"
 
 #include <fmt/core.h>
 #include <nlohmann/json.hpp>
@@ -14,8 +13,8 @@ void add_bench(CLI::App& app) {
   CLI::App* bench = app.add_subcommand("bench", "timings");
   bench->require_subcommand(1);
   auto args = std::make_shared<BenchStepArgs>();
-  CLI::App* step = bench->add_subcommand(
-      "step", "one training step on random data; prints one JSON line");
+  CLI::App* step =
+      bench->add_subcommand("step", "one training step on random data; prints one JSON line");
   step->add_option("--config", args->config, "config.json, transformers layout")->required();
   step->add_option("--batch", args->batch, "pages a step")->check(CLI::Range(1, 4096));
   step->add_option("--crops", args->crops, "local 768x768 views a page")->check(CLI::Range(0, 6));

@@ -1,9 +1,8 @@
 // lectern eval: reads held-out samples and scores them.
-#include "recipes/commands/command.h"
-
 #include "core/file.h"
 #include "core/parallel.h"
 #include "data/shard_set.h"
+#include "recipes/commands/command.h"
 #include "recipes/evaluate.h"
 #include "recipes/model_folder.h"
 
@@ -35,8 +34,8 @@ void write_samples(const std::filesystem::path& folder, const EvaluationResult& 
     write_file(folder / "pred" / (stem + ".txt"), sample.read);
     write_file(folder / "gt" / (stem + ".txt"), sample.truth);
     write_png(sample.picture, folder / "images" / (stem + ".png"));
-    list.push_back({{"stem", stem}, {"name", sample.name}, {"truth", sample.truth},
-                    {"read", sample.read}});
+    list.push_back(
+        {{"stem", stem}, {"name", sample.name}, {"truth", sample.truth}, {"read", sample.read}});
   }
   write_file(folder / "samples.json", list.dump(1) + "\n");
   write_file(folder / "scores.json", scores_json(result.scores, true) + "\n");
@@ -54,23 +53,24 @@ void run(Options& options) {
   options.samples.end_token = static_cast<std::int32_t>(config.text.eos_token_id);
   options.samples.image_token = static_cast<std::int32_t>(config.image_token_id);
   const SampleSet samples({options.source}, options.samples, loaded.tokenizer);
-  const EvaluationResult result =
-      evaluate(*loaded.model, loaded.tokenizer, samples, options.evaluation,
-               [&](std::int64_t done) {
-                 if (done % 100 == 0) fmt::print(stderr, "read {}\n", done);
-               });
+  const EvaluationResult result = evaluate(*loaded.model, loaded.tokenizer, samples,
+                                           options.evaluation, [&](std::int64_t done) {
+                                             if (done % 100 == 0)
+                                               fmt::print(stderr, "read {}\n", done);
+                                           });
   if (!options.out.empty()) write_samples(options.out, result);
   if (options.json) {
     fmt::print("{}\n", scores_json(result.scores, false));
     return;
   }
   const Scores& s = result.scores;
-  fmt::print("pages                 {}\nexact                 {}\ncharacter error rate  {:.4f}\n"
-             "edit distance         {:.4f}\nword precision        {:.4f}\n"
-             "word recall           {:.4f}\nword F1               {:.4f}\n"
-             "repetition rate       {:.4f}\nseconds               {:.1f}\n",
-             s.pages.size(), s.exact, s.cer, s.edit_distance, s.precision, s.recall, s.f1,
-             s.repetition_rate, result.seconds);
+  fmt::print(
+      "pages                 {}\nexact                 {}\ncharacter error rate  {:.4f}\n"
+      "edit distance         {:.4f}\nword precision        {:.4f}\n"
+      "word recall           {:.4f}\nword F1               {:.4f}\n"
+      "repetition rate       {:.4f}\nseconds               {:.1f}\n",
+      s.pages.size(), s.exact, s.cer, s.edit_distance, s.precision, s.recall, s.f1,
+      s.repetition_rate, result.seconds);
 }
 
 }  // namespace
@@ -87,8 +87,7 @@ void add_eval(CLI::App& app) {
   command->add_option("--samples", options->evaluation.samples, "how many")
       ->check(CLI::Range(1, 1 << 30));
   command->add_option("--seed", options->evaluation.seed, "which ones");
-  command->add_option("--max-tokens", options->evaluation.reader.max_new_tokens,
-                      "longest answer")
+  command->add_option("--max-tokens", options->evaluation.reader.max_new_tokens, "longest answer")
       ->check(CLI::Range(1, 1 << 20));
   command->add_option("--no-repeat-ngram", options->evaluation.reader.guard.ngram,
                       "forbid repeating n-grams of this length; 0: off");

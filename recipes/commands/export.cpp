@@ -1,7 +1,7 @@
 // lectern export: a checkpoint in the layout of another program.
-#include "recipes/commands/command.h"
-
 #include "recipes/export.h"
+
+#include "recipes/commands/command.h"
 
 #include <fmt/core.h>
 #include <fmt/ranges.h>
@@ -26,9 +26,8 @@ void add_export(CLI::App& app) {
   command->add_option("--out", options->out, "folder to make")->required();
   command->add_flag("--json", options->json, "print one JSON object");
   command->callback([options] {
-    const ExportReport report =
-        export_model(load_model_folder(options->checkpoint), export_format_from(options->format),
-                     options->out);
+    const ExportReport report = export_model(load_model_folder(options->checkpoint),
+                                             export_format_from(options->format), options->out);
     if (options->json) {
       fmt::print("{}\n", nlohmann::json{{"format", options->format},
                                         {"path", report.folder.string()},

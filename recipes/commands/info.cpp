@@ -1,7 +1,6 @@
 // lectern info: what this build has and what this machine offers.
-#include "recipes/commands/command.h"
-
 #include "core/parallel.h"
+#include "recipes/commands/command.h"
 #include "recipes/versions.h"
 
 #include <fmt/core.h>

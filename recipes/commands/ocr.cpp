@@ -1,9 +1,8 @@
 // lectern ocr: pictures and PDFs to Markdown.
-#include "recipes/commands/command.h"
-
 #include "core/file.h"
 #include "core/parallel.h"
 #include "data/pdf.h"
+#include "recipes/commands/command.h"
 #include "recipes/model_folder.h"
 #include "recipes/reader.h"
 
@@ -13,6 +12,7 @@
 #include <algorithm>
 #include <cctype>
 #include <filesystem>
+#include <map>
 #include <memory>
 
 namespace lectern::commands {
@@ -60,8 +60,25 @@ std::string join_pages(const std::vector<std::string>& texts) {
   return markdown + "\n";
 }
 
+std::filesystem::path markdown_path(const Options& options, const std::string& file) {
+  return std::filesystem::path(options.out) / (std::filesystem::path(file).stem().string() + ".md");
+}
+
+/// Two files of the same stem would write one over the other.
+void check_targets(const Options& options) {
+  std::map<std::filesystem::path, std::string> sources;
+  for (const std::string& file : options.files) {
+    const auto target = markdown_path(options, file);
+    const auto [at, is_new] = sources.emplace(target, file);
+    if (!is_new)
+      fail<ConfigError>(
+          fmt::format("ocr: {} and {} would both become {}", at->second, file, target.string()));
+  }
+}
+
 void run(const Options& options) {
   if (options.threads > 0) set_thread_count(static_cast<int>(options.threads));
+  if (!options.out.empty()) check_targets(options);
   const LoadedModel loaded = load_model_folder(options.checkpoint);
   const Reader reader(*loaded.model, loaded.tokenizer, options.reader);
   if (!options.out.empty()) std::filesystem::create_directories(options.out);
@@ -69,8 +86,7 @@ void run(const Options& options) {
   for (const std::string& file : options.files) {
     const auto texts = read_file_pages(reader, file, options.dots_per_inch);
     if (!options.out.empty()) {
-      const auto target = std::filesystem::path(options.out) /
-                          (std::filesystem::path(file).stem().string() + ".md");
+      const auto target = markdown_path(options, file);
       write_file(target, join_pages(texts));
       fmt::print(stderr, "{} -> {} ({} pages)\n", file, target.string(), texts.size());
     } else if (!options.json) {
@@ -93,11 +109,13 @@ void add_ocr(CLI::App& app) {
   command->add_option("--prompt", options->reader.prompt, "default: the model's own");
   command->add_option("--max-tokens", options->reader.max_new_tokens, "longest answer of a page")
       ->check(CLI::Range(1, 1 << 20));
-  command->add_option("--no-repeat-ngram", options->reader.guard.ngram,
-                      "forbid repeating n-grams of this length; 0: off")
+  command
+      ->add_option("--no-repeat-ngram", options->reader.guard.ngram,
+                   "forbid repeating n-grams of this length; 0: off")
       ->check(CLI::Range(0, 1024));
-  command->add_option("--repeat-window", options->reader.guard.window,
-                      "tokens that --no-repeat-ngram looks back")
+  command
+      ->add_option("--repeat-window", options->reader.guard.window,
+                   "tokens that --no-repeat-ngram looks back")
       ->check(CLI::Range(1, 1 << 20));
   command->add_option("--dpi", options->dots_per_inch, "resolution at which PDF pages are drawn")
       ->check(CLI::Range(18.0, 1200.0));

@@ -1,9 +1,9 @@
 // lectern parity DIR: how far lectern is from a reference fixture.
-#include "recipes/commands/command.h"
+#include "recipes/parity.h"
 
 #include "core/error.h"
 #include "core/file.h"
-#include "recipes/parity.h"
+#include "recipes/commands/command.h"
 #include "recipes/parity_ocr2.h"
 #include "recipes/parity_preprocess.h"
 #include "recipes/parity_tokenizer.h"
@@ -21,22 +21,21 @@ namespace {
 ParityReport run_parity(const std::filesystem::path& folder) {
   const auto file = folder / "case.json";
   const nlohmann::json json = parse_json(read_file(file), file.string());
-  const std::string kind =
-      json.is_object() && json.contains("kind") && json["kind"].is_string()
-          ? json["kind"].get<std::string>()
-          : "";
+  const std::string kind = json.is_object() && json.contains("kind") && json["kind"].is_string()
+                               ? json["kind"].get<std::string>()
+                               : "";
   if (kind == "ocr2") return parity_ocr2(folder);
   if (kind == "tokenizer") return parity_tokenizer(folder);
   if (kind == "preprocess") return parity_preprocess(folder);
-  fail<ConfigError>(fmt::format(
-      "{}: kind must be \"ocr2\", \"tokenizer\" or \"preprocess\", got \"{}\"", file.string(),
-      kind));
+  fail<ConfigError>(
+      fmt::format("{}: kind must be \"ocr2\", \"tokenizer\" or \"preprocess\", got \"{}\"",
+                  file.string(), kind));
 }
 
 void print_table(const ParityReport& report) {
   for (const ParityRow& row : report.rows)
-    fmt::print("{:4}  {:<52} {:>10.3e}  bound {:>8.1e}  {}\n", row.passed ? "ok" : "FAIL",
-               row.what, row.difference, row.bound, row.note);
+    fmt::print("{:4}  {:<52} {:>10.3e}  bound {:>8.1e}  {}\n", row.passed ? "ok" : "FAIL", row.what,
+               row.difference, row.bound, row.note);
   std::size_t passed = 0;
   for (const ParityRow& row : report.rows) passed += row.passed ? 1 : 0;
   fmt::print("{} of {} comparisons passed\n", passed, report.rows.size());
@@ -46,9 +45,8 @@ void print_json(const ParityReport& report) {
   nlohmann::json rows = nlohmann::json::array();
   for (const ParityRow& row : report.rows)
     rows.push_back({{"what", row.what},
-                    {"difference", std::isfinite(row.difference)
-                                       ? nlohmann::json(row.difference)
-                                       : nlohmann::json(nullptr)},
+                    {"difference", std::isfinite(row.difference) ? nlohmann::json(row.difference)
+                                                                 : nlohmann::json(nullptr)},
                     {"bound", row.bound},
                     {"passed", row.passed},
                     {"note", row.note}});
@@ -71,8 +69,7 @@ void add_parity(CLI::App& app) {
   command->callback([options] {
     const ParityReport report = run_parity(options->folder);
     options->json ? print_json(report) : print_table(report);
-    if (!report.passed())
-      fail<NumericError>(fmt::format("{}: parity failed", options->folder));
+    if (!report.passed()) fail<NumericError>(fmt::format("{}: parity failed", options->folder));
   });
 }
 

@@ -1,7 +1,6 @@
 // lectern train: one stage of training.
-#include "recipes/commands/command.h"
-
 #include "core/error.h"
+#include "recipes/commands/command.h"
 #include "recipes/interrupt.h"
 #include "recipes/progress.h"
 #include "recipes/trainer.h"

@@ -73,8 +73,8 @@ inline SyntheticPage synthetic_page(const std::string& document, std::int64_t nu
 }
 
 /// What the shard builder makes of it.
-inline ShardPage shard_page(const SyntheticPage& from) {
-  const Tokenizer& tokenizer = test_tokenizer();
+inline ShardPage shard_page(const SyntheticPage& from,
+                            const Tokenizer& tokenizer = test_tokenizer()) {
   ShardPage out;
   out.id = fmt::format("{}/{:04}", from.page.document, from.page.number);
   out.document = from.page.document;

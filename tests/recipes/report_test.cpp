@@ -152,6 +152,20 @@ TEST(Report, AssemblesFromItsFolder) {
   EXPECT_EQ(html, render_report(data));
 }
 
+TEST(Report, SparseLogsStandForAllSteps) {
+  testing::TemporaryFolder folder;
+  write_file(folder.path() / "metrics.jsonl",
+             "{\"step\":10,\"loss\":2.0,\"samples\":4,\"seconds\":0.5}\n"
+             "{\"step\":10,\"eval_cer\":0.75}\n"
+             "{\"step\":20,\"loss\":null,\"samples\":4,\"seconds\":0.5}\n");
+  const ReportStage stage = read_stage(folder.path());
+  EXPECT_EQ(stage.steps, 20);
+  EXPECT_DOUBLE_EQ(stage.samples, 80);
+  EXPECT_DOUBLE_EQ(stage.seconds, 10);
+  EXPECT_EQ(stage.heldout_cer.value, std::vector<double>{0.75});
+  EXPECT_EQ(stage.loss.value, std::vector<double>{2.0});
+}
+
 TEST(Report, EmptyDataStillMakesAPage) {
   const std::string html = render_report({});
   EXPECT_TRUE(contains(html, "</html>"));
