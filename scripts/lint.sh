@@ -39,6 +39,7 @@ lint_one() {
 }
 export -f lint_one
 export tidy build
+# shellcheck disable=SC2016  # $0 is for the inner shell
 printf '%s\0' "${files[@]}" |
   xargs -0 -n 1 -P "${LECTERN_LINT_JOBS:-$(nproc)}" bash -c 'lint_one "$0"' || {
   echo "lint.sh: see above" >&2

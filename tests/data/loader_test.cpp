@@ -109,7 +109,9 @@ TEST_F(Loading, ResumesAnywhere) {
     }
     EXPECT_EQ(states[0], (LoaderState{}));
     EXPECT_EQ(states[6].step, 6u);
-    if (pack == 0) EXPECT_EQ(states[6].samples, 24u);
+    if (pack == 0) {
+      EXPECT_EQ(states[6].samples, 24u);
+    }
     for (std::size_t step = 0; step < 6; ++step) {
       Loader resumed(samples, options, states[step]);
       EXPECT_EQ(contents(resumed, static_cast<int>(resumed.micro_batches())), steps[step]);

@@ -160,7 +160,9 @@ TEST_F(Shards, SplitsKeepDocumentsTogether) {
         EXPECT_TRUE(seen.insert(document.get<std::string>()).second);
     EXPECT_EQ(seen.size(), 3u);
     EXPECT_EQ(splits["train"]["pages"].get<int>() + splits["validation"]["pages"].get<int>(), 10);
-    if (share == 0.7) EXPECT_NEAR(splits["train"]["pages"].get<int>(), 7, 1);
+    if (share == 0.7) {
+      EXPECT_NEAR(splits["train"]["pages"].get<int>(), 7, 1);
+    }
   }
 }
 
