@@ -416,11 +416,11 @@ void gemm_parallel(const GemmArgs& args, const T* a, const T* b, const T* bias, 
 }
 
 /// True when oneDNN's sgemm is the faster one and gives the same bits for any number of threads:
-/// measured so for B as stored, while its transposed-B form splits k over threads.
+/// measured so for B as stored, while its transposed-B form splits k over threads. Whether we are
+/// inside a parallel region must not decide it: the two kernels round differently.
 bool library_is_better(const GemmArgs& args) {
   return !args.transpose_b && args.m >= kLibraryRows && args.n >= kLibraryRows &&
-         args.k >= kLibraryDepth && args.m * args.n >= (kLibraryWork + args.k - 1) / args.k &&
-         !omp_in_parallel();
+         args.k >= kLibraryDepth && args.m * args.n >= (kLibraryWork + args.k - 1) / args.k;
 }
 
 }  // namespace

@@ -1,5 +1,7 @@
 #include "recipes/encoder_features.h"
 
+#include <algorithm>
+
 namespace lectern {
 namespace {
 
@@ -9,6 +11,14 @@ std::optional<std::string> trained_parameter(const ParameterStore& store) {
     for (const std::string& prefix : ocr2_parts::kEncoder)
       if (name.starts_with(prefix)) return name;
   return std::nullopt;
+}
+
+/// Views that go through the encoder together. The number depends on their size alone, and a short
+/// group is filled up: kernels choose their blocking by shape, so the rows of a view then have the
+/// same bits whatever else is in the batch, and a cached, an uncached and a resumed run agree.
+std::int64_t views_a_group(std::int64_t size) {
+  constexpr std::int64_t kPixels = 1 << 16, kMost = 16;
+  return std::clamp<std::int64_t>(kPixels / (size * size), 1, kMost);
 }
 
 /// Stacks equally shaped tensors [..] to [n, ..].
@@ -54,46 +64,78 @@ Ocr2Input EncoderFeatures::input_of(const Batch& batch) const {
   return input;
 }
 
-CachedFeatures EncoderFeatures::encode_one(const Ocr2Input& input, std::int64_t image,
-                                           std::int64_t first_tile, std::int64_t tiles) const {
-  // One image at a time: its rows then have the same bits whatever else is in the batch, so a
-  // cached run, an uncached one and a resumed one agree.
+std::vector<Tensor> EncoderFeatures::encode_views(const Tensor& pixels,
+                                                  const std::vector<std::int64_t>& chosen) const {
+  std::vector<Tensor> out;
+  if (chosen.empty()) return out;
   const NoGrad off;
-  ForwardContext context;
-  Ocr2Input one;
-  one.pixel_values = input.pixel_values.slice(0, image, image + 1).contiguous();
-  if (tiles > 0)
-    one.pixel_values_local =
-        input.pixel_values_local.slice(0, first_tile, first_tile + tiles).contiguous();
-  const VisualFeatures visual = model_.encode(one, context);
-  const Tensor global = visual.global.value();
-  return {global.view({global.dim(1), global.dim(2)}), tiles > 0 ? visual.local.value() : Tensor()};
+  const Shape one{pixels.dim(1), pixels.dim(2), pixels.dim(3)};
+  const std::int64_t group = views_a_group(pixels.dim(2));
+  for (std::size_t at = 0; at < chosen.size(); at += static_cast<std::size_t>(group)) {
+    Ocr2Input views;
+    views.pixel_values = Tensor::empty({group, one[0], one[1], one[2]});
+    for (std::int64_t i = 0; i < group; ++i) {
+      const std::size_t from = std::min(at + static_cast<std::size_t>(i), chosen.size() - 1);
+      views.pixel_values.slice(0, i, i + 1)
+          .copy_from(pixels.slice(0, chosen[from], chosen[from] + 1));
+    }
+    ForwardContext context;
+    const Tensor rows = model_.encode(views, context).global.value();
+    for (std::int64_t i = 0; i < group && at + static_cast<std::size_t>(i) < chosen.size(); ++i)
+      out.push_back(rows.slice(0, i, i + 1).view({rows.dim(1), rows.dim(2)}));
+  }
+  return out;
 }
 
-VisualFeatures EncoderFeatures::features_of(const Batch& batch, const Ocr2Input& input,
-                                            ForwardContext& context) {
-  if (batch.num_local_patches.empty()) return {};
-  if (!is_frozen_) return model_.encode(input, context);
-  std::vector<Tensor> globals, tiles;
-  std::int64_t image = 0, tile = 0;  // places in the pixel tensors, which lack the cached images
+void EncoderFeatures::encode_missing(const Batch& batch, const Ocr2Input& input) {
+  std::vector<std::size_t> images;           // of the batch
+  std::vector<std::int64_t> globals, tiles;  // their places in the pixel tensors
+  std::int64_t image = 0, tile = 0;          // the pixel tensors lack the cached images
   for (std::size_t i = 0; i < batch.num_local_patches.size(); ++i) {
     const std::int64_t count = batch.num_local_patches[i];
-    auto features = cache_ ? cache_->find(batch.image_keys[i]) : std::nullopt;
-    if (!features) {
+    if (!fresh_.contains(batch.image_keys[i]) && !cache_->contains(batch.image_keys[i])) {
       if (batch.has_pixels[i] == 0)
         fail<Error>(
             fmt::format("encoder cache: {} has neither pixels nor rows", batch.image_keys[i]));
-      features = encode_one(input, image, tile, count);
-      if (cache_) cache_->insert(batch.image_keys[i], *features);
+      images.push_back(i);
+      globals.push_back(image);
+      for (std::int64_t t = 0; t < count; ++t) tiles.push_back(tile + t);
+      fresh_[batch.image_keys[i]] = {};
     }
     if (batch.has_pixels[i] != 0) {
       ++image;
       tile += count;
     }
-    globals.push_back(features->global);
-    for (std::int64_t t = 0; t < count; ++t)
-      tiles.push_back(features->local.slice(0, t, t + 1)
-                          .view({features->local.dim(1), features->local.dim(2)}));
+  }
+  const std::vector<Tensor> global_rows = encode_views(input.pixel_values, globals);
+  const std::vector<Tensor> tile_rows = encode_views(input.pixel_values_local, tiles);
+  auto next_tile = tile_rows.begin();
+  for (std::size_t i = 0; i < images.size(); ++i) {
+    const auto count = batch.num_local_patches[images[i]];
+    CachedFeatures features{global_rows[i], {}};
+    if (count > 0) features.local = stack({next_tile, next_tile + count});
+    next_tile += count;
+    cache_->insert(batch.image_keys[images[i]], features);
+    fresh_[batch.image_keys[images[i]]] = std::move(features);
+  }
+}
+
+VisualFeatures EncoderFeatures::features_of(const Batch& batch, const Ocr2Input& input,
+                                            ForwardContext& context) {
+  if (batch.num_local_patches.empty()) return {};
+  if (!cache_) return model_.encode(input, context);
+  fresh_.clear();
+  encode_missing(batch, input);
+  std::vector<Tensor> globals, tiles;
+  for (const std::string& key : batch.image_keys) {
+    const auto fresh = fresh_.find(key);
+    const CachedFeatures features =
+        fresh != fresh_.end() ? fresh->second : cache_->find(key).value();
+    globals.push_back(features.global);
+    if (!features.local.defined()) continue;
+    for (std::int64_t t = 0; t < features.local.dim(0); ++t)
+      tiles.push_back(
+          features.local.slice(0, t, t + 1).view({features.local.dim(1), features.local.dim(2)}));
   }
   VisualFeatures out;
   out.global = Variable(stack(globals));

@@ -7,8 +7,11 @@
 #include "recipes/encoder_cache.h"
 #include "recipes/recipe.h"
 
+#include <cstdint>
 #include <memory>
 #include <string>
+#include <unordered_map>
+#include <vector>
 
 namespace lectern {
 
@@ -26,12 +29,15 @@ class EncoderFeatures {
   VisualFeatures features_of(const Batch& batch, const Ocr2Input& input, ForwardContext& context);
 
  private:
-  CachedFeatures encode_one(const Ocr2Input& input, std::int64_t image, std::int64_t first_tile,
-                            std::int64_t tiles) const;
+  /// Rows of the chosen views of pixels [N, 3, S, S], each [n, C].
+  std::vector<Tensor> encode_views(const Tensor& pixels,
+                                   const std::vector<std::int64_t>& chosen) const;
+  void encode_missing(const Batch& batch, const Ocr2Input& input);
 
   const Ocr2Model& model_;
   bool is_frozen_ = false;
   std::unique_ptr<EncoderCache> cache_;
+  std::unordered_map<std::string, CachedFeatures> fresh_;  ///< encoded for the batch at hand
 };
 
 }  // namespace lectern

@@ -9,7 +9,7 @@ packages=(
   # libraries
   libdnnl-dev libhdf5-dev libfmt-dev libspdlog-dev libtomlplusplus-dev libcli11-dev
   nlohmann-json3-dev libpcre2-dev libutf8proc-dev libpng-dev libjpeg62-turbo-dev
-  libprotobuf-dev protobuf-compiler libgtest-dev
+  libprotobuf-dev libgtest-dev zlib1g-dev libssl-dev
   # documents: poppler's programs run as child processes
   poppler-utils
 )

@@ -118,12 +118,14 @@ TEST(Ocr2Config, TheLayoutsRoundTrip) {
                      {"crop", false},
                      {"prompt", "<image>\nRead."},
                      {"queries_768", 10}};
+  // The original layout does not have this one, which no model uses: give it its default.
+  root["vision_config"]["encoder_config"]["vocab_size"] = 151936;
   const Ocr2Config config = parse_ocr2_config(root, "full.json");
   const json hf = to_hf_json(config);
-  EXPECT_EQ(to_hf_json(parse_ocr2_config(hf, "hf")), hf);
+  EXPECT_EQ(json::diff(to_hf_json(parse_ocr2_config(hf, "hf")), hf), json::array());
   EXPECT_EQ(hf["architectures"], json::array({"DeepseekOcr2ForConditionalGeneration"}));
   const json original = to_original_json(config);
-  EXPECT_EQ(to_hf_json(parse_ocr2_config(original, "original")), hf);
+  EXPECT_EQ(json::diff(to_hf_json(parse_ocr2_config(original, "original")), hf), json::array());
   EXPECT_EQ(original["model_type"], "deepseek_vl_v2");
   EXPECT_EQ(original["architectures"], json::array({"DeepseekOCR2ForCausalLM"}));
   EXPECT_EQ(original["candidate_resolutions"], json::parse("[[1024, 1024]]"));

@@ -201,12 +201,12 @@ TEST(RepetitionGuard, ByHand) {
     std::sort(out.begin(), out.end());
     return out;
   };
-  EXPECT_EQ(banned({.ngram = 3}), (Tokens{3, 4}));
-  EXPECT_EQ(banned({.ngram = 3, .window = 6}), (Tokens{4}));
-  EXPECT_EQ(banned({.ngram = 3, .window = 5}), (Tokens{}));
-  EXPECT_EQ(banned({.ngram = 3, .whitelist = {3}}), (Tokens{4}));
-  EXPECT_EQ(banned({.ngram = 0}), (Tokens{}));
-  EXPECT_EQ(banned({.ngram = 11}), (Tokens{}));
+  EXPECT_EQ(banned({3, 90, {}}), (Tokens{3, 4}));
+  EXPECT_EQ(banned({3, 6, {}}), (Tokens{4}));
+  EXPECT_EQ(banned({3, 5, {}}), (Tokens{}));
+  EXPECT_EQ(banned({3, 90, {3}}), (Tokens{4}));
+  EXPECT_EQ(banned({0, 90, {}}), (Tokens{}));
+  EXPECT_EQ(banned({11, 90, {}}), (Tokens{}));
 }
 
 }  // namespace

@@ -105,11 +105,13 @@ class Memorise : public ::testing::Test {
 };
 
 TEST_F(Memorise, ThreeStagesReadEightCropsExactly) {
-  const TrainingSummary first = train(stage(1, 160, 4e-3), false);
-  EXPECT_LT(first.loss_last, 0.8 * first.loss_first);
-  train(stage(2, 80, 3e-3), false);
+  // None of the stages could do it alone; each has to lower the loss that it was given.
+  const TrainingSummary first = train(stage(1, 60, 4e-3), false);
+  const TrainingSummary second = train(stage(2, 50, 3e-3), false);
+  EXPECT_LT(second.loss_last, 0.5 * first.loss_last);
   const Recipe recipe = stage(3, 60, 2e-3);
   const TrainingSummary last = train(recipe, false);
+  EXPECT_LT(last.loss_last, 0.5 * second.loss_last);
   EXPECT_LT(last.loss_last, 0.1);
 
   const LoadedModel loaded = load_model_folder(last.checkpoint);

@@ -340,7 +340,9 @@ void poison(const TinyData& data, const std::string& run, const std::string& nam
   const auto folder = checkpoint(data, run, 1);
   auto tensors = tensors_of(folder);
   tensors.at(name).data<float>()[0] = value;
-  save_safetensors(folder / "model-00001-of-00001.safetensors", {tensors.begin(), tensors.end()});
+  // Metadata and order as they were, so that COMPLETE still finds the file's size.
+  save_safetensors(folder / "model-00001-of-00001.safetensors", {tensors.begin(), tensors.end()},
+                   {{"format", "pt"}});
 }
 
 TEST(TrainNotFinite, StopsBeforeTheUpdateNamingStepAndParameter) {
