@@ -26,7 +26,7 @@ scripts/install-deps.sh
 say "build"
 cmake -S . -B build -G Ninja -DLECTERN_TESTS=OFF >build-configure.log 2>&1 || { cat build-configure.log >&2; exit 1; }
 rm -f build-configure.log
-ninja -C build --quiet lectern
+ninja -C build lectern
 $lectern info
 mkdir -p "$out/pdf" "$out/stamps"
 

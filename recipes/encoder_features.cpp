@@ -93,7 +93,7 @@ void EncoderFeatures::encode_missing(const Batch& batch, const Ocr2Input& input)
   std::int64_t image = 0, tile = 0;          // the pixel tensors lack the cached images
   for (std::size_t i = 0; i < batch.num_local_patches.size(); ++i) {
     const std::int64_t count = batch.num_local_patches[i];
-    if (!fresh_.contains(batch.image_keys[i]) && !cache_->contains(batch.image_keys[i])) {
+    if (!fresh_.contains(batch.image_keys[i]) && !is_cached(batch.image_keys[i])) {
       if (batch.has_pixels[i] == 0)
         fail<Error>(
             fmt::format("encoder cache: {} has neither pixels nor rows", batch.image_keys[i]));
@@ -115,7 +115,7 @@ void EncoderFeatures::encode_missing(const Batch& batch, const Ocr2Input& input)
     CachedFeatures features{global_rows[i], {}};
     if (count > 0) features.local = stack({next_tile, next_tile + count});
     next_tile += count;
-    cache_->insert(batch.image_keys[images[i]], features);
+    if (cache_) cache_->insert(batch.image_keys[images[i]], features);
     fresh_[batch.image_keys[images[i]]] = std::move(features);
   }
 }
@@ -123,7 +123,7 @@ void EncoderFeatures::encode_missing(const Batch& batch, const Ocr2Input& input)
 VisualFeatures EncoderFeatures::features_of(const Batch& batch, const Ocr2Input& input,
                                             ForwardContext& context) {
   if (batch.num_local_patches.empty()) return {};
-  if (!cache_) return model_.encode(input, context);
+  if (!is_frozen_) return model_.encode(input, context);
   fresh_.clear();
   encode_missing(batch, input);
   std::vector<Tensor> globals, tiles;

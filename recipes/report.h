@@ -71,7 +71,7 @@ struct ReportData {
   std::vector<std::string> limits;  // paragraphs of "what such a run can and cannot do"
 };
 
-/// Tokens that stand for a picture of k tiles: k x 144 + 256 + 1 (OCR2.md, "Merge").
+/// Tokens that stand for a picture of k tiles: k x 144 + 256 + 1 (docs/ocr2.md, "Merge").
 inline std::int64_t vision_tokens(std::int64_t tiles) { return tiles * 144 + 256 + 1; }
 
 /// Curves and totals of a metrics.jsonl. Throws IoError.

@@ -2,7 +2,7 @@
 //
 // Text is compared as Unicode code points, exactly as given (line ends, white space and case
 // count; what is not UTF-8 counts as U+FFFD). `normalize_text` makes the usual allowances
-// before scoring. Formulas: FIELD.md section E (OmniDocBench's text score, Fox's word sets).
+// before scoring. The formulas are those of OmniDocBench (text score) and Fox (word sets).
 #pragma once
 
 #include <cstdint>

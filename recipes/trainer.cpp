@@ -176,12 +176,7 @@ class Training {
       load_initial_weights(recipe_.model, model_);
       return;
     }
-    const RunState loaded = load_training_state(newest->path, model_, optimizer_);
-    if (loaded.stage != recipe_.stage || loaded.seed != recipe_.seed)
-      fail<ConfigError>(fmt::format(
-          "{}: stage and seed must be {} and {} as in the recipe, got {} and {}",
-          newest->path.string(), recipe_.stage, recipe_.seed, loaded.stage, loaded.seed));
-    state_ = loaded;
+    state_ = load_training_state(newest->path, state_, model_, optimizer_);
     saved_step_ = state_.step;
   }
 

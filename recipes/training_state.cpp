@@ -56,8 +56,8 @@ std::filesystem::path save_training_state(const std::filesystem::path& folder,
   return writer.commit(keep);
 }
 
-RunState load_training_state(const std::filesystem::path& checkpoint, Ocr2Model& model,
-                             AdamW& optimizer) {
+RunState load_training_state(const std::filesystem::path& checkpoint, const RunState& wanted,
+                             Ocr2Model& model, AdamW& optimizer) {
   const auto file = checkpoint / "state.json";
   const nlohmann::json json = parse_json(read_file(file), file.string());
   RunState state;
@@ -65,6 +65,10 @@ RunState load_training_state(const std::filesystem::path& checkpoint, Ocr2Model&
   state.loader_position = field<std::uint64_t>(json, "loader_position", file);
   state.stage = field<std::int64_t>(json, "stage", file);
   state.seed = field<std::int64_t>(json, "seed", file);
+  if (state.stage != wanted.stage || state.seed != wanted.seed)
+    fail<ConfigError>(
+        fmt::format("{}: stage and seed must be {} and {} as in the recipe, got {} and {}",
+                    checkpoint.string(), wanted.stage, wanted.seed, state.stage, state.seed));
   const auto steps = field<std::map<std::string, std::int64_t>>(json, "optimizer_steps", file);
 
   const SafetensorsFolder tensors = SafetensorsFolder::open(checkpoint, "optimizer");

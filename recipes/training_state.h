@@ -28,8 +28,8 @@ std::filesystem::path save_training_state(const std::filesystem::path& folder,
                                           std::int64_t keep);
 
 /// Loads a checkpoint into a model and optimizer of the same recipe. Throws IoError naming file and
-/// field, ConfigError when stage or seed are others.
-RunState load_training_state(const std::filesystem::path& checkpoint, Ocr2Model& model,
-                             AdamW& optimizer);
+/// field, ConfigError when stage or seed are not those of `wanted`.
+RunState load_training_state(const std::filesystem::path& checkpoint, const RunState& wanted,
+                             Ocr2Model& model, AdamW& optimizer);
 
 }  // namespace lectern

@@ -24,8 +24,12 @@ struct SamConfig {
   std::int64_t mlp_dim = 3072;
   double layer_norm_eps = 1e-6;
   std::vector<std::int64_t> downsample_channels = {512, 896};
+  /// As in the file; see initial_deviation().
   double initializer_range = 0.02;
 
+  /// Standard deviation of new weights. transformers' default for SAM is 1e-10, from which nothing
+  /// ever trains (its authors start from pretrained weights): a value under 1e-6 stands for 0.02.
+  double initial_deviation() const { return initializer_range < 1e-6 ? 0.02 : initializer_range; }
   std::int64_t grid() const { return image_size / patch_size; }
   std::int64_t head_dim() const { return hidden_size / num_attention_heads; }
   bool is_global(std::int64_t layer) const;

@@ -95,7 +95,7 @@ VisualFeatures Ocr2Model::encode(const Ocr2Input& input, ForwardContext& context
 
 Tensor Ocr2Model::merge_index(const Ocr2Input& input, const VisualFeatures& features) const {
   // Order of the rows of one image: its local tiles, row-major, then the global view, then the
-  // separator (OCR2.md section 1, "Merge").
+  // separator (docs/ocr2.md section 1, "Merge").
   std::vector<std::pair<std::int32_t, std::int32_t>> image_rows;
   std::int32_t tile_row = 0;
   for (std::size_t image = 0; image < input.num_local_patches.size(); ++image) {

@@ -1,5 +1,5 @@
 // DeepSeek-OCR 2: SAM tokenizer -> LM encoder with causal-flow queries -> projector -> image rows
-// in the text sequence -> DeepSeek-MoE decoder -> LM head (OCR2.md; arXiv 2601.20552).
+// in the text sequence -> DeepSeek-MoE decoder -> LM head (docs/ocr2.md; arXiv 2601.20552).
 #pragma once
 
 #include "nn/forward_context.h"

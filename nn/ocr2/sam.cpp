@@ -30,7 +30,7 @@ SamBlock::SamBlock(ParameterStore& store, const std::string& prefix, const SamCo
     : heads_(config.num_attention_heads), window_(window), epsilon_(config.layer_norm_eps) {
   const std::int64_t width = config.hidden_size;
   const std::int64_t side = window > 0 ? window : config.grid();
-  const auto normal = Initialiser::normal(config.initializer_range);
+  const auto normal = Initialiser::normal(config.initial_deviation());
   const auto zeros = Initialiser::zeros();
   const auto ones = Initialiser::ones();
   const auto add = [&](const char* name, const Shape& shape, const Initialiser& initialiser) {
@@ -87,7 +87,7 @@ SamTokenizer::SamTokenizer(ParameterStore& store, const SamConfig& config) : con
   const std::string prefix = "model.sam_model.";
   const std::int64_t width = config.hidden_size, neck = config.output_channels;
   const std::int64_t patch = config.patch_size, grid = config.grid();
-  const auto normal = Initialiser::normal(config.initializer_range);
+  const auto normal = Initialiser::normal(config.initial_deviation());
   const auto zeros = Initialiser::zeros();
   const auto ones = Initialiser::ones();
   patch_weight_ = store.add(prefix + "patch_embed.proj.weight",

@@ -13,7 +13,7 @@ struct Rename {
   const char* published;
 };
 
-/// Prefixes first to last; the first that fits wins (OCR2.md section 4).
+/// Prefixes first to last; the first that fits wins (docs/ocr2.md section 4).
 constexpr Rename kPrefixes[] = {
     {"model.vision_tower.sam_encoder.patch_embed.projection.", "model.sam_model.patch_embed.proj."},
     {"model.vision_tower.sam_encoder.layers.", "model.sam_model.blocks."},

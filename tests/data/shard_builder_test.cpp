@@ -118,8 +118,8 @@ TEST_F(Shards, BadPagesAreDroppedAndListed) {
   write_file(pages() / "first-0004.png", read_file(pages() / "first-0004.png").substr(0, 60));
   write_png(make_image(10, 10), pages() / "first-0005.png");
   SyntheticPage special = synthetic_page("second", 3);
-  special.page.lines[0].words[0].text = "<|endoftext|>";
-  special.page.lines[0].text = "<|endoftext|> " + special.page.lines[0].words[1].text + " " +
+  special.page.lines[0].words[0].text = "<|grounding|>";
+  special.page.lines[0].text = "<|grounding|> " + special.page.lines[0].words[1].text + " " +
                                special.page.lines[0].words[2].text;
   special.page.text = text_of_lines(special.page.lines);
   write_synthetic(special, pages());
@@ -134,7 +134,7 @@ TEST_F(Shards, BadPagesAreDroppedAndListed) {
   EXPECT_NE(reasons["first-0003.json"].find("not valid JSON"), std::string::npos);
   EXPECT_NE(reasons["first-0004.json"].find("first-0004.png"), std::string::npos);
   EXPECT_EQ(reasons["first-0005.json"], "picture must be 236 x 130, got 10 x 10");
-  EXPECT_EQ(reasons["second-0003.json"], "text holds the special token <|endoftext|>");
+  EXPECT_EQ(reasons["second-0003.json"], "text holds the special token <|grounding|>");
   EXPECT_FALSE(reasons["second-0004.json"].empty());
   EXPECT_EQ(manifest()["dropped"].size(), 6u);
 }

@@ -12,7 +12,7 @@ namespace {
 using testing::throws_with;
 using Named = std::vector<std::pair<std::string, Tensor>>;
 
-/// transformers' name of a published tensor (OCR2.md, section 4); expert stacks aside.
+/// transformers' name of a published tensor (docs/ocr2.md, section 4); expert stacks aside.
 std::string module_name(std::string name) {
   const std::vector<std::pair<std::string, std::string>> prefixes = {
       {"model.sam_model.patch_embed.proj.",

@@ -87,7 +87,7 @@ TEST(Recipe, MeshMustFitTheRanks) {
                           {"batch.global_size must be a multiple", "= 16, got 8"}));
 }
 
-// The schedules of the paper: FIELD.md C2.
+// The schedules of the paper (arXiv 2601.20552, section on training).
 TEST(Recipe, FullSizeRecipesFollowThePaper) {
   struct Expected {
     std::int64_t stage, steps, batch;

@@ -140,6 +140,25 @@ TEST(Train, SameSeedSameBitsAnotherSeedOthers) {
   EXPECT_NE(metrics_text(data, "a"), metrics_text(data, "c"));
 }
 
+/// Settings that train quickstart's model: at its sizes kernels choose other blocks for other
+/// batches, which the tiny model is too small for.
+std::vector<std::string> quickstart_model(std::vector<std::string> more) {
+  const auto models = testing::source_folder() / "recipes" / "models";
+  more.insert(more.end(), {"steps=2", "batch.micro_batch=4", "view.global_size=128",
+                           set("model.config", models / "quickstart.json")});
+  return more;
+}
+
+TEST(Train, ThreadsDoNotChangeABit) {
+  const TinyData data;
+  train(data.recipe("one", quickstart_model({"threads=1", "data.workers=0"})), false);
+  train(data.recipe("three", quickstart_model({"threads=3", "data.workers=2"})), false);
+  EXPECT_EQ(metrics_text(data, "three"), metrics_text(data, "one"));
+  EXPECT_EQ(first_difference(tensors_of(checkpoint(data, "three", 2)),
+                             tensors_of(checkpoint(data, "one", 2))),
+            "");
+}
+
 TEST(Train, MicroBatchesAndRecomputationDoNotChangeTheLoss) {
   const TinyData data;
   train(data.recipe("whole", {"batch.micro_batch=4"}), false);
@@ -311,6 +330,15 @@ TEST(TrainEncoderCache, SameBitsOnOffFullAndTorn) {
       std::filesystem::file_size(data.folder() / "full" / "encoder-cache" / "features.f32");
   EXPECT_GT(kept, 0u);
   EXPECT_LE(kept, whole / 2);
+}
+
+TEST(TrainEncoderCache, SameBitsOnAndOffInQuickstartsModel) {
+  const TinyData data;
+  for (const char* enabled : {"true", "false"})
+    train(data.recipe(enabled, quickstart_model(
+                                   {"stage=3", fmt::format("encoder_cache.enabled={}", enabled)})),
+          false);
+  EXPECT_EQ(metrics_text(data, "true"), metrics_text(data, "false"));
 }
 
 TEST(TrainEncoderCache, BelongsToOneEncoder) {
