@@ -2,8 +2,11 @@
 #include "core/error.h"
 #include "recipes/commands/command.h"
 
+#include <unistd.h>
+
 #include <algorithm>
 #include <cstdio>
+#include <cstdlib>
 #include <exception>
 #include <string>
 
@@ -15,9 +18,20 @@ int fail_with(std::string message) {
   return 1;
 }
 
+/// Threads that wait for each other spin first. By default they spin so long that a second program
+/// on the machine makes every parallel loop wait for a time slice (measured: a training step
+/// several times slower beside compilers). libgomp reads its limit before main, so the program starts
+/// itself over once with a shorter one, unless the user has chosen.
+void bound_spinning(char** argv) {
+  if (std::getenv("GOMP_SPINCOUNT") != nullptr || std::getenv("OMP_WAIT_POLICY") != nullptr) return;
+  ::setenv("GOMP_SPINCOUNT", "20000", 1);
+  ::execv("/proc/self/exe", argv);  // returns only when that cannot be done: then go on as we are
+}
+
 }  // namespace
 
 int main(int argc, char** argv) {
+  bound_spinning(argv);
   CLI::App app{"lectern trains, evaluates and exports optical-compression OCR models"};
   app.name("lectern");
   app.require_subcommand(1);
