@@ -20,8 +20,8 @@ int fail_with(std::string message) {
 
 /// Threads that wait for each other spin first. By default they spin so long that a second program
 /// on the machine makes every parallel loop wait for a time slice (measured: a training step
-/// several times slower beside compilers). libgomp reads its limit before main, so the program starts
-/// itself over once with a shorter one, unless the user has chosen.
+/// several times slower beside compilers). libgomp reads its limit before main, so the program
+/// starts itself over once with a shorter one, unless the user has chosen.
 void bound_spinning(char** argv) {
   if (std::getenv("GOMP_SPINCOUNT") != nullptr || std::getenv("OMP_WAIT_POLICY") != nullptr) return;
   ::setenv("GOMP_SPINCOUNT", "20000", 1);

@@ -49,7 +49,7 @@ T field(const json& object, const char* name, const std::filesystem::path& path)
 HeldOut read_heldout(const std::filesystem::path& path) {
   const json scores = read_object(path);
   HeldOut out;
-  out.samples = static_cast<std::int64_t>(field<json>(scores, "pages", path).size());
+  out.samples = field<std::int64_t>(scores, "pages", path);
   out.edit_distance = field<double>(scores, "edit_distance", path);
   out.cer = field<double>(scores, "cer", path);
   out.f1 = field<double>(scores, "f1", path);

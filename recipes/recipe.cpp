@@ -76,10 +76,6 @@ ViewRecipe read_view(ConfigReader table) {
   out.resolutions = table.integers("resolutions", std::vector<std::int64_t>{}, within(16, 8192));
   if (out.crop && !out.resolutions.empty())
     table.refuse("resolutions", "must be empty with view.crop = true");
-  out.resolution_weights =
-      table.numbers("resolution_weights", std::vector<double>{}, not_negative());
-  check_weights(table, "resolution_weights", out.resolution_weights, out.resolutions.size(),
-                "resolutions");
   return out;
 }
 

@@ -54,8 +54,7 @@ struct ViewRecipe {
   std::int64_t global_size = 1024;        // the padded view of the whole picture
   std::int64_t tile_size = 768;           // the local tiles
   bool crop = true;                       // cut 0 or 2..6 local tiles as the reference does
-  std::vector<std::int64_t> resolutions;  // crop = false: a loader for each size; {}: {global_size}
-  std::vector<double> resolution_weights;  // how often each loader is drawn; {}: equally
+  std::vector<std::int64_t> resolutions;  // crop = false: steps take turns; {}: global_size
 };
 
 /// [optimizer] AdamW and its schedule.
