@@ -32,8 +32,8 @@ class Failure(Exception):
 
 
 def default_python():
-    """The oracle environment: $LECTERN_ORACLE, or where scripts/oracle-venv.sh puts it."""
-    folder = os.environ.get("LECTERN_ORACLE", ROOT / "build/oracle-venv")
+    """The oracle environment: $LECTERN_ORACLE_VENV, or where scripts/oracle-venv.sh puts it."""
+    folder = os.environ.get("LECTERN_ORACLE_VENV", ROOT / "build/oracle-venv")
     return pathlib.Path(folder) / "bin/python3"
 
 
@@ -79,7 +79,7 @@ def check_programs(args):
                       % args.lectern)
     if not args.config.is_file():
         raise Failure("%s: no such file (--config)" % args.config)
-    hint = "scripts/oracle-venv.sh makes the environment; --python or $LECTERN_ORACLE names another"
+    hint = "scripts/oracle-venv.sh makes the environment; --python or $LECTERN_ORACLE_VENV names another"
     if not os.access(args.python, os.X_OK):
         raise Failure("%s: no such program\n%s" % (args.python, hint))
     check = subprocess.run([args.python, "-c", "import torch, transformers"], text=True,

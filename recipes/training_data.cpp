@@ -1,6 +1,7 @@
 #include "recipes/training_data.h"
 
 #include "data/shard_set.h"
+#include "recipes/reader.h"
 
 #include <algorithm>
 
@@ -19,13 +20,9 @@ std::vector<std::pair<Level, double>> level_shares(const DataRecipe& data) {
 
 SampleOptions sample_options(const Recipe& recipe, const Ocr2Config& config, bool training) {
   SampleOptions out;
-  ViewOptions view;
-  view.global_size = recipe.view.global_size;
-  view.tile_size = recipe.view.tile_size;
-  view.crop = recipe.view.crop;
-  view.patch_size = config.sam.patch_size;
-  view.small_queries = config.queries_768;
-  view.large_queries = config.queries_1024;
+  Ocr2Config asked = config;
+  asked.reading = reading_settings(recipe);
+  ViewOptions view = view_options(asked);
   out.views = {view};
   if (training && !recipe.view.resolutions.empty()) {
     out.views.clear();

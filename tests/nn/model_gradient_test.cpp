@@ -3,6 +3,7 @@
 #include "autograd/gradient_check.h"
 #include "core/random.h"
 #include "nn/ocr2/model.h"
+#include "tests/nn/tiny_model.h"
 #include "tests/testing.h"
 
 #include <cmath>
@@ -10,58 +11,14 @@
 namespace lectern {
 namespace {
 
-Ocr2Config tiny_config() {
-  Ocr2Config config;
-  config.sam = {.hidden_size = 8,
-                .output_channels = 6,
-                .num_hidden_layers = 2,
-                .num_attention_heads = 2,
-                .image_size = 20,
-                .patch_size = 2,
-                .window_size = 3,
-                .global_attn_indexes = {1},
-                .mlp_dim = 12,
-                .downsample_channels = {6, 8},
-                .initializer_range = 0.3};
-  config.encoder = {.hidden_size = 8,
-                    .intermediate_size = 10,
-                    .num_hidden_layers = 1,
-                    .num_attention_heads = 2,
-                    .num_key_value_heads = 1,
-                    .initializer_range = 0.3};
-  config.text = {.vocab_size = 11,
-                 .hidden_size = 8,
-                 .intermediate_size = 10,
-                 .num_hidden_layers = 2,
-                 .num_attention_heads = 2,
-                 .num_key_value_heads = 2,
-                 .head_dim = 4,
-                 .n_routed_experts = 3,
-                 .n_shared_experts = 1,
-                 .num_experts_per_tok = 2,
-                 .moe_intermediate_size = 4,
-                 .layer_is_sparse = {false, true},
-                 .initializer_range = 0.3};
-  config.image_token_id = 10;
-  config.queries_768 = 4;   // views of 16 pixels: 2 x 2 image tokens
-  config.queries_1024 = 5;  // views of 20 pixels: 3 x 3
-  return config;
-}
-
+/// One page with two tiles, of which the text is trained.
 Ocr2Input tiny_input(const Ocr2Config& config) {
-  const std::int64_t image_rows = 2 * 4 + 5 + 1, text = 6, length = 1 + image_rows + text;
-  Ocr2Input input;
-  input.input_ids = Tensor::full({1, length}, 3, DType::i32);
-  input.labels = Tensor::full({1, length}, -100, DType::i32);
-  for (std::int64_t i = 1; i <= image_rows; ++i)
-    input.input_ids.data<std::int32_t>()[i] = static_cast<std::int32_t>(config.image_token_id);
-  for (std::int64_t i = 1 + image_rows; i < length; ++i) {
-    input.input_ids.data<std::int32_t>()[i] = static_cast<std::int32_t>(1 + i * 7 % 9);
+  constexpr std::int64_t kTiles = 2, kText = 6;
+  Ocr2Input input = testing::tiny_prompt(config, 1, kTiles, kText, 5);
+  input.labels = Tensor::full(input.input_ids.shape(), -100, DType::i32);
+  const std::int64_t length = input.input_ids.dim(1);
+  for (std::int64_t i = length - kText; i < length; ++i)
     input.labels.data<std::int32_t>()[i] = input.input_ids.data<std::int32_t>()[i];
-  }
-  input.pixel_values = testing::random_tensor({1, 3, 20, 20}, 5);
-  input.pixel_values_local = testing::random_tensor({2, 3, 16, 16}, 6);
-  input.num_local_patches = {2};
   return input;
 }
 
@@ -72,7 +29,7 @@ double loss_of(const Ocr2Model& model, const Ocr2Input& input) {
 }
 
 void check_all_parameters(bool recompute_blocks) {
-  const Ocr2Config config = tiny_config();
+  const Ocr2Config config = testing::tiny_model_config();
   Ocr2Model model(config, 3, DType::f64);
   for (const Parameter& parameter : model.store().parameters())  // away from zeros and ones
     Random(9, parameter.name).fill_normal(parameter.variable.value(), 0.1, 0.3);
@@ -109,7 +66,7 @@ TEST(ModelGradient, EveryParameterAgainstFiniteDifferences) { check_all_paramete
 TEST(ModelGradient, WithRecomputationOfBlocks) { check_all_parameters(true); }
 
 TEST(Model, FrozenPartsBuildNoGraphAndGetNoGradient) {
-  const Ocr2Config config = tiny_config();
+  const Ocr2Config config = testing::tiny_model_config();
   Ocr2Model model(config, 3);
   model.store().freeze(ocr2_parts::kEncoder);
   const Ocr2Input input = tiny_input(config);
@@ -126,7 +83,7 @@ TEST(Model, FrozenPartsBuildNoGraphAndGetNoGradient) {
 }
 
 TEST(Model, CountOfImageTokensMustMatch) {
-  const Ocr2Config config = tiny_config();
+  const Ocr2Config config = testing::tiny_model_config();
   Ocr2Model model(config, 3);
   Ocr2Input input = tiny_input(config);
   input.input_ids.data<std::int32_t>()[1] = 4;
