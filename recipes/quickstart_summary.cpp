@@ -58,6 +58,9 @@ HeldOut read_heldout(const std::filesystem::path& path) {
   return out;
 }
 
+/// Page of a sample's key: the rest of it tells pictures of one page apart, and no reader.
+std::string page_of(const std::string& key) { return key.substr(0, key.find('|')); }
+
 /// Samples that `lectern eval --out` wrote, the first `limit` of them.
 std::vector<ReportSample> read_samples(const std::filesystem::path& folder, std::size_t limit,
                                        bool page) {
@@ -68,7 +71,7 @@ std::vector<ReportSample> read_samples(const std::filesystem::path& folder, std:
     out.push_back({folder / "images" / (field<std::string>(sample, "stem", path) + ".png"),
                    field<std::string>(sample, "truth", path),
                    field<std::string>(sample, "read", path),
-                   field<std::string>(sample, "name", path), page});
+                   page_of(field<std::string>(sample, "name", path)), page});
   }
   return out;
 }
@@ -84,7 +87,7 @@ std::vector<TokenBudgetRow> token_budget(const std::filesystem::path& folder,
   std::vector<TokenBudgetRow> out;
   for (const json& sample : read_object(path)) {
     const auto text = field<std::string>(sample, "truth", path);
-    out.push_back({field<std::string>(sample, "name", path), kWidth, kHeight, grid.tiles(),
+    out.push_back({page_of(field<std::string>(sample, "name", path)), kWidth, kHeight, grid.tiles(),
                    image_token_count(full_size, grid),
                    static_cast<std::int64_t>(tokenizer.encode(text).size())});
   }
