@@ -156,6 +156,13 @@ class Builder {
         tokenizer_sha256_(tokenizer_sha256),
         folder_(plain(options.out) += ".partial"),
         dropped_(inputs_.dropped) {}
+  Builder(const Builder&) = delete;
+  Builder& operator=(const Builder&) = delete;
+  /// A build that failed leaves nothing behind; after publish() nothing is left to remove.
+  ~Builder() {
+    std::error_code ignored;
+    fs::remove_all(folder_, ignored);
+  }
 
   /// Writes everything under the temporary name and returns the manifest.
   json build() {

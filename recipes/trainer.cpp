@@ -32,11 +32,13 @@ double now() {
   return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count();
 }
 
-Ocr2Config model_config(const Recipe& recipe) {
+/// The configuration that the recipe names; it must fit the tokenizer.
+Ocr2Config checked_config(const Recipe& recipe, const Tokenizer& tokenizer) {
   std::filesystem::path path = recipe.model.config;
   if (std::filesystem::is_directory(path)) path = resolve_model_folder(path) / "config.json";
   Ocr2Config config = read_ocr2_config(path);
   config.reading = reading_settings(recipe);
+  check_tokenizer(tokenizer, config, recipe.data.tokenizer);
   return config;
 }
 
@@ -94,21 +96,20 @@ class Training {
  public:
   Training(const Recipe& recipe, bool resume)
       : recipe_(recipe),
-        folder_(recipe.run_dir, resume),
         tokenizer_(Tokenizer::load(recipe.data.tokenizer)),
-        model_(model_config(recipe), static_cast<std::uint64_t>(recipe.seed)),
+        model_(checked_config(recipe, tokenizer_), static_cast<std::uint64_t>(recipe.seed)),
+        samples_(training_samples(recipe, model_.config(), tokenizer_)),
+        validation_(validation_samples(recipe, model_.config(), tokenizer_)),
+        folder_(recipe.run_dir, resume),
         schedule_(schedule_args(recipe)),
         optimizer_({.learning_rate = recipe.optimizer.learning_rate,
                     .beta1 = recipe.optimizer.beta1,
                     .beta2 = recipe.optimizer.beta2,
                     .epsilon = recipe.optimizer.epsilon,
                     .weight_decay = recipe.optimizer.weight_decay}) {
-    check_tokenizer(tokenizer_, model_.config(), recipe.data.tokenizer);
     model_.store().freeze(recipe.freeze);
     add_parameter_groups();
     restore(resume);
-    samples_ = training_samples(recipe, model_.config(), tokenizer_);
-    validation_ = validation_samples(recipe, model_.config(), tokenizer_);
     features_ = std::make_unique<EncoderFeatures>(recipe, model_);
     folder_.write_config(recipe.resolved);
     metrics_.emplace(folder_.metrics(), state_.step, recipe.log.wall_clock);
@@ -328,14 +329,14 @@ class Training {
   }
 
   const Recipe& recipe_;
-  RunFolder folder_;
   Tokenizer tokenizer_;
   Ocr2Model model_;
+  std::shared_ptr<const SampleSet> samples_, validation_;
+  RunFolder folder_;  // made when all that the recipe names has been read: a typo leaves no folder
   ScheduleArgs schedule_;
   AdamW optimizer_;
   RunState state_;
   std::int64_t saved_step_ = -1;
-  std::shared_ptr<const SampleSet> samples_, validation_;
   std::unique_ptr<EncoderFeatures> features_;
   std::optional<MetricsWriter> metrics_;
   std::optional<EventWriter> events_;

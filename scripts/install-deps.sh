@@ -10,8 +10,9 @@ packages=(
   libdnnl-dev libhdf5-dev libfmt-dev libspdlog-dev libtomlplusplus-dev libcli11-dev
   nlohmann-json3-dev libpcre2-dev libutf8proc-dev libpng-dev libjpeg62-turbo-dev
   libprotobuf-dev libgtest-dev zlib1g-dev libssl-dev
-  # documents: poppler's programs run as child processes
-  poppler-utils
+  # documents: poppler's programs run as child processes; the encodings of East Asian PDFs; fonts with
+  # the widths of those that a PDF may name without bringing them (without them, ink leaves its box)
+  poppler-utils poppler-data fonts-liberation
 )
 
 missing=()

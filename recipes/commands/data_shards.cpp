@@ -39,7 +39,7 @@ json to_json(const ShardBuildSummary& summary, const std::string& out) {
           {"seconds", summary.seconds}};
 }
 
-void print(const ShardBuildSummary& summary, const std::string& out) {
+void print(const ShardBuildSummary& summary, const std::string& out, bool wants_validation) {
   if (summary.up_to_date)
     fmt::print("{}: up to date\n", out);
   else
@@ -50,6 +50,10 @@ void print(const ShardBuildSummary& summary, const std::string& out) {
         "MiB\n",
         split.name, split.pages, split.documents, split.lines, split.words, split.tokens,
         split.shards, static_cast<double>(split.bytes) / (1 << 20));
+  if (wants_validation && summary.splits.size() < 2)
+    fmt::print(
+        "validation  none: whole documents are held out, and there are too few for this --split; "
+        "add documents, or name some with --validation-documents\n");
   if (summary.dropped.empty()) return;
   fmt::print("dropped     {} pages:\n", summary.dropped.size());
   for (std::size_t i = 0; i < std::min(summary.dropped.size(), kListed); ++i)
@@ -77,7 +81,7 @@ void run(Arguments& arguments) {
     fmt::print("{}\n", to_json(summary, arguments.out)
                            .dump(-1, ' ', false, nlohmann::json::error_handler_t::replace));
   else
-    print(summary, arguments.out);
+    print(summary, arguments.out, options.train_share < 1);
 }
 
 }  // namespace

@@ -240,6 +240,7 @@ TEST_F(Shards, BadArgumentsAreErrors) {
                             o.validation_documents = {"first", "second", "third"};
                           }),
                           {"no page is left for training"}));
+  EXPECT_FALSE(std::filesystem::exists(folder_.path() / "shards.partial"));
   EXPECT_TRUE(
       throws_with(with([](O& o) { o.tokenizer = "/nonexistent.json"; }), {"/nonexistent.json"}));
   std::filesystem::create_directories(out());

@@ -465,6 +465,8 @@ TEST(Train, RefusesWhatDoesNotFitTogether) {
   write_file(data.folder() / "other.json", other.dump());
   EXPECT_TRUE(refused("vocabulary", {set("model.config", data.folder() / "other.json")},
                       {"ids must be below text_config.vocab_size 100"}));
+  for (const char* run : {"config", "shards", "image", "vocabulary"})
+    EXPECT_FALSE(std::filesystem::exists(data.folder() / run)) << run << ": a typo left a folder";
   other = testing::tiny_config();
   other["text_config"]["hidden_size"] = 64;
   write_file(data.folder() / "other.json", other.dump());
