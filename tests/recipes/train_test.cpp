@@ -453,7 +453,7 @@ TEST(Train, RefusesWhatDoesNotFitTogether) {
   EXPECT_TRUE(refused("freeze", {"freeze=[\"model.vision.\"]"},
                       {"freeze: no parameter's name starts with model.vision."}));
   EXPECT_TRUE(refused("config", {set("model.config", data.folder() / "none.json")}, {"none.json"}));
-  EXPECT_TRUE(refused("shards", {"data.shards=[\"/nowhere\"]"}, {"/nowhere"}));
+  EXPECT_TRUE(refused("sources", {"data.shards=[\"/nowhere\"]"}, {"/nowhere"}));
 
   nlohmann::json other = testing::tiny_config();
   other["image_token_id"] = 7;
@@ -465,7 +465,7 @@ TEST(Train, RefusesWhatDoesNotFitTogether) {
   write_file(data.folder() / "other.json", other.dump());
   EXPECT_TRUE(refused("vocabulary", {set("model.config", data.folder() / "other.json")},
                       {"ids must be below text_config.vocab_size 100"}));
-  for (const char* run : {"config", "shards", "image", "vocabulary"})
+  for (const char* run : {"config", "sources", "image", "vocabulary"})
     EXPECT_FALSE(std::filesystem::exists(data.folder() / run)) << run << ": a typo left a folder";
   other = testing::tiny_config();
   other["text_config"]["hidden_size"] = 64;
