@@ -1,5 +1,6 @@
 #include "core/gemm_bf16.h"
 
+#include "core/bf16_vector.h"
 #include "core/error.h"
 #include "core/gemm_tiles.h"
 
@@ -7,10 +8,6 @@
 #include <array>
 #include <cstring>
 #include <utility>
-
-#ifdef __AVX512BF16__
-#include <immintrin.h>
-#endif
 
 // The blocking of gemm.cpp with a pair of bfloat16 numbers in the place of one float: VDPBF16PS
 // multiplies two neighbours along k and adds both products to a lane. B is packed into panels whose
@@ -22,8 +19,8 @@ using namespace gemm_tiles;
 
 namespace {
 
-/// Two neighbours along k; the first in the low half.
-using Pair = std::uint32_t;
+/// Two neighbours along k.
+using Pair = Bf16Pair;
 using Sums = Vec<float>;
 using Pairs = Vec<Pair>;
 
@@ -37,22 +34,6 @@ inline Pair pair_at(const BFloat16* from) {
   __builtin_memcpy(&pair, from, sizeof pair);
   return pair;
 }
-inline Pair make_pair(BFloat16 first, BFloat16 second) {
-  return Pair{first.bits} | Pair{second.bits} << 16;
-}
-
-/// sum + first(a) first(b) + second(a) second(b), lane by lane.
-#ifdef __AVX512BF16__
-inline Sums add_products(const Sums& sum, const Pairs& a, const Pairs& b) {
-  return _mm512_dpbf16_ps(sum, (__m512bh)a, (__m512bh)b);
-}
-#else
-inline Sums add_products(const Sums& sum, const Pairs& a, const Pairs& b) {
-  const Pairs a_low = a << 16, b_low = b << 16, a_high = a & 0xffff0000u, b_high = b & 0xffff0000u;
-  return sum + (Sums)a_low * (Sums)b_low + (Sums)a_high * (Sums)b_high;
-}
-#endif
-
 inline Pairs splat(Pair pair) { return pair - Pairs{}; }
 
 /// Where the pair (row i, depth p) of a block of A is: at[i * row + p * depth].
@@ -87,7 +68,7 @@ void tile(std::int64_t depth, const BlockA& a, const Pair* b, const float* bias,
     for (int i = 0; i < R; ++i) {
       const Pairs x = splat(pair_at(rows + i * a.row));
 #pragma GCC unroll 2
-      for (int v = 0; v < V; ++v) sum[i][v] = add_products(sum[i][v], x, columns[v]);
+      for (int v = 0; v < V; ++v) sum[i][v] = add_pair_products(sum[i][v], x, columns[v]);
     }
   }
 #pragma GCC unroll 12
@@ -275,13 +256,14 @@ void gemm_dots(const GemmArgs& args, const BFloat16* a, const BFloat16* b, const
         const Pairs column = load<Pair>(b + p + u * kStep);
 #pragma GCC unroll 8
         for (int i = 0; i < R; ++i)
-          sum[i][u] = add_products(sum[i][u], load<Pair>(a + i * args.lda + p + u * kStep), column);
+          sum[i][u] =
+              add_pair_products(sum[i][u], load<Pair>(a + i * args.lda + p + u * kStep), column);
       }
     for (; p + kStep <= args.k; p += kStep) {
       const Pairs column = load<Pair>(b + p);
 #pragma GCC unroll 8
       for (int i = 0; i < R; ++i)
-        sum[i][0] = add_products(sum[i][0], load<Pair>(a + i * args.lda + p), column);
+        sum[i][0] = add_pair_products(sum[i][0], load<Pair>(a + i * args.lda + p), column);
     }
     for (int i = 0; i < R; ++i) {
       Sums all = sum[i][0];

@@ -32,6 +32,7 @@ AttentionView<T> view_of(const Tensor& qkv, const AttentionArgs& args, const Ten
   view.kv_heads = args.kv_heads;
   view.dim = args.head_dim;
   view.scale = args.scale;
+  view.rounded = args.rounded;
   view.ranges = {.mask = args.mask, .rows = view.rows, .keys = view.keys, .prefix = args.prefix};
   if (args.segment_start.defined())
     view.ranges.segment_start = args.segment_start.data<std::int32_t>();
@@ -165,6 +166,9 @@ void check_inputs(const Tensor& qkv, const AttentionArgs& args, const Tensor& ta
   check_contiguous(qkv, "attention", "qkv");
   if (qkv.dtype() != DType::f32 && qkv.dtype() != DType::f64)
     fail<DTypeError>(fmt::format("attention: dtype must be f32 or f64, got {}", qkv.describe()));
+  if (args.rounded && qkv.dtype() != DType::f32)
+    fail<DTypeError>(fmt::format(
+        "attention: qkv must be f32 when products are rounded to bf16, got {}", qkv.describe()));
   check_mask(qkv, args);
   check_tables(qkv, args, table_h, table_w);
 }

@@ -17,8 +17,8 @@ constexpr std::int64_t kFewRows = 4;
 void forward_cpu(const Tensor& x, const Tensor& weight, const Tensor& bias, WeightUse use,
                  const Tensor& y) {
   const std::int64_t m = x.dim(0), k = x.dim(1), n = weight.dim(0);
-  if (x.dtype() == DType::f32 && m > kFewRows && !omp_in_parallel() &&
-      linear_onednn(x, weight, bias, use == WeightUse::constant, y))
+  if (use == WeightUse::constant && x.dtype() == DType::f32 && m > kFewRows && !omp_in_parallel() &&
+      linear_packed(x, weight, bias, y))
     return;
   dispatch_operand(x.dtype(), "linear", [&]<typename T>() {
     using Sum = SumOf<T>;

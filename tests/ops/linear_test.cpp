@@ -53,7 +53,7 @@ TEST(Linear, MatchesDefinition) {
       }
 }
 
-TEST(Linear, LargeProducts) {  // large enough for oneDNN's plain product
+TEST(Linear, LargeProducts) {
   const Tensor x = random_tensor({1001, 531}, 1), w = random_tensor({515, 531}, 2);
   const Tensor b = random_tensor({515}, 3);
   EXPECT_TRUE(near(linear(x, w, b), naive(x, w, b), 2e-6));
