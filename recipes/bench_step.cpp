@@ -1,18 +1,26 @@
 #include "recipes/bench_step.h"
 
+#include "autograd/compute_dtype.h"
 #include "core/parallel.h"
+#include "core/product_rate.h"
+#include "core/profile.h"
 #include "core/random.h"
 #include "nn/ocr2/model.h"
 #include "nn/optimizer.h"
+#include "recipes/encoder_cache.h"
 #include "recipes/recipe.h"
 #include "recipes/versions.h"
 
+#include <fmt/core.h>
 #include <nlohmann/json.hpp>
 #include <sys/resource.h>
+#include <unistd.h>
 
 #include <algorithm>
 #include <chrono>
 #include <cmath>
+#include <memory>
+#include <optional>
 
 namespace lectern {
 namespace {
@@ -57,59 +65,189 @@ std::int64_t peak_resident_bytes() {
 
 double round_to(double value, double unit) { return std::round(value / unit) * unit; }
 
-}  // namespace
+/// The encoder's rows of all pages, computed once and then read from an encoder cache on disk in
+/// every step, as training does in stage 3.
+class CachedRows {
+ public:
+  CachedRows(const Ocr2Model& model, const Ocr2Input& input, const BenchStepArgs& args)
+      : folder_(std::filesystem::temp_directory_path() /
+                fmt::format("lectern-bench-cache-{}", getpid())),
+        batch_(args.batch),
+        crops_(args.crops) {
+    cache_.emplace(folder_, "bench", std::int64_t{1} << 32);
+    const NoGrad off;
+    ForwardContext context;
+    const VisualFeatures all = model.encode(input, context);
+    for (std::int64_t i = 0; i < batch_; ++i) {
+      CachedFeatures page;
+      page.global = rows_of(all.global.value(), i, i + 1)
+                        .view({all.global.value().dim(1), all.global.value().dim(2)});
+      if (crops_ > 0) page.local = rows_of(all.local.value(), i * crops_, (i + 1) * crops_);
+      cache_->insert(fmt::to_string(i), page);
+    }
+  }
+  ~CachedRows() {
+    cache_.reset();
+    std::error_code ignored;
+    std::filesystem::remove_all(folder_, ignored);
+  }
+  CachedRows(const CachedRows&) = delete;
+  CachedRows& operator=(const CachedRows&) = delete;
 
-nlohmann::ordered_json bench_step(const BenchStepArgs& args) {
-  if (args.dtype != "fp32")
+  VisualFeatures read() {
+    std::vector<CachedFeatures> pages;
+    for (std::int64_t i = 0; i < batch_; ++i)
+      pages.push_back(cache_->find(fmt::to_string(i)).value());
+    const Tensor& first = pages[0].global;
+    const Tensor global = Tensor::empty({batch_, first.dim(0), first.dim(1)});
+    Tensor local;
+    if (crops_ > 0)
+      local = Tensor::empty({batch_ * crops_, pages[0].local.dim(1), pages[0].local.dim(2)});
+    for (std::int64_t i = 0; i < batch_; ++i) {
+      const CachedFeatures& page = pages[static_cast<std::size_t>(i)];
+      global.slice(0, i, i + 1).view(first.shape()).copy_from(page.global);
+      if (crops_ > 0) local.slice(0, i * crops_, (i + 1) * crops_).copy_from(page.local);
+    }
+    VisualFeatures out;
+    out.global = Variable(global);
+    if (crops_ > 0) out.local = Variable(local);
+    return out;
+  }
+
+ private:
+  static Tensor rows_of(const Tensor& x, std::int64_t begin, std::int64_t end) {
+    return x.slice(0, begin, end).clone();
+  }
+
+  std::filesystem::path folder_;
+  std::int64_t batch_, crops_;
+  std::optional<EncoderCache> cache_;
+};
+
+/// One step: forward, backward, clipping, update. Returns the loss, a mean over tokens.
+double run_step(const Ocr2Model& model, const Ocr2Input& input, CachedRows* cached,
+                const NamedParameters& trainable, AdamW& optimizer) {
+  ForwardContext context;
+  double loss = 0;
+  {
+    const VisualFeatures visual = cached == nullptr ? model.encode(input, context) : cached->read();
+    if (cached != nullptr) profile_mark("", "encoder cache");
+    const Ocr2Loss result = model.loss(input, context, &visual);
+    const double count = static_cast<double>(result.count);
+    loss = result.loss_sum.value().item() / count;
+    result.loss_sum.backward(Tensor::full(result.loss_sum.shape(), 1.0 / count));
+  }
+  profile_mark("backward ", "(adding gradients)");
+  const double scale = clip_scale(gradient_norm(trainable), 1.0);
+  profile_mark("optimizer ", "gradient norm");
+  optimizer.step(1e-4, scale);
+  optimizer.clear_gradients();
+  profile_mark("optimizer ", "AdamW");
+  return loss;
+}
+
+/// Marks in seconds a step; products with the rate that they reached and its share of the rate of
+/// one large product, measured now.
+nlohmann::ordered_json profile_json(const ProfileTables& tables, std::int64_t steps, DType dtype) {
+  nlohmann::ordered_json out;
+  const double peak = measured_product_rate(dtype);
+  const auto count = static_cast<double>(steps);
+  double total = 0;
+  for (const ProfileEntry& entry : tables.marks) total += entry.seconds;
+  out["product_rate"] = peak;
+  out["seconds"] = total / count;
+  for (const ProfileEntry& entry : tables.marks)
+    out["marks"].push_back({{"name", entry.name},
+                            {"calls", static_cast<double>(entry.calls) / count},
+                            {"seconds", entry.seconds / count},
+                            {"share", entry.seconds / total}});
+  for (const ProfileEntry& entry : tables.products)
+    out["products"].push_back({{"name", entry.name},
+                               {"calls", static_cast<double>(entry.calls) / count},
+                               {"seconds", entry.seconds / count},
+                               {"share", entry.seconds / total},
+                               {"rate", entry.operations / entry.seconds},
+                               {"share_of_peak", entry.operations / entry.seconds / peak}});
+  return out;
+}
+
+void check_args(const BenchStepArgs& args, const Ocr2Config& config) {
+  if (args.encoder_cache && args.stage != 3)
     fail<ConfigError>(fmt::format(
-        "bench step: --dtype must be fp32 on the CPU of this build, got {}", args.dtype));
-  if (args.threads > 0) set_thread_count(static_cast<int>(args.threads));
-  const Ocr2Config config = read_ocr2_config(args.config);
+        "bench step: --stage must be 3 with --encoder-cache, which needs a frozen encoder, got {}",
+        args.stage));
   if (config.text.vocab_size < kSmallestVocabulary)
     fail<ConfigError>(fmt::format("{}: text_config.vocab_size must be at least {}, got {}",
                                   args.config.string(), kSmallestVocabulary,
                                   config.text.vocab_size));
+}
+
+}  // namespace
+
+nlohmann::ordered_json bench_step(const BenchStepArgs& args) {
+  const DType dtype = compute_dtype_of(args.dtype);
+  if (args.threads > 0) set_thread_count(static_cast<int>(args.threads));
+  const Ocr2Config config = read_ocr2_config(args.config);
+  check_args(args, config);
+  const ComputeDType scope(dtype);
   Ocr2Model model(config, 0);
   model.store().freeze(frozen_prefixes(args.stage));
   AdamW optimizer({.learning_rate = 1e-4, .beta1 = 0.9, .beta2 = 0.95, .weight_decay = 0.1});
   const NamedParameters trainable = model.store().trainable();
   optimizer.add_group("all", trainable);
   const Ocr2Input input = random_input(config, args);
+  std::unique_ptr<CachedRows> cached;
+  if (args.encoder_cache) cached = std::make_unique<CachedRows>(model, input, args);
 
   std::vector<double> seconds, losses;
   for (std::int64_t step = 0; step < args.steps + 2; ++step) {
+    if (step == 2 && args.profile) start_profile();
     const auto start = std::chrono::steady_clock::now();
-    ForwardContext context;
-    double loss = 0;
-    {
-      const Ocr2Loss result = model.loss(input, context);
-      const double count = static_cast<double>(result.count);
-      loss = result.loss_sum.value().item() / count;
-      result.loss_sum.backward(Tensor::full(result.loss_sum.shape(), 1.0 / count));
-    }
-    optimizer.step(1e-4, clip_scale(gradient_norm(trainable), 1.0));
-    optimizer.clear_gradients();
+    losses.push_back(run_step(model, input, cached.get(), trainable, optimizer));
     const std::chrono::duration<double> passed = std::chrono::steady_clock::now() - start;
     if (step >= 2) seconds.push_back(passed.count());
-    losses.push_back(loss);
   }
+  const std::int64_t peak_bytes = peak_resident_bytes();
   std::sort(seconds.begin(), seconds.end());
   const std::size_t middle = seconds.size() / 2;
   const double median =
       seconds.size() % 2 == 1 ? seconds[middle] : (seconds[middle - 1] + seconds[middle]) / 2;
-  return {{"peer", std::string("lectern ") + kVersion},
-          {"variant", args.dtype},
-          {"stage", args.stage},
-          {"threads", thread_count()},
-          {"batch", args.batch},
-          {"crops", args.crops},
-          {"text", args.text},
-          {"parameters", model.store().parameter_count()},
-          {"seconds_min", round_to(seconds.front(), 1e-4)},
-          {"seconds_median", round_to(median, 1e-4)},
-          {"peak_bytes", peak_resident_bytes()},
-          {"loss_first", round_to(losses.front(), 1e-4)},
-          {"loss_last", round_to(losses.back(), 1e-4)}};
+  nlohmann::ordered_json out = {{"peer", std::string("lectern ") + kVersion},
+                                {"variant", args.dtype},
+                                {"stage", args.stage},
+                                {"threads", thread_count()},
+                                {"batch", args.batch},
+                                {"crops", args.crops},
+                                {"text", args.text},
+                                {"parameters", model.store().parameter_count()},
+                                {"seconds_min", round_to(seconds.front(), 1e-4)},
+                                {"seconds_median", round_to(median, 1e-4)},
+                                {"peak_bytes", peak_bytes},
+                                {"loss_first", round_to(losses.front(), 1e-4)},
+                                {"loss_last", round_to(losses.back(), 1e-4)}};
+  if (args.encoder_cache) out["encoder_cache"] = true;
+  if (args.profile) out["profile"] = profile_json(stop_profile(), args.steps, dtype);
+  return out;
+}
+
+std::string profile_tables(const nlohmann::ordered_json& profile) {
+  std::string out = fmt::format(
+      "{:.4f} s a step; one large product reaches {:.0f} GFLOP/s\n\n"
+      "| operation | calls | ms | share |\n|---|---|---|---|\n",
+      profile["seconds"].get<double>(), profile["product_rate"].get<double>() * 1e-9);
+  for (const auto& row : profile["marks"])
+    out += fmt::format("| {} | {:.0f} | {:.1f} | {:.1f} % |\n", row["name"].get<std::string>(),
+                       row["calls"].get<double>(), row["seconds"].get<double>() * 1e3,
+                       row["share"].get<double>() * 100);
+  out +=
+      "\n| product | calls | ms | share | GFLOP/s | of the large product "
+      "|\n|---|---|---|---|---|---|\n";
+  for (const auto& row : profile["products"])
+    out += fmt::format("| {} | {:.0f} | {:.1f} | {:.1f} % | {:.0f} | {:.0f} % |\n",
+                       row["name"].get<std::string>(), row["calls"].get<double>(),
+                       row["seconds"].get<double>() * 1e3, row["share"].get<double>() * 100,
+                       row["rate"].get<double>() * 1e-9, row["share_of_peak"].get<double>() * 100);
+  return out;
 }
 
 }  // namespace lectern

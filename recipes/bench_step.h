@@ -16,13 +16,18 @@ struct BenchStepArgs {
   std::int64_t text = 256;       ///< text tokens a page
   std::int64_t steps = 6;        ///< timed, after two that warm up
   std::int64_t threads = 0;      ///< 0: all cores
-  std::string dtype = "fp32";
-  std::int64_t stage = 1;  ///< 2 freezes the vision tokenizer, 3 the whole encoder
+  std::string dtype = "fp32";    ///< or "bf16": of compute, as the recipes' key
+  std::int64_t stage = 1;        ///< 2 freezes the vision tokenizer, 3 the whole encoder
+  bool encoder_cache = false;    ///< stage 3: read the encoder's rows from its cache on disk
+  bool profile = false;          ///< add "profile": where the time of the timed steps went
 };
 
 /// Runs warm-up and timed steps (forward, backward, clipping at 1.0, AdamW) and returns the fields
 /// of torch_step.py: seconds_min, seconds_median, peak_bytes (of the process), loss_first,
-/// loss_last, parameters, and the arguments.
+/// loss_last, parameters, and the arguments. Throws ConfigError for a bad argument.
 nlohmann::ordered_json bench_step(const BenchStepArgs& args);
+
+/// Markdown tables of the field "profile".
+std::string profile_tables(const nlohmann::ordered_json& profile);
 
 }  // namespace lectern

@@ -47,8 +47,10 @@ EncoderFeatures::EncoderFeatures(const Recipe& recipe, const Ocr2Model& model) :
   const std::filesystem::path folder = recipe.encoder_cache.dir.empty()
                                            ? recipe.run_dir / "encoder-cache"
                                            : std::filesystem::path(recipe.encoder_cache.dir);
+  // Rows computed in bf16 are other rows.
+  const std::string suffix = recipe.dtype == "fp32" ? "" : " " + recipe.dtype;
   cache_ = std::make_unique<EncoderCache>(
-      folder, parameter_fingerprint(model.store(), ocr2_parts::kEncoder),
+      folder, parameter_fingerprint(model.store(), ocr2_parts::kEncoder) + suffix,
       recipe.encoder_cache.max_bytes);
 }
 

@@ -173,6 +173,12 @@ void read_small_tables(ConfigReader& root, Recipe& out) {
 
 }  // namespace
 
+DType compute_dtype_of(std::string_view name) {
+  if (name == "fp32") return DType::f32;
+  if (name == "bf16") return DType::bf16;
+  fail<ConfigError>(fmt::format("dtype must be \"fp32\" or \"bf16\", got \"{}\"", name));
+}
+
 std::vector<std::string> frozen_prefixes(std::int64_t stage) {
   if (stage == 2) return {"model.sam_model."};
   if (stage == 3)

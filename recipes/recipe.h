@@ -4,11 +4,13 @@
 // are the nested structs: `optimizer.learning_rate` is learning_rate in [optimizer].
 #pragma once
 
+#include "core/dtype.h"
 #include "recipes/toml_config.h"
 
 #include <cstdint>
 #include <filesystem>
 #include <string>
+#include <string_view>
 #include <vector>
 
 namespace lectern {
@@ -137,6 +139,9 @@ struct Recipe {
   LogRecipe log;
   std::string resolved;  // TOML with every default written out: config.toml of the run folder
 };
+
+/// "fp32" -> f32, "bf16" -> bf16. Throws ConfigError for anything else.
+DType compute_dtype_of(std::string_view name);
 
 /// What a stage leaves untrained: nothing; the vision tokenizer (model.sam_model: SAM, neck and
 /// the two convolutions); the encoder (also model.qwen2_model, model.projector and

@@ -1,5 +1,6 @@
 #include "recipes/trainer.h"
 
+#include "autograd/compute_dtype.h"
 #include "autograd/ops/elementwise.h"
 #include "core/allocator.h"
 #include "core/ops/router.h"
@@ -347,9 +348,7 @@ class Training {
 
 TrainingSummary train(const Recipe& recipe, bool resume) {
   if (recipe.threads > 0) set_thread_count(static_cast<int>(recipe.threads));
-  if (recipe.dtype != "fp32")
-    fail<ConfigError>(
-        fmt::format("dtype must be \"fp32\" on the CPU of this build, got \"{}\"", recipe.dtype));
+  const ComputeDType scope(compute_dtype_of(recipe.dtype));
   check_mesh(recipe, 1);
   return Training(recipe, resume).run();
 }

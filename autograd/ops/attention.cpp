@@ -1,10 +1,14 @@
 #include "autograd/ops/attention.h"
 
+#include "autograd/compute_dtype.h"
+
 namespace lectern {
 
-Variable attention(const Variable& qkv, const AttentionArgs& args, const Variable& table_h,
+Variable attention(const Variable& qkv, const AttentionArgs& wanted, const Variable& table_h,
                    const Variable& table_w) {
   const Tensor x = qkv.value();
+  AttentionArgs args = wanted;
+  args.rounded |= compute_dtype() == DType::bf16 && x.dtype() == DType::f32;
   const Tensor h = table_h.defined() ? table_h.value() : Tensor();
   const Tensor w = table_w.defined() ? table_w.value() : Tensor();
   const AttentionResult result = attention_forward(x, args, h, w);

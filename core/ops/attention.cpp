@@ -2,6 +2,7 @@
 
 #include "core/kernel_table.h"
 #include "core/ops/attention_cpu.h"
+#include "core/profile.h"
 
 #include <cmath>
 #include <limits>
@@ -31,6 +32,7 @@ AttentionView<T> view_of(const Tensor& qkv, const AttentionArgs& args, const Ten
   view.kv_heads = args.kv_heads;
   view.dim = args.head_dim;
   view.scale = args.scale;
+  view.rounded = args.rounded;
   view.ranges = {.mask = args.mask, .rows = view.rows, .keys = view.keys, .prefix = args.prefix};
   if (args.segment_start.defined())
     view.ranges.segment_start = args.segment_start.data<std::int32_t>();
@@ -164,6 +166,9 @@ void check_inputs(const Tensor& qkv, const AttentionArgs& args, const Tensor& ta
   check_contiguous(qkv, "attention", "qkv");
   if (qkv.dtype() != DType::f32 && qkv.dtype() != DType::f64)
     fail<DTypeError>(fmt::format("attention: dtype must be f32 or f64, got {}", qkv.describe()));
+  if (args.rounded && qkv.dtype() != DType::f32)
+    fail<DTypeError>(fmt::format(
+        "attention: qkv must be f32 when products are rounded to bf16, got {}", qkv.describe()));
   check_mask(qkv, args);
   check_tables(qkv, args, table_h, table_w);
 }
@@ -180,6 +185,17 @@ void check_rows(const Tensor& tensor, const Tensor& like, std::int64_t columns,
                     name, tensor.describe()));
 }
 
+/// Operations of one product of the queries with the keys that each of them sees.
+double work_of(const Tensor& qkv, const AttentionArgs& args) {
+  const std::int64_t rows = qkv.dim(1);
+  double seen = static_cast<double>(rows) * static_cast<double>(rows);
+  if (args.mask != MaskKind::full) {
+    const std::int64_t prefix = args.mask == MaskKind::prefix_causal ? args.prefix : 0;
+    seen = (seen + static_cast<double>(rows) + static_cast<double>(prefix * (prefix - 1))) / 2;
+  }
+  return 2.0 * seen * static_cast<double>(qkv.dim(0) * args.heads * args.head_dim);
+}
+
 }  // namespace
 
 AttentionResult attention_forward(const Tensor& qkv, const AttentionArgs& args,
@@ -189,6 +205,7 @@ AttentionResult attention_forward(const Tensor& qkv, const AttentionArgs& args,
   const AttentionResult result{
       Tensor::empty({batch, rows, args.heads * args.head_dim}, qkv.dtype(), qkv.device()),
       Tensor::empty({batch, args.heads, rows}, qkv.dtype(), qkv.device())};
+  const ProfileProduct timed("attention forward", 2 * work_of(qkv, args));
   if (qkv.numel() > 0) table().at(qkv.device()).forward(qkv, args, table_h, table_w, result);
   return result;
 }
@@ -210,6 +227,7 @@ AttentionGradients attention_backward(const Tensor& grad_out, const Tensor& qkv,
     gradients.grad_table_h = Tensor::zeros_like(table_h);
     gradients.grad_table_w = Tensor::zeros_like(table_w);
   }
+  const ProfileProduct timed("attention backward", 5 * work_of(qkv, args));
   if (qkv.numel() > 0)
     table()
         .at(qkv.device())

@@ -44,6 +44,9 @@ struct AttentionArgs {
   /// causal only, optional: i32 [B, T], the first key that row i sees (start of its sample in a
   /// packed row); 0 <= segment_start[b, i] <= i.
   Tensor segment_start{};
+  /// f32 only: round what goes into products (q, k, v, probabilities and the gradients of both
+  /// sides) to bf16; softmax and sums stay f32. Give backward what forward had.
+  bool rounded = false;
 };
 
 struct AttentionResult {

@@ -5,6 +5,8 @@
 //   grad_q += dS K, grad_v += P^T grad_out, grad_k += dS^T Q.
 // grad_q of several chunks is written apart and added in order. The number of chunks and of task
 // groups depends on the shapes only, so the result does not depend on the number of threads.
+// With bfloat16 cells Q, K, V, grad_out, P and dS are rounded for these products; the softmax, its
+// gradient, the tables' gradients and all sums stay float.
 #include "core/ops/attention_cpu.h"
 
 #include <limits>
@@ -21,6 +23,12 @@ template <typename T>
 constexpr int kStride = int(kBlock<T>) + kLanes<T>;  // of P and dS; an odd number of cache lines
 constexpr std::int64_t kWantedUnits = 16;            // split keys until there are as many tasks
 constexpr std::int64_t kTaskGroups = 256;            // at most; each sums table gradients apart
+
+/// Numbers that a product reads as cells of pairs; nothing where cells are the numbers themselves.
+template <typename Cell>
+constexpr std::int64_t if_pairs(std::int64_t count) {
+  return kIsPair<Cell> ? count : 0;
+}
 
 /// c[r] += sum_k a[r * row_stride + k * depth_stride] * b[k * b_stride] for r < rows, where c and b
 /// are rows of `vectors` vectors and strides may be negative.
@@ -46,11 +54,11 @@ void add_product(std::int64_t rows, std::int64_t depth, const T* a, std::int64_t
 }
 
 /// Sizes that all units share.
-template <typename T>
+template <typename T, typename Cell>
 struct BackwardPlan {
   const AttentionView<T>& view;
   const AttentionBackwardView<T>& backward;
-  RelativeScores<T> tables;
+  RelativeScores<T, Cell> tables;
   Tensor table_rows;  // [2 grid_h - 1 + 2 grid_w - 1, padded dim], tables as they are
   std::int64_t chunks = 1, chunk_keys = 0;
   std::int64_t padded_rows = 0;             // of queries
@@ -82,66 +90,99 @@ struct BackwardPlan {
   std::int64_t partial_size() const { return padded_rows * view.padded_dim(); }
 };
 
-template <typename T>
+template <typename T, typename Cell>
 struct BackwardBuffers {
-  T *keys, *values, *key_rows, *grad_k, *grad_v;  // of the chunk: packed, packed, rows, rows, rows
-  T *query_rows, *grad_q, *grad_h, *grad_w;       // of a head
-  T *query, *grad_out, *grad_out_rows, *relative, *p, *ds, *log_sum_exp, *delta;  // of a tile
+  Cell *keys, *values, *key_rows;              // of the chunk: packed, packed, rows
+  T *grad_k, *grad_v;                          // of the chunk
+  T *query_rows, *grad_q, *grad_h, *grad_w;    // of a head
+  Cell* query_cells;                           // of a head; query_rows where Cell is T
+  Cell *query, *grad_out, *grad_out_rows;      // of a tile
+  Cell *p_cells, *ds_cells, *ds_rows;          // of a tile, and of a group; pairs only
+  T *relative, *p, *ds, *log_sum_exp, *delta;  // of a tile
 
-  BackwardBuffers(Carver<T>& carver, const BackwardPlan<T>& plan) {
+  BackwardBuffers(Carver<T>& carver, const BackwardPlan<T, Cell>& plan) {
     const std::int64_t dim = plan.view.dim, padded_dim = plan.view.padded_dim();
-    keys = carver.take(plan.chunk_keys * dim);
-    values = carver.take(plan.chunk_keys * dim);
-    key_rows = carver.take(plan.chunk_keys * padded_dim);
+    const std::int64_t depth = cells<Cell>(dim);
+    const auto take_cells = [&](std::int64_t count) {
+      return carver.template take_cells<Cell>(count);
+    };
+    keys = take_cells(plan.chunk_keys * depth);
+    values = take_cells(plan.chunk_keys * depth);
+    key_rows = take_cells(cells<Cell>(plan.chunk_keys) * padded_dim);
     grad_k = carver.take((plan.chunk_keys + kRows) * padded_dim);
     grad_v = carver.take((plan.chunk_keys + kRows) * padded_dim);
-    query_rows = carver.take(plan.padded_rows * padded_dim);
+    query_rows =
+        carver.take(kIsPair<Cell> && !plan.tables.used() ? 0 : plan.padded_rows * padded_dim);
+    query_cells = take_cells(if_pairs<Cell>(cells<Cell>(plan.padded_rows) * padded_dim));
+    if constexpr (!kIsPair<Cell>) query_cells = query_rows;
     grad_q = carver.take(plan.chunks == 1 ? plan.partial_size() : 0);
     grad_h = carver.take(plan.relative_rows * plan.stride_h);
     grad_w = carver.take(plan.relative_rows * plan.stride_w);
-    query = carver.take(kTileRows * dim);
-    grad_out = carver.take(kTileRows * dim);
-    grad_out_rows = carver.take(kTileRows * padded_dim);
+    query = take_cells(kTileRows * depth);
+    grad_out = take_cells(kTileRows * depth);
+    grad_out_rows = take_cells(cells<Cell>(kTileRows) * padded_dim);
+    p_cells = take_cells(if_pairs<Cell>(cells<Cell>(kTileRows) * kStride<T>));
+    ds_cells = take_cells(if_pairs<Cell>(cells<Cell>(kTileRows) * kStride<T>));
+    ds_rows = take_cells(if_pairs<Cell>(kRows * kStride<T>));
     relative = carver.take(kTileRows * plan.tables.stride);
     p = carver.take(kTileRows * kStride<T>);
     ds = carver.take(kTileRows * kStride<T>);
+    if constexpr (!kIsPair<Cell>) {
+      p_cells = p;
+      ds_cells = ds;
+    }
     log_sum_exp = carver.take(kTileRows);
     delta = carver.take(kTileRows);
   }
 };
 
 /// One query tile against one key block: probabilities and score gradients in kStride rows.
-template <typename T, int kVectors>
-__attribute__((noinline)) void probabilities(const BackwardBuffers<T>& buffers, std::int64_t dim,
-                                             std::int64_t row, const T* keys, const T* values,
-                                             bool relative, T* p, T* ds) {
+template <typename T, typename Cell, int kVectors>
+__attribute__((noinline)) void probabilities(const BackwardBuffers<T, Cell>& buffers,
+                                             std::int64_t depth, std::int64_t row, const Cell* keys,
+                                             const Cell* values, bool relative, T* p, T* ds) {
   Vector<T> sums[kRows][kVectors];
   for (int r = 0; r < kRows; ++r)
     for (int v = 0; v < kVectors; ++v)
       sums[r][v] = relative ? load(p + r * kStride<T> + v * kLanes<T>) : Vector<T>{};
-  multiply<T, kVectors>(dim, buffers.query + row * dim, Constant<1>{}, Constant<kRows>{}, keys,
-                        kPanel<T>, sums);
+  multiply<Cell, kVectors>(depth, buffers.query + row * depth, Constant<1>{}, Constant<kRows>{},
+                           keys, kPanel<T>, sums);
   for (int r = 0; r < kRows; ++r)
     for (int v = 0; v < kVectors; ++v)
       store(p + r * kStride<T> + v * kLanes<T>,
             exp2_vector<T>(sums[r][v] - buffers.log_sum_exp[row + r]));
   for (int r = 0; r < kRows; ++r)
     for (int v = 0; v < kVectors; ++v) sums[r][v] = splat(-buffers.delta[row + r]);
-  multiply<T, kVectors>(dim, buffers.grad_out + row * dim, Constant<1>{}, Constant<kRows>{}, values,
-                        kPanel<T>, sums);
+  multiply<Cell, kVectors>(depth, buffers.grad_out + row * depth, Constant<1>{}, Constant<kRows>{},
+                           values, kPanel<T>, sums);
   for (int r = 0; r < kRows; ++r)
     for (int v = 0; v < kVectors; ++v)
       store(ds + r * kStride<T> + v * kLanes<T>,
             Vector<T>(sums[r][v] * load(p + r * kStride<T> + v * kLanes<T>)));
 }
 
-template <typename T>
+/// kRows rows of `width` numbers as cells: pairs of rows in `across`, pairs along a row in `along`
+/// (or null).
+inline void round_rows(const float* rows, std::int64_t width, Bf16Pair* across, Bf16Pair* along) {
+  constexpr std::int64_t kL = kLanes<float>, kS = kStride<float>;
+  using Pairs = Vector<Bf16Pair>;
+  for (int r = 0; r < kRows; r += 2)
+    for (std::int64_t i = 0; i < width; i += kL)
+      store(across + r / 2 * kS + i,
+            round_across<Pairs>(load(rows + r * kS + i), load(rows + (r + 1) * kS + i)));
+  for (int r = 0; along != nullptr && r < kRows; ++r)
+    for (std::int64_t i = 0; i < width; i += 2 * kL)
+      store(along + r * (kS / 2) + i / 2,
+            round_along<Pairs>(load(rows + r * kS + i), load(rows + r * kS + i + kL)));
+}
+
+template <typename T, typename Cell>
 class BackwardUnit {
  public:
   /// grad_tables: [2 grid_h - 1 + 2 grid_w - 1][padded dim], added to. partial: grad_q of all
   /// (chunk, batch, head), or null when there is one chunk.
-  BackwardUnit(const BackwardPlan<T>& plan, const BackwardBuffers<T>& buffers, std::int64_t unit,
-               T* grad_tables, T* partial)
+  BackwardUnit(const BackwardPlan<T, Cell>& plan, const BackwardBuffers<T, Cell>& buffers,
+               std::int64_t unit, T* grad_tables, T* partial)
       : plan_(plan),
         view_(plan.view),
         buffers_(buffers),
@@ -149,6 +190,7 @@ class BackwardUnit {
         partial_(partial),
         dim_(view_.dim),
         padded_dim_(view_.padded_dim()),
+        depth_(cells<Cell>(dim_)),
         vectors_(padded_dim_ / kLanes<T>),
         batch_(unit / plan.chunks / view_.kv_heads),
         kv_head_(unit / plan.chunks % view_.kv_heads),
@@ -184,8 +226,12 @@ class BackwardUnit {
                   : partial_ + ((chunk_ * view_.batch + batch_) * view_.heads + head) *
                                    plan_.partial_size();
     std::fill_n(grad_q_, plan_.partial_size(), T(0));
-    pack_rows(view_.q.at(batch_, 0, head * dim_), view_.rows, view_.q.row_stride, dim_,
-              plan_.padded_rows, padded_dim_, T(1), buffers_.query_rows);
+    const T* q = view_.q.at(batch_, 0, head * dim_);
+    pack_rows(q, view_.rows, view_.q.row_stride, dim_, plan_.padded_rows, padded_dim_, T(1),
+              buffers_.query_cells);
+    if (kIsPair<Cell> && plan_.tables.used())
+      pack_rows(q, view_.rows, view_.q.row_stride, dim_, plan_.padded_rows, padded_dim_, T(1),
+                buffers_.query_rows);
     if (plan_.tables.used()) {
       std::fill_n(buffers_.grad_h, view_.rows * plan_.stride_h, T(0));
       std::fill_n(buffers_.grad_w, view_.rows * plan_.stride_w, T(0));
@@ -220,7 +266,7 @@ class BackwardUnit {
     pack_rows(grad_out, count_, grad.row_stride, dim_, kTileRows, padded_dim_, T(1),
               buffers_.grad_out_rows);
     if (plan_.tables.used())
-      plan_.tables.compute(buffers_.query, (count_ + kRows - 1) / kRows, dim_, buffers_.relative);
+      plan_.tables.compute(buffers_.query, (count_ + kRows - 1) / kRows, depth_, buffers_.relative);
     const T* saved = plan_.backward.log_sum_exp + (batch_ * view_.heads + head_) * view_.rows;
     for (std::int64_t r = 0; r < kTileRows; ++r) {
       buffers_.delta[r] = r < count_ ? dot(grad_out + r * grad.row_stride,
@@ -245,7 +291,7 @@ class BackwardUnit {
       run_group(row, block, range);
     }
     // grad_v and grad_k, kRows keys at a time, over the query groups that see any of them.
-    const T* queries = buffers_.query_rows + first_ * padded_dim_;
+    const Cell* queries = buffers_.query_cells + first_ / kPer<Cell> * padded_dim_;
     for (std::int64_t key = block.begin; key < block.end; key += kRows) {
       std::int64_t from = 0, to = groups;
       const auto sees = [&](std::int64_t g) {
@@ -253,12 +299,13 @@ class BackwardUnit {
       };
       while (from < to && !sees(from)) ++from;
       while (to > from && !sees(to - 1)) --to;
-      const std::int64_t depth = (to - from) * kRows, skip = from * kRows;
+      constexpr std::int64_t kGroup = kRows / kPer<Cell>;  // cells
+      const std::int64_t depth = (to - from) * kGroup, skip = from * kGroup;
       const std::int64_t column = key - block.begin, row = key - key_begin_;
-      add_tiles(depth, buffers_.p + skip * kStride<T> + column, Constant<1>{},
+      add_tiles(depth, buffers_.p_cells + skip * kStride<T> + column, Constant<1>{},
                 Constant<kStride<T>>{}, buffers_.grad_out_rows + skip * padded_dim_, kNone,
                 buffers_.grad_v + row * padded_dim_, padded_dim_);
-      add_tiles(depth, buffers_.ds + skip * kStride<T> + column, Constant<1>{},
+      add_tiles(depth, buffers_.ds_cells + skip * kStride<T> + column, Constant<1>{},
                 Constant<kStride<T>>{}, queries + skip * padded_dim_, kNone,
                 buffers_.grad_k + row * padded_dim_, padded_dim_);
     }
@@ -274,6 +321,7 @@ class BackwardUnit {
     if (range.empty()) {
       std::fill_n(p, kRows * kStride<T>, T(0));
       std::fill_n(ds, kRows * kStride<T>, T(0));
+      round_group(row, kStride<T>);
       return;
     }
     const std::int64_t skip = range.begin - block.begin;
@@ -284,11 +332,11 @@ class BackwardUnit {
                               range.begin, range.end, p + r * kStride<T> + skip);
     for (std::int64_t v = 0; v < vectors; v += kColumns) {
       const std::int64_t at = skip + v * kLanes<T>;
-      const std::int64_t packed = (range.begin - key_begin_ + v * kLanes<T>)*dim_;
+      const std::int64_t packed = (range.begin - key_begin_ + v * kLanes<T>)*depth_;
       const auto panel = [&]<typename Count>(Count) {
-        probabilities<T, int(Count::value)>(buffers_, dim_, row, buffers_.keys + packed,
-                                            buffers_.values + packed, plan_.tables.used(), p + at,
-                                            ds + at);
+        probabilities<T, Cell, int(Count::value)>(buffers_, depth_, row, buffers_.keys + packed,
+                                                  buffers_.values + packed, plan_.tables.used(),
+                                                  p + at, ds + at);
       };
       if (vectors - v >= 3)
         panel(Constant<3>{});
@@ -302,9 +350,23 @@ class BackwardUnit {
     if (plan_.tables.used())
       for (std::int64_t r = 0; r < std::min<std::int64_t>(kRows, count_ - row); ++r)
         add_relative(first_ + row + r, range, ds + r * kStride<T> + skip);
-    add_tiles(range.end - range.begin, ds + skip, Constant<kStride<T>>{}, Constant<1>{},
-              buffers_.key_rows + (range.begin - key_begin_) * padded_dim_, kNone,
+    const Cell* ds_rows = round_group(row, width);
+    add_tiles(cells<Cell>(range.end - range.begin), ds_rows + skip / kPer<Cell>,
+              Constant<kStride<T> / kPer<Cell>>{}, Constant<1>{},
+              buffers_.key_rows + (range.begin - key_begin_) / kPer<Cell> * padded_dim_, kNone,
               grad_q_ + (first_ + row) * padded_dim_, padded_dim_);
+  }
+
+  /// Cells of a group's P and dS; returns the rows of dS as the product with K reads them.
+  const Cell* round_group(std::int64_t row, std::int64_t width) const {
+    if constexpr (kIsPair<Cell>) {
+      const std::int64_t at = row / 2 * kStride<T>;
+      round_rows(buffers_.p + row * kStride<T>, width, buffers_.p_cells + at, nullptr);
+      round_rows(buffers_.ds + row * kStride<T>, width, buffers_.ds_cells + at, buffers_.ds_rows);
+      return buffers_.ds_rows;
+    } else {
+      return buffers_.ds + row * kStride<T>;
+    }
   }
 
   void hide(std::int64_t row, KeyRange block, KeyRange range, std::int64_t width, T* p,
@@ -370,20 +432,20 @@ class BackwardUnit {
   }
 
   static constexpr const T* kNone = nullptr;  // no factor
-  const BackwardPlan<T>& plan_;
+  const BackwardPlan<T, Cell>& plan_;
   const AttentionView<T>& view_;
-  const BackwardBuffers<T>& buffers_;
+  const BackwardBuffers<T, Cell>& buffers_;
   T* const grad_tables_;
   T* const partial_;
-  const std::int64_t dim_, padded_dim_, vectors_;
+  const std::int64_t dim_, padded_dim_, depth_, vectors_;
   const std::int64_t batch_, kv_head_, chunk_, key_begin_, key_end_;
   std::int64_t head_ = 0, first_ = 0, count_ = 0;
   T* grad_q_ = nullptr;
 };
 
 /// grad_q = sum of the chunks' parts, in order.
-template <typename T>
-void add_chunks(const BackwardPlan<T>& plan, const T* partial) {
+template <typename T, typename Cell>
+void add_chunks(const BackwardPlan<T, Cell>& plan, const T* partial) {
   const AttentionView<T>& view = plan.view;
   const std::int64_t padded_dim = view.padded_dim(), heads = view.batch * view.heads;
   parallel_for(heads * view.rows, 256, [&](std::int64_t begin, std::int64_t end) {
@@ -402,8 +464,8 @@ void add_chunks(const BackwardPlan<T>& plan, const T* partial) {
 }
 
 /// Table gradients = sum over the task groups, in order.
-template <typename T>
-void add_groups(const BackwardPlan<T>& plan, std::int64_t groups, const T* parts) {
+template <typename T, typename Cell>
+void add_groups(const BackwardPlan<T, Cell>& plan, std::int64_t groups, const T* parts) {
   const AttentionView<T>& view = plan.view;
   const std::int64_t rows_h = 2 * view.grid_h - 1, dim = view.dim;
   for (std::int64_t row = 0; row < plan.tables.columns; ++row) {
@@ -416,15 +478,12 @@ void add_groups(const BackwardPlan<T>& plan, std::int64_t groups, const T* parts
   }
 }
 
-}  // namespace
-
-template <typename T>
-void attention_backward_cpu(const AttentionView<T>& view,
-                            const AttentionBackwardView<T>& backward) {
-  const BackwardPlan<T> plan(view, backward);
+template <typename T, typename Cell>
+void backward_with_cells(const AttentionView<T>& view, const AttentionBackwardView<T>& backward) {
+  const BackwardPlan<T, Cell> plan(view, backward);
   const TaskRunner runner(view.work());
   Carver<T> size(nullptr);
-  BackwardBuffers<T>(size, plan);
+  BackwardBuffers<T, Cell>(size, plan);
   const Tensor buffers = Tensor::empty({runner.slots(), size.used()}, kDTypeOf<T>);
   const std::int64_t groups = std::min(plan.units(), kTaskGroups);
   const std::int64_t table_size = plan.tables.columns * view.padded_dim();
@@ -437,13 +496,24 @@ void attention_backward_cpu(const AttentionView<T>& view,
 
   runner.run(groups, [&](std::int64_t group) {
     Carver<T> carver(buffers.data<T>() + runner.current() * size.used());
-    const BackwardBuffers<T> mine(carver, plan);
+    const BackwardBuffers<T, Cell> mine(carver, plan);
     for (std::int64_t unit = plan.units() * group / groups;
          unit < plan.units() * (group + 1) / groups; ++unit)
-      BackwardUnit<T>(plan, mine, unit, tables.data<T>() + group * table_size, partial_data).run();
+      BackwardUnit<T, Cell>(plan, mine, unit, tables.data<T>() + group * table_size, partial_data)
+          .run();
   });
   if (partial.defined()) add_chunks(plan, static_cast<const T*>(partial_data));
   if (plan.tables.used()) add_groups(plan, groups, static_cast<const T*>(tables.data<T>()));
+}
+
+}  // namespace
+
+template <typename T>
+void attention_backward_cpu(const AttentionView<T>& view,
+                            const AttentionBackwardView<T>& backward) {
+  if constexpr (std::is_same_v<T, float>)
+    if (view.rounded) return backward_with_cells<T, Bf16Pair>(view, backward);
+  backward_with_cells<T, T>(view, backward);
 }
 
 template void attention_backward_cpu(const AttentionView<float>&,

@@ -3,7 +3,7 @@
 #pragma once
 
 #include "core/ops/attention.h"
-#include "core/ops/attention_tiles.h"
+#include "core/ops/attention_packing.h"
 #include "core/parallel.h"
 
 #include <algorithm>
@@ -68,6 +68,7 @@ struct AttentionView {
   const T* table_h = nullptr;  ///< [2 grid_h - 1, dim] or null
   const T* table_w = nullptr;
   std::int64_t grid_h = 0, grid_w = 0;
+  bool rounded = false;  ///< products read bfloat16; float only
 
   bool relative() const { return table_h != nullptr; }
   std::int64_t group() const { return heads / kv_heads; }
@@ -86,17 +87,17 @@ struct AttentionView {
 /// q . table of every table row, for the rows of one query tile. Both tables, reversed, are packed
 /// like keys: column grid_h - 1 - y + ky is q . table_h[y - ky + grid_h - 1], and the columns of
 /// table_w follow at 2 grid_h - 1. So the scores of one row over ky (or kx) lie side by side.
-template <typename T>
+template <typename T, typename Cell>
 struct RelativeScores {
   std::int64_t grid_h = 0, grid_w = 0;
   std::int64_t columns = 0;  ///< 2 grid_h - 1 + 2 grid_w - 1
   std::int64_t stride = 0;   ///< of a row of scores, with room to read a vector past the end
-  Tensor panels;             ///< the packed tables; undefined without relative positions
+  Tensor panels;             ///< the packed tables, Cells; undefined without relative positions
 
   explicit RelativeScores(const AttentionView<T>& view);
   bool used() const { return panels.defined(); }
-  /// query: packed [kTileRows / kRows][dim][kRows], scaled; scores [kTileRows][stride].
-  void compute(const T* query, std::int64_t row_groups, std::int64_t dim, T* scores) const;
+  /// query: packed [kTileRows / kRows][depth][kRows], scaled; scores [kTileRows][stride].
+  void compute(const Cell* query, std::int64_t row_groups, std::int64_t depth, T* scores) const;
   /// Writes the relative scores of query row `row` (its tile row of `scores` at `relative`) for
   /// keys begin..end-1 to `out`; up to a vector past the end is overwritten.
   void fill_row(const T* relative, std::int64_t row, std::int64_t begin, std::int64_t end,
@@ -104,19 +105,20 @@ struct RelativeScores {
 };
 
 /// score_panel over `vectors` vectors of keys.
-template <typename T, typename Stride>
-inline void score_panels(const T* query, const T* panels, std::int64_t dim, std::int64_t vectors,
-                         bool accumulate, T* out, Stride stride) {
+template <typename Cell, typename Stride>
+inline void score_panels(const Cell* query, const Cell* panels, std::int64_t depth,
+                         std::int64_t vectors, bool accumulate, attention_tiles::Sum<Cell>* out,
+                         Stride stride) {
   using namespace attention_tiles;
   for (std::int64_t v = 0; v < vectors; v += kColumns) {
-    const T* panel = panels + v * kLanes<T> * dim;
-    T* to = out + v * kLanes<T>;
+    const Cell* panel = panels + v * kLanes<Cell> * depth;
+    Sum<Cell>* to = out + v * kLanes<Cell>;
     if (vectors - v >= 3)
-      score_panel<T, 3>(query, panel, dim, accumulate, to, stride);
+      score_panel<Cell, 3>(query, panel, depth, accumulate, to, stride);
     else if (vectors - v == 2)
-      score_panel<T, 2>(query, panel, dim, accumulate, to, stride);
+      score_panel<Cell, 2>(query, panel, depth, accumulate, to, stride);
     else
-      score_panel<T, 1>(query, panel, dim, accumulate, to, stride);
+      score_panel<Cell, 1>(query, panel, depth, accumulate, to, stride);
   }
 }
 

@@ -1,6 +1,7 @@
 // CPU forward of attention. A task owns up to kTileRows queries of one head and walks the keys in
 // blocks; inside a block, groups of kRows queries go through three steps while their scores sit in
-// the first-level cache: scores = Q K^T, online softmax, out = out * correction + P V.
+// the first-level cache: scores = Q K^T, online softmax, out = out * correction + P V. With
+// bfloat16 cells Q, K, V and P are rounded as they are packed; scores and sums stay float.
 #include "core/ops/attention_cpu.h"
 
 #include <cmath>
@@ -17,12 +18,20 @@ constexpr std::int64_t kBlock = 5 * kPanel<T>;  // keys a block; larger blocks r
 template <typename T>
 constexpr int kScoreStride = int(kBlock<T>) + 2 * kLanes<T>;  // room for fill_row's overshoot
 
-template <typename T>
-struct ForwardBuffers {
-  T *query, *relative, *scores, *out, *sum, *max;
+/// Cells of a row of probabilities.
+template <typename Cell>
+constexpr int kProbabilityStride = kScoreStride<Sum<Cell>> / kPer<Cell>;
 
-  ForwardBuffers(Carver<T>& carver, const AttentionView<T>& view, const RelativeScores<T>& tables)
-      : query(carver.take(kTileRows * view.dim)),
+template <typename T, typename Cell>
+struct ForwardBuffers {
+  Cell *query, *probabilities;
+  T *relative, *scores, *out, *sum, *max;
+
+  ForwardBuffers(Carver<T>& carver, const AttentionView<T>& view,
+                 const RelativeScores<T, Cell>& tables)
+      : query(carver.template take_cells<Cell>(kTileRows * cells<Cell>(view.dim))),
+        probabilities(
+            carver.template take_cells<Cell>(kIsPair<Cell> ? kRows * kProbabilityStride<Cell> : 0)),
         relative(carver.take(tables.used() ? kTileRows * tables.stride : 0)),
         scores(carver.take(kRows * kScoreStride<T>)),
         out(carver.take(kTileRows * view.padded_dim())),
@@ -31,13 +40,13 @@ struct ForwardBuffers {
 };
 
 /// Keys and values of one (batch, kv head): K^T in panels, V in padded rows.
-template <typename T>
+template <typename T, typename Cell>
 struct PackedKeys {
-  T *keys, *values;
+  Cell *keys, *values;
 
   PackedKeys(Carver<T>& carver, const AttentionView<T>& view)
-      : keys(carver.take(view.padded_keys() * view.dim)),
-        values(carver.take(view.keys * view.padded_dim())) {}
+      : keys(carver.template take_cells<Cell>(view.padded_keys() * cells<Cell>(view.dim))),
+        values(carver.template take_cells<Cell>(cells<Cell>(view.keys) * view.padded_dim())) {}
 
   void fill(const AttentionView<T>& view, std::int64_t batch, std::int64_t kv_head) const {
     const std::int64_t column = kv_head * view.dim;
@@ -76,13 +85,21 @@ T softmax_row(T* scores, std::int64_t vectors, T max, T* running_max, T* running
   return correction;
 }
 
+/// A row of probabilities as cells.
+inline void round_row(const float* row, std::int64_t vectors, Bf16Pair* out) {
+  constexpr std::int64_t kL = kLanes<float>;
+  for (std::int64_t v = 0; v < vectors; v += 2)
+    store(out + v * kL / 2,
+          round_along<Vector<Bf16Pair>>(load(row + v * kL), load(row + (v + 1) * kL)));
+}
+
 /// One task: `count` queries of one head from `first` on.
-template <typename T>
+template <typename T, typename Cell>
 class ForwardTile {
  public:
-  ForwardTile(const AttentionView<T>& view, const RelativeScores<T>& tables,
-              const PackedKeys<T>& packed, const ForwardBuffers<T>& buffers, std::int64_t batch,
-              std::int64_t head, std::int64_t first)
+  ForwardTile(const AttentionView<T>& view, const RelativeScores<T, Cell>& tables,
+              const PackedKeys<T, Cell>& packed, const ForwardBuffers<T, Cell>& buffers,
+              std::int64_t batch, std::int64_t head, std::int64_t first)
       : view_(view),
         tables_(tables),
         packed_(packed),
@@ -90,14 +107,15 @@ class ForwardTile {
         batch_(batch),
         head_(head),
         first_(first),
-        count_(std::min<std::int64_t>(kTileRows, view.rows - first)) {}
+        count_(std::min<std::int64_t>(kTileRows, view.rows - first)),
+        depth_(cells<Cell>(view.dim)) {}
 
   void run(const StridedRows<T>& out, T* log_sum_exp) {
     const std::int64_t groups = (count_ + kRows - 1) / kRows;
     const std::int64_t dim = view_.dim, padded_dim = view_.padded_dim();
     pack_panels(view_.q.at(batch_, first_, head_ * dim), count_, view_.q.row_stride, dim,
                 std::int64_t{kRows}, view_.score_factor(), buffers_.query);
-    if (tables_.used()) tables_.compute(buffers_.query, groups, dim, buffers_.relative);
+    if (tables_.used()) tables_.compute(buffers_.query, groups, depth_, buffers_.relative);
     std::fill_n(buffers_.out, groups * kRows * padded_dim, T(0));
     std::fill_n(buffers_.sum, groups * kRows * kLanes<T>, T(0));
     std::fill_n(buffers_.max, groups * kRows, -std::numeric_limits<T>::infinity());
@@ -124,8 +142,8 @@ class ForwardTile {
       for (std::int64_t r = 0; r < rows; ++r)
         tables_.fill_row(buffers_.relative + (row + r) * tables_.stride, first_ + row + r,
                          range.begin, range.end, scores + r * kScoreStride<T>);
-    score_panels(buffers_.query + row * view_.dim, packed_.keys + range.begin * view_.dim,
-                 view_.dim, vectors, tables_.used(), scores, Constant<kScoreStride<T>>{});
+    score_panels(buffers_.query + row * depth_, packed_.keys + range.begin * depth_, depth_,
+                 vectors, tables_.used(), scores, Constant<kScoreStride<T>>{});
     T max[kRows], correction[kRows];  // two loops, so that the rows' reductions overlap
     for (std::int64_t r = 0; r < kRows; ++r) {
       hide(std::min(row + r, count_ - 1), range, vectors, scores + r * kScoreStride<T>);
@@ -134,9 +152,22 @@ class ForwardTile {
     for (std::int64_t r = 0; r < kRows; ++r)
       correction[r] = softmax_row(scores + r * kScoreStride<T>, vectors, max[r],
                                   buffers_.max + row + r, buffers_.sum + (row + r) * kLanes<T>);
-    add_tiles(range.end - range.begin, scores, Constant<kScoreStride<T>>{}, Constant<1>{},
-              packed_.values + range.begin * view_.padded_dim(), correction,
+    add_tiles(cells<Cell>(range.end - range.begin), probabilities(vectors),
+              Constant<kProbabilityStride<Cell>>{}, Constant<1>{},
+              packed_.values + range.begin / kPer<Cell> * view_.padded_dim(), correction,
               buffers_.out + row * view_.padded_dim(), view_.padded_dim());
+  }
+
+  /// What the softmax left in `scores`, as the next product reads it.
+  const Cell* probabilities(std::int64_t vectors) const {
+    if constexpr (kIsPair<Cell>) {
+      for (int r = 0; r < kRows; ++r)
+        round_row(buffers_.scores + r * kScoreStride<T>, vectors,
+                  buffers_.probabilities + r * kProbabilityStride<Cell>);
+      return buffers_.probabilities;
+    } else {
+      return buffers_.scores;
+    }
   }
 
   /// Sets scores outside the row's own interval to -infinity.
@@ -163,16 +194,16 @@ class ForwardTile {
   }
 
   const AttentionView<T>& view_;
-  const RelativeScores<T>& tables_;
-  const PackedKeys<T>& packed_;
-  const ForwardBuffers<T>& buffers_;
-  const std::int64_t batch_, head_, first_, count_;
+  const RelativeScores<T, Cell>& tables_;
+  const PackedKeys<T, Cell>& packed_;
+  const ForwardBuffers<T, Cell>& buffers_;
+  const std::int64_t batch_, head_, first_, count_, depth_;
 };
 
 }  // namespace
 
-template <typename T>
-RelativeScores<T>::RelativeScores(const AttentionView<T>& view)
+template <typename T, typename Cell>
+RelativeScores<T, Cell>::RelativeScores(const AttentionView<T>& view)
     : grid_h(view.grid_h), grid_w(view.grid_w) {
   if (!view.relative()) return;
   const std::int64_t rows_h = 2 * grid_h - 1, rows_w = 2 * grid_w - 1, dim = view.dim;
@@ -184,24 +215,25 @@ RelativeScores<T>::RelativeScores(const AttentionView<T>& view)
     std::copy_n(view.table_h + (rows_h - 1 - i) * dim, dim, rows + i * dim);
   for (std::int64_t i = 0; i < rows_w; ++i)
     std::copy_n(view.table_w + (rows_w - 1 - i) * dim, dim, rows + (rows_h + i) * dim);
-  panels = Tensor::empty({round_up(columns, kPanel<T>), dim}, kDTypeOf<T>);
+  // As many bytes as numbers of T: a Cell has the size of one.
+  panels = Tensor::empty({round_up(columns, kPanel<T>), cells<Cell>(dim)}, kDTypeOf<T>);
   // Packed queries carry `scale`, which the tables' products must not have.
   pack_panels(rows, columns, dim, dim, std::int64_t{kPanel<T>}, static_cast<T>(1 / view.scale),
-              panels.data<T>());
+              static_cast<Cell*>(panels.raw()));
 }
 
-template <typename T>
-void RelativeScores<T>::compute(const T* query, std::int64_t row_groups, std::int64_t dim,
-                                T* scores) const {
+template <typename T, typename Cell>
+void RelativeScores<T, Cell>::compute(const Cell* query, std::int64_t row_groups,
+                                      std::int64_t depth, T* scores) const {
   const std::int64_t vectors = (columns + kLanes<T> - 1) / kLanes<T>;
   for (std::int64_t g = 0; g < row_groups; ++g)
-    score_panels(query + g * kRows * dim, panels.data<T>(), dim, vectors, false,
-                 scores + g * kRows * stride, stride);
+    score_panels(query + g * kRows * depth, static_cast<const Cell*>(panels.raw()), depth, vectors,
+                 false, scores + g * kRows * stride, stride);
 }
 
-template <typename T>
-void RelativeScores<T>::fill_row(const T* relative, std::int64_t row, std::int64_t begin,
-                                 std::int64_t end, T* out) const {
+template <typename T, typename Cell>
+void RelativeScores<T, Cell>::fill_row(const T* relative, std::int64_t row, std::int64_t begin,
+                                       std::int64_t end, T* out) const {
   const std::int64_t y = row / grid_w, x = row % grid_w;
   const T* along_h = relative + grid_h - 1 - y;
   const T* along_w = relative + 2 * grid_h - 1 + grid_w - 1 - x;
@@ -215,10 +247,11 @@ void RelativeScores<T>::fill_row(const T* relative, std::int64_t row, std::int64
   }
 }
 
-template <typename T>
-void attention_forward_cpu(const AttentionView<T>& view, const StridedRows<T>& out,
-                           T* log_sum_exp) {
-  const RelativeScores<T> tables(view);
+namespace {
+
+template <typename T, typename Cell>
+void forward_with_cells(const AttentionView<T>& view, const StridedRows<T>& out, T* log_sum_exp) {
+  const RelativeScores<T, Cell> tables(view);
   const TaskRunner runner(view.work());
   const std::int64_t units = view.batch * view.kv_heads;
   const std::int64_t tiles = (view.rows + kTileRows - 1) / kTileRows;
@@ -227,27 +260,27 @@ void attention_forward_cpu(const AttentionView<T>& view, const StridedRows<T>& o
   const bool by_unit = units % runner.slots() == 0 || units >= 8 * runner.slots();
 
   Carver<T> keys_size(nullptr), buffers_size(nullptr);
-  PackedKeys<T>(keys_size, view);
-  ForwardBuffers<T>(buffers_size, view, tables);
+  PackedKeys<T, Cell>(keys_size, view);
+  ForwardBuffers<T, Cell>(buffers_size, view, tables);
   const Tensor keys =
       Tensor::empty({by_unit ? runner.slots() : units, keys_size.used()}, kDTypeOf<T>);
   const Tensor buffers = Tensor::empty({runner.slots(), buffers_size.used()}, kDTypeOf<T>);
 
   const auto packed_keys = [&](std::int64_t slot) {
     Carver<T> carver(keys.data<T>() + slot * keys_size.used());
-    return PackedKeys<T>(carver, view);
+    return PackedKeys<T, Cell>(carver, view);
   };
-  const auto run_tile = [&](std::int64_t unit, const PackedKeys<T>& packed, std::int64_t in_group,
-                            std::int64_t tile) {
+  const auto run_tile = [&](std::int64_t unit, const PackedKeys<T, Cell>& packed,
+                            std::int64_t in_group, std::int64_t tile) {
     Carver<T> carver(buffers.data<T>() + runner.current() * buffers_size.used());
-    const ForwardBuffers<T> mine(carver, view, tables);
+    const ForwardBuffers<T, Cell> mine(carver, view, tables);
     const std::int64_t head = unit % view.kv_heads * view.group() + in_group;
-    ForwardTile<T>(view, tables, packed, mine, unit / view.kv_heads, head, tile * kTileRows)
+    ForwardTile<T, Cell>(view, tables, packed, mine, unit / view.kv_heads, head, tile * kTileRows)
         .run(out, log_sum_exp);
   };
   if (by_unit) {
     runner.run(units, [&](std::int64_t unit) {
-      const PackedKeys<T> packed = packed_keys(runner.current());
+      const PackedKeys<T, Cell> packed = packed_keys(runner.current());
       packed.fill(view, unit / view.kv_heads, unit % view.kv_heads);
       for (std::int64_t h = 0; h < view.group(); ++h)
         for (std::int64_t tile = 0; tile < tiles; ++tile) run_tile(unit, packed, h, tile);
@@ -263,8 +296,19 @@ void attention_forward_cpu(const AttentionView<T>& view, const StridedRows<T>& o
   });
 }
 
-template struct RelativeScores<float>;
-template struct RelativeScores<double>;
+}  // namespace
+
+template <typename T>
+void attention_forward_cpu(const AttentionView<T>& view, const StridedRows<T>& out,
+                           T* log_sum_exp) {
+  if constexpr (std::is_same_v<T, float>)
+    if (view.rounded) return forward_with_cells<T, Bf16Pair>(view, out, log_sum_exp);
+  forward_with_cells<T, T>(view, out, log_sum_exp);
+}
+
+template struct RelativeScores<float, float>;
+template struct RelativeScores<float, Bf16Pair>;
+template struct RelativeScores<double, double>;
 template void attention_forward_cpu(const AttentionView<float>&, const StridedRows<float>&, float*);
 template void attention_forward_cpu(const AttentionView<double>&, const StridedRows<double>&,
                                     double*);

@@ -3,7 +3,13 @@
 // Everything is built on the vector extension of GCC and clang, so the same lines become AVX-512,
 // AVX2, SSE or NEON code. A micro-kernel keeps kRows x (1..kColumns) vectors of accumulators in
 // registers: 8 x 3 of the 32 registers of AVX-512, 4 x 3 of 16 elsewhere.
+//
+// What a product reads lies in cells: a cell is a number (float, double), or a pair of neighbours
+// along the summed dimension, rounded to bfloat16 (Bf16Pair). Cells have the size of the numbers
+// they come from, so only the depth of a matrix differs.
 #pragma once
+
+#include "core/bf16_vector.h"
 
 #include <algorithm>
 #include <bit>
@@ -41,8 +47,26 @@ struct VectorOf<double> {
   typedef double Type __attribute__((vector_size(kVectorBytes)));
   typedef std::uint64_t Integer __attribute__((vector_size(kVectorBytes)));
 };
+template <>
+struct VectorOf<Bf16Pair> {
+  typedef Bf16Pair Type __attribute__((vector_size(kVectorBytes)));
+};
 template <typename T>
 using Vector = typename VectorOf<T>::Type;
+
+/// What products of cells are added up in.
+template <typename Cell>
+using Sum = std::conditional_t<std::is_same_v<Cell, Bf16Pair>, float, Cell>;
+template <typename Cell>
+inline constexpr bool kIsPair = std::is_same_v<Cell, Bf16Pair>;
+/// Numbers in a cell.
+template <typename Cell>
+inline constexpr int kPer = kIsPair<Cell> ? 2 : 1;
+/// Cells that hold n numbers.
+template <typename Cell>
+constexpr std::int64_t cells(std::int64_t n) {
+  return (n + kPer<Cell> - 1) / kPer<Cell>;
+}
 
 template <typename T>
 inline constexpr int kLanes = kVectorBytes / int(sizeof(T));
@@ -159,22 +183,26 @@ inline __attribute__((always_inline)) Vector<T> exp2_vector(const Vector<T>& x) 
 }
 
 /// accumulators[r][v] += sum_k a[r * row_stride + k * depth_stride] * b[k * b_stride + lanes of v].
-/// The only matrix product here: a is read one scalar at a time and broadcast, b in vectors. With
+/// The only matrix product here: a is read one cell at a time and broadcast, b in vectors. With
 /// constants for the strides of a (std::integral_constant) every address is an immediate.
-template <typename T, int kVectors, typename RowStride, typename DepthStride>
-inline __attribute__((always_inline)) void multiply(std::int64_t depth, const T* a,
-                                                    RowStride row_stride, DepthStride depth_stride,
-                                                    const T* b, std::int64_t b_stride,
-                                                    Vector<T> (&accumulators)[kRows][kVectors]) {
+template <typename Cell, int kVectors, typename RowStride, typename DepthStride>
+inline __attribute__((always_inline)) void multiply(
+    std::int64_t depth, const Cell* a, RowStride row_stride, DepthStride depth_stride,
+    const Cell* b, std::int64_t b_stride, Vector<Sum<Cell>> (&accumulators)[kRows][kVectors]) {
   for (std::int64_t k = 0; k < depth; ++k) {
-    Vector<T> columns[kVectors];
+    Vector<Cell> columns[kVectors];
 #pragma GCC unroll 3
-    for (int v = 0; v < kVectors; ++v) columns[v] = load(b + v * kLanes<T>);
+    for (int v = 0; v < kVectors; ++v) columns[v] = load(b + v * kLanes<Cell>);
 #pragma GCC unroll 8
     for (int r = 0; r < kRows; ++r) {
-      const Vector<T> value = splat(a[r * row_stride]);
+      const Vector<Cell> value = splat(a[r * row_stride]);
 #pragma GCC unroll 3
-      for (int v = 0; v < kVectors; ++v) accumulators[r][v] += value * columns[v];
+      for (int v = 0; v < kVectors; ++v) {
+        if constexpr (kIsPair<Cell>)
+          accumulators[r][v] = add_pair_products(accumulators[r][v], value, columns[v]);
+        else
+          accumulators[r][v] += value * columns[v];
+      }
     }
     a += depth_stride;
     b += b_stride;
@@ -198,123 +226,48 @@ inline void for_column_chunks(std::int64_t vectors, F&& f) {
 
 /// c[r] = c[r] * factor[r] + sum_k a[r][k] b[k] for kRows rows of kVectors vectors; a null factor
 /// is 1. Not inlined: in a larger function GCC runs out of registers and spills the accumulators.
-template <typename T, int kVectors, typename RowStride, typename DepthStride>
-__attribute__((noinline)) void add_tile(std::int64_t depth, const T* a, RowStride row_stride,
-                                        DepthStride depth_stride, const T* b, std::int64_t b_stride,
-                                        const T* factor, T* c, std::int64_t c_stride) {
+template <typename Cell, int kVectors, typename RowStride, typename DepthStride>
+__attribute__((noinline)) void add_tile(std::int64_t depth, const Cell* a, RowStride row_stride,
+                                        DepthStride depth_stride, const Cell* b,
+                                        std::int64_t b_stride, const Sum<Cell>* factor,
+                                        Sum<Cell>* c, std::int64_t c_stride) {
+  using T = Sum<Cell>;
   Vector<T> sums[kRows][kVectors];
   for (int r = 0; r < kRows; ++r)
     for (int v = 0; v < kVectors; ++v) {
       sums[r][v] = load(c + r * c_stride + v * kLanes<T>);
       if (factor != nullptr) sums[r][v] *= factor[r];
     }
-  multiply<T, kVectors>(depth, a, row_stride, depth_stride, b, b_stride, sums);
+  multiply<Cell, kVectors>(depth, a, row_stride, depth_stride, b, b_stride, sums);
   for (int r = 0; r < kRows; ++r)
     for (int v = 0; v < kVectors; ++v) store(c + r * c_stride + v * kLanes<T>, sums[r][v]);
 }
 
 /// add_tile over rows of `vectors` vectors.
-template <typename T, typename RowStride, typename DepthStride>
-inline void add_tiles(std::int64_t depth, const T* a, RowStride row_stride,
-                      DepthStride depth_stride, const T* b, const T* factor, T* c,
-                      std::int64_t stride) {
-  for_column_chunks(stride / kLanes<T>, [&]<typename Count>(Count, std::int64_t first) {
-    add_tile<T, int(Count::value)>(depth, a, row_stride, depth_stride, b + first * kLanes<T>,
-                                   stride, factor, c + first * kLanes<T>, stride);
+template <typename Cell, typename RowStride, typename DepthStride>
+inline void add_tiles(std::int64_t depth, const Cell* a, RowStride row_stride,
+                      DepthStride depth_stride, const Cell* b, const Sum<Cell>* factor,
+                      Sum<Cell>* c, std::int64_t stride) {
+  constexpr int kL = kLanes<Cell>;
+  for_column_chunks(stride / kL, [&]<typename Count>(Count, std::int64_t first) {
+    add_tile<Cell, int(Count::value)>(depth, a, row_stride, depth_stride, b + first * kL, stride,
+                                      factor, c + first * kL, stride);
   });
 }
 
 /// out[r * stride + key] = (out, if `accumulate`, +) query[r] . key for kRows packed queries and
 /// one panel of keys.
-template <typename T, int kVectors, typename Stride>
-__attribute__((noinline)) void score_panel(const T* query, const T* panel, std::int64_t dim,
-                                           bool accumulate, T* out, Stride stride) {
+template <typename Cell, int kVectors, typename Stride>
+__attribute__((noinline)) void score_panel(const Cell* query, const Cell* panel, std::int64_t depth,
+                                           bool accumulate, Sum<Cell>* out, Stride stride) {
+  using T = Sum<Cell>;
   Vector<T> sums[kRows][kVectors];
   for (int r = 0; r < kRows; ++r)
     for (int v = 0; v < kVectors; ++v)
       sums[r][v] = accumulate ? load(out + r * stride + v * kLanes<T>) : Vector<T>{};
-  multiply<T, kVectors>(dim, query, Constant<1>{}, Constant<kRows>{}, panel, kPanel<T>, sums);
+  multiply<Cell, kVectors>(depth, query, Constant<1>{}, Constant<kRows>{}, panel, kPanel<T>, sums);
   for (int r = 0; r < kRows; ++r)
     for (int v = 0; v < kVectors; ++v) store(out + r * stride + v * kLanes<T>, sums[r][v]);
 }
-
-/// destination[c * destination_stride + r] = factor * source[r * source_stride + c]
-template <typename T>
-inline void transpose(const T* source, std::int64_t rows, std::int64_t columns,
-                      std::int64_t source_stride, T* destination, std::int64_t destination_stride,
-                      T factor) {
-  std::int64_t r = 0;
-  if constexpr (std::is_same_v<T, float>) {
-    typedef float Quad __attribute__((vector_size(16)));
-    for (; r + 4 <= rows; r += 4) {
-      const float* s = source + r * source_stride;
-      for (std::int64_t c = 0; c + 4 <= columns; c += 4) {
-        Quad q[4];
-        for (int i = 0; i < 4; ++i) {
-          std::memcpy(&q[i], s + i * source_stride + c, sizeof(Quad));
-          q[i] *= factor;
-        }
-        const Quad a = __builtin_shufflevector(q[0], q[1], 0, 4, 1, 5);
-        const Quad b = __builtin_shufflevector(q[2], q[3], 0, 4, 1, 5);
-        const Quad d = __builtin_shufflevector(q[0], q[1], 2, 6, 3, 7);
-        const Quad e = __builtin_shufflevector(q[2], q[3], 2, 6, 3, 7);
-        const Quad out[4] = {
-            __builtin_shufflevector(a, b, 0, 1, 4, 5), __builtin_shufflevector(a, b, 2, 3, 6, 7),
-            __builtin_shufflevector(d, e, 0, 1, 4, 5), __builtin_shufflevector(d, e, 2, 3, 6, 7)};
-        for (int i = 0; i < 4; ++i)
-          std::memcpy(destination + (c + i) * destination_stride + r, &out[i], sizeof(Quad));
-      }
-      for (std::int64_t c = columns / 4 * 4; c < columns; ++c)
-        for (int i = 0; i < 4; ++i)
-          destination[c * destination_stride + r + i] = factor * s[i * source_stride + c];
-    }
-  }
-  for (; r < rows; ++r)
-    for (std::int64_t c = 0; c < columns; ++c)
-      destination[c * destination_stride + r] = factor * source[r * source_stride + c];
-}
-
-/// Rows of `dim` values -> panels [ceil(rows / width)][dim][width], transposed inside a panel; rows
-/// that do not exist are zero. Width kPanel for the vector side of a product, kRows for the other.
-template <typename T>
-inline void pack_panels(const T* source, std::int64_t rows, std::int64_t source_stride,
-                        std::int64_t dim, std::int64_t width, T factor, T* panels) {
-  for (std::int64_t first = 0; first < rows; first += width) {
-    const std::int64_t count = std::min(width, rows - first);
-    T* panel = panels + first * dim;
-    if (count < width) std::fill(panel, panel + dim * width, T(0));
-    transpose(source + first * source_stride, count, dim, source_stride, panel, width, factor);
-  }
-}
-
-/// Rows of `dim` values -> factor * [padded_rows][padded_dim], zero outside.
-template <typename T>
-inline void pack_rows(const T* source, std::int64_t rows, std::int64_t source_stride,
-                      std::int64_t dim, std::int64_t padded_rows, std::int64_t padded_dim, T factor,
-                      T* destination) {
-  for (std::int64_t r = 0; r < rows; ++r) {
-    T* row = destination + r * padded_dim;
-    for (std::int64_t c = 0; c < dim; ++c) row[c] = factor * source[r * source_stride + c];
-    std::fill(row + dim, row + padded_dim, T(0));
-  }
-  std::fill(destination + rows * padded_dim, destination + padded_rows * padded_dim, T(0));
-}
-
-/// Cuts one block of memory into aligned pieces; with a null base it only counts.
-template <typename T>
-class Carver {
- public:
-  explicit Carver(T* base) : base_(base) {}
-  T* take(std::int64_t count) {
-    T* piece = base_ == nullptr ? nullptr : base_ + used_;
-    used_ += round_up(count, 64 / std::int64_t(sizeof(T)));
-    return piece;
-  }
-  std::int64_t used() const { return used_; }
-
- private:
-  T* base_;
-  std::int64_t used_ = 0;
-};
 
 }  // namespace lectern::attention_tiles

@@ -14,9 +14,7 @@ namespace {
 
 using dnnl::memory;
 
-/// Multiply-adds from which oneDNN's product, which reads plain W^T, beats gemm(); and the smallest
-/// weight, in elements, that is worth a packed copy.
-constexpr std::int64_t kLargeProduct = std::int64_t{1} << 28;
+/// The smallest weight, in elements, that is worth a packed copy.
 constexpr std::int64_t kSmallWeight = 1 << 12;
 
 std::atomic<std::size_t> packed_bytes{0};
@@ -48,15 +46,13 @@ memory::desc matrix(std::int64_t rows, std::int64_t columns, std::int64_t row_st
 }
 
 struct Product {
-  Product(const Tensor& x, const Tensor& weight, const Tensor& bias, bool any_layout)
+  Product(const Tensor& x, const Tensor& weight, const Tensor& bias)
       : m(x.dim(0)), n(weight.dim(0)), k(x.dim(1)) {
     x_layout = matrix(m, k, k, 1);
     y_layout = matrix(m, n, n, 1);
     plain_layout = matrix(k, n, 1, weight.stride(0));
     bias_layout = matrix(1, n, n, 1);
-    const memory::desc weight_layout =
-        any_layout ? memory::desc({k, n}, memory::data_type::f32, memory::format_tag::any)
-                   : plain_layout;
+    const memory::desc weight_layout({k, n}, memory::data_type::f32, memory::format_tag::any);
     const auto attributes = dnnl_attributes();
     description =
         bias.defined()
@@ -103,7 +99,7 @@ bool run_packed(const Tensor& x, const Tensor& weight, const Tensor& bias, const
     storage->attach(name, std::make_shared<PackedWeight>(version));
     return false;
   }
-  const Product product(x, weight, bias, true);
+  const Product product(x, weight, bias);
   if (!packed->data.defined() || packed->layout != product.description.weights_desc()) {
     // Made anew also when this number of rows prefers another layout than the one before it did.
     packed.reset();
@@ -118,16 +114,9 @@ bool run_packed(const Tensor& x, const Tensor& weight, const Tensor& bias, const
 
 }  // namespace
 
-bool linear_onednn(const Tensor& x, const Tensor& weight, const Tensor& bias, bool pack,
-                   const Tensor& y) {
-  if (weight.numel() == 0) return false;
-  return dnnl_guard("linear", [&] {
-    if (pack && weight.numel() >= kSmallWeight && run_packed(x, weight, bias, y)) return true;
-    if (x.dim(0) * weight.dim(0) < kLargeProduct / x.dim(1)) return false;
-    const Product product(x, weight, bias, false);
-    product.run(x, dnnl_memory(product.plain_layout, weight.raw()), bias, y);
-    return true;
-  });
+bool linear_packed(const Tensor& x, const Tensor& weight, const Tensor& bias, const Tensor& y) {
+  if (weight.numel() < kSmallWeight) return false;
+  return dnnl_guard("linear", [&] { return run_packed(x, weight, bias, y); });
 }
 
 std::size_t packed_weight_bytes() { return packed_bytes; }

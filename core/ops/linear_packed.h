@@ -1,15 +1,13 @@
-// linear through oneDNN's matrix product: plain weights for large products, packed for constant
-// ones.
+// linear with a constant weight, through oneDNN's matrix product and its packed layout.
 #pragma once
 
 #include "core/tensor.h"
 
 namespace lectern {
 
-/// y = x W^T + b for f32 matrices as LinearKernels::forward has them. False when oneDNN is not the
-/// faster way for this shape; y is then untouched. `pack` allows a packed copy, kept as an
-/// attachment of the weight's storage.
-bool linear_onednn(const Tensor& x, const Tensor& weight, const Tensor& bias, bool pack,
-                   const Tensor& y);
+/// y = x W^T + b for f32 matrices as LinearKernels::forward has them, with a packed copy of the
+/// weight that is kept as an attachment of its storage. False when there is none (a small weight,
+/// or the first use of this version); y is then untouched.
+bool linear_packed(const Tensor& x, const Tensor& weight, const Tensor& bias, const Tensor& y);
 
 }  // namespace lectern

@@ -23,14 +23,23 @@ void add_bench(CLI::App& app) {
       ->check(CLI::Range(1, 100000));
   step->add_option("--threads", args->threads, "CPU threads; 0: all cores")
       ->check(CLI::Range(0, 1024));
-  step->add_option("--dtype", args->dtype, "fp32")->check(CLI::IsMember({"fp32", "bf16"}));
+  step->add_option("--dtype", args->dtype, "of compute: fp32 or bf16")
+      ->check(CLI::IsMember({"fp32", "bf16"}));
   step->add_option("--stage", args->stage, "2 freezes the vision tokenizer, 3 the encoder")
       ->check(CLI::Range(1, 3));
   auto device = std::make_shared<std::string>("cpu");
   auto as_json = std::make_shared<bool>(true);
   step->add_flag("--json", *as_json, "output is JSON already; accepted for uniformity");
   step->add_option("--device", *device, "cpu")->check(CLI::IsMember({"cpu"}));
-  step->callback([args, device, as_json] { fmt::print("{}\n", bench_step(*args).dump()); });
+  step->add_flag("--encoder-cache", args->encoder_cache,
+                 "stage 3: read the encoder's rows from a cache on disk, as training does");
+  step->add_flag("--profile", args->profile,
+                 "before the JSON line, tables of where the time of the timed steps went");
+  step->callback([args, device, as_json] {
+    const auto result = bench_step(*args);
+    if (args->profile) fmt::print("{}\n", profile_tables(result["profile"]));
+    fmt::print("{}\n", result.dump());
+  });
 }
 
 }  // namespace lectern::commands

@@ -1,10 +1,12 @@
 // lectern eval: reads held-out samples and scores them.
+#include "autograd/compute_dtype.h"
 #include "core/file.h"
 #include "core/parallel.h"
 #include "data/shard_set.h"
 #include "recipes/commands/command.h"
 #include "recipes/evaluate.h"
 #include "recipes/model_folder.h"
+#include "recipes/recipe.h"
 
 #include <fmt/core.h>
 #include <nlohmann/json.hpp>
@@ -15,7 +17,7 @@ namespace lectern::commands {
 namespace {
 
 struct Options {
-  std::string checkpoint, shards, out, level = "page";
+  std::string checkpoint, shards, out, level = "page", dtype = "fp32";
   EvaluationArgs evaluation;
   SampleSource source;
   SampleOptions samples;
@@ -43,6 +45,7 @@ void write_samples(const std::filesystem::path& folder, const EvaluationResult& 
 
 void run(Options& options) {
   if (options.threads > 0) set_thread_count(static_cast<int>(options.threads));
+  const ComputeDType scope(compute_dtype_of(options.dtype));
   const LoadedModel loaded = load_model_folder(options.checkpoint);
   const Ocr2Config& config = loaded.model->config();
   options.source.shards = std::make_shared<const ShardSet>(options.shards);
@@ -98,6 +101,8 @@ void add_eval(CLI::App& app) {
                       "pixels that words and lines are scaled to; 0: as they are");
   command->add_option("--margin", options->samples.margin, "pixels left of a word or line");
   command->add_option("--out", options->out, "write predictions, truths, pictures and scores");
+  command->add_option("--dtype", options->dtype, "of compute: fp32 or bf16")
+      ->check(CLI::IsMember({"fp32", "bf16"}));
   command->add_option("--threads", options->threads, "CPU threads; 0: all cores");
   command->add_flag("--json", options->json, "print one JSON object");
   command->callback([options] { run(*options); });

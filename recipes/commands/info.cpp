@@ -1,4 +1,5 @@
 // lectern info: what this build has and what this machine offers.
+#include "core/gemm_bf16.h"
 #include "core/parallel.h"
 #include "recipes/commands/command.h"
 #include "recipes/versions.h"
@@ -49,6 +50,9 @@ void add_info(CLI::App& app) {
     info["cpu"] = proc_value("/proc/cpuinfo", "model name");
     info["cpu_threads"] = thread_count();
     info["cpu_features"] = cpu_features();
+    info["bf16_products"] = bf16_arithmetic() == "f32"
+                                ? "through f32, at the speed of f32 (no AVX-512 BF16 in this build)"
+                                : bf16_arithmetic();
     info["memory"] = proc_value("/proc/meminfo", "MemTotal");
     info["libraries"] = library_versions();
     info["cuda"] = "not in this build";

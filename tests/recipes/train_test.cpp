@@ -352,6 +352,16 @@ TEST(TrainEncoderCache, BelongsToOneEncoder) {
   EXPECT_EQ(metrics_text(data, "other"), metrics_text(data, "other-off"));
 }
 
+TEST(TrainEncoderCache, RowsOfAnotherDtypeAreNotTaken) {
+  const TinyData data;
+  const auto shared = set("encoder_cache.dir", data.folder() / "cache");
+  train(data.recipe("single", stage_three({shared})), false);
+  train(data.recipe("half", stage_three({shared, "dtype=bf16"})), false);
+  train(data.recipe("half-off", stage_three({"encoder_cache.enabled=false", "dtype=bf16"})), false);
+  EXPECT_EQ(metrics_text(data, "half"), metrics_text(data, "half-off"));
+  EXPECT_NE(metrics_text(data, "half"), metrics_text(data, "single"));
+}
+
 TEST(TrainEncoderCache, ATrainedEncoderIsRefused) {
   const TinyData data;
   Recipe recipe = data.recipe("run", stage_three());
@@ -447,7 +457,6 @@ TEST(Train, RefusesWhatDoesNotFitTogether) {
                            std::initializer_list<std::string_view> parts) {
     return throws_with([&] { train(data.recipe(run, overrides), false); }, parts);
   };
-  EXPECT_TRUE(refused("bf16", {"dtype=bf16"}, {"dtype must be \"fp32\""}));
   EXPECT_TRUE(refused("init", {set("model.init", data.folder() / "none")},
                       {"none", "must be a checkpoint or run folder"}));
   EXPECT_TRUE(refused("freeze", {"freeze=[\"model.vision.\"]"},
