@@ -4,11 +4,11 @@
 #include "core/random.h"
 #include "nn/ocr2/model.h"
 #include "nn/optimizer.h"
+#include "recipes/process_memory.h"
 #include "recipes/recipe.h"
 #include "recipes/versions.h"
 
 #include <nlohmann/json.hpp>
-#include <sys/resource.h>
 
 #include <algorithm>
 #include <chrono>
@@ -46,13 +46,6 @@ Ocr2Input random_input(const Ocr2Config& config, const BenchStepArgs& args) {
   }
   input.num_local_patches.assign(static_cast<std::size_t>(args.batch), args.crops);
   return input;
-}
-
-/// Largest resident size of this process, bytes.
-std::int64_t peak_resident_bytes() {
-  struct rusage usage {};
-  getrusage(RUSAGE_SELF, &usage);
-  return static_cast<std::int64_t>(usage.ru_maxrss) * 1024;
 }
 
 double round_to(double value, double unit) { return std::round(value / unit) * unit; }

@@ -1,6 +1,7 @@
 #include "core/ops/experts.h"
 
 #include "core/gemm.h"
+#include "core/mixed_gemm.h"
 #include "core/parallel.h"
 #include "core/vector_math.h"
 
@@ -94,7 +95,23 @@ void activate(const T* gate_up, std::int64_t rows, std::int64_t inner, T* h, std
   });
 }
 
+/// y[m, n] = x[m, k] w[n, k]^T, the weight in the dtype of x or in bf16.
 template <typename T>
+void multiply(const MixedGemmArgs& args, const T* x, const T* w, T* y) {
+  gemm<T>({.transpose_b = true,
+           .m = args.m,
+           .n = args.n,
+           .k = args.k,
+           .lda = args.ldx,
+           .ldb = args.ldw,
+           .ldc = args.ldy},
+          x, w, y);
+}
+void multiply(const MixedGemmArgs& args, const float* x, const BFloat16* w, float* y) {
+  mixed_gemm(args, x, w, nullptr, y);
+}
+
+template <typename T, typename Weight>
 ExpertsResult forward_typed(const ExpertsInput& input, bool keep) {
   const Sizes s(input);
   ExpertsResult result;
@@ -105,29 +122,23 @@ ExpertsResult forward_typed(const ExpertsInput& input, bool keep) {
   const Tensor hidden = keep ? Tensor::empty({s.pairs, s.inner}, dtype) : gate_up_output;
   // Holds the gathered inputs of an expert, then its outputs.
   const Tensor rows_buffer = Tensor::empty({s.pairs, s.width}, dtype);
-  const T *x = input.x.data<T>(), *gate_up = input.gate_up.data<T>(), *down = input.down.data<T>();
+  const T* x = input.x.data<T>();
+  const Weight *gate_up = input.gate_up.data<Weight>(), *down = input.down.data<Weight>();
   T *middle = gate_up_output.data<T>(), *h = hidden.data<T>(), *buffer = rows_buffer.data<T>();
   const std::int64_t ldh = keep ? s.inner : 2 * s.inner;
   for_each_active(result.order, s, [&](std::int64_t expert, std::int64_t first, std::int64_t rows) {
     T* part = buffer + first * s.width;
     gather_rows(result.order, s, first, rows, x, part);
-    gemm<T>({.transpose_b = true,
-             .m = rows,
-             .n = 2 * s.inner,
-             .k = s.width,
-             .lda = s.width,
-             .ldb = s.width,
-             .ldc = 2 * s.inner},
-            part, gate_up + expert * 2 * s.inner * s.width, middle + first * 2 * s.inner);
+    multiply({.m = rows,
+              .n = 2 * s.inner,
+              .k = s.width,
+              .ldx = s.width,
+              .ldw = s.width,
+              .ldy = 2 * s.inner},
+             part, gate_up + expert * 2 * s.inner * s.width, middle + first * 2 * s.inner);
     activate(middle + first * 2 * s.inner, rows, s.inner, h + first * ldh, ldh);
-    gemm<T>({.transpose_b = true,
-             .m = rows,
-             .n = s.width,
-             .k = s.inner,
-             .lda = ldh,
-             .ldb = s.inner,
-             .ldc = s.width},
-            h + first * ldh, down + expert * s.width * s.inner, part);
+    multiply({.m = rows, .n = s.width, .k = s.inner, .ldx = ldh, .ldw = s.inner, .ldy = s.width},
+             h + first * ldh, down + expert * s.width * s.inner, part);
   });
   combine_rows(result.order, s, buffer, input.weights.data<T>(), result.out.data<T>());
   if (keep) result.gate_up_output = gate_up_output;
@@ -268,8 +279,9 @@ ExpertsGradients backward_typed(const Tensor& grad_out, const ExpertsInput& inpu
 }
 
 ExpertsResult forward_cpu(const ExpertsInput& input, bool keep) {
+  if (input.gate_up.dtype() == DType::bf16) return forward_typed<float, BFloat16>(input, keep);
   return dispatch_floating(input.x.dtype(), "experts",
-                           [&]<typename T>() { return forward_typed<T>(input, keep); });
+                           [&]<typename T>() { return forward_typed<T, T>(input, keep); });
 }
 
 ExpertsGradients backward_cpu(const Tensor& grad_out, const ExpertsInput& input,
@@ -292,8 +304,10 @@ void check_input(const ExpertsInput& input) {
   check_shape(input.gate_up, {experts, 2 * inner, width}, kName, "gate_up");
   check_dtype(input.indices, DType::i32, kName, "indices");
   check_dtype(input.weights, input.x.dtype(), kName, "weights");
-  check_dtype(input.gate_up, input.x.dtype(), kName, "gate_up");
-  check_dtype(input.down, input.x.dtype(), kName, "down");
+  const bool is_mixed = input.x.dtype() == DType::f32 && input.gate_up.dtype() == DType::bf16;
+  const DType weight = is_mixed ? DType::bf16 : input.x.dtype();
+  check_dtype(input.gate_up, weight, kName, "gate_up");
+  check_dtype(input.down, weight, kName, "down");
   check_contiguous(input.x, kName, "x");
   check_contiguous(input.weights, kName, "weights");
   check_contiguous(input.indices, kName, "indices");
@@ -351,6 +365,7 @@ ExpertsGradients experts_backward(const Tensor& grad_out, const ExpertsInput& in
                                   const ExpertsResult& forward, const ExpertsWanted& wanted) {
   check_shape(grad_out, input.x.shape(), "experts_backward", "grad_out");
   check_dtype(grad_out, input.x.dtype(), "experts_backward", "grad_out");
+  check_dtype(input.gate_up, input.x.dtype(), "experts_backward", "gate_up");
   if (!forward.gate_up_output.defined())
     fail<Error>(
         "experts_backward: the forward pass must keep its gate_up output, got keep = false");

@@ -6,7 +6,8 @@
 // gate_up  [E, 2I, C] per expert: I gate rows, then I up rows
 // down     [E, C, I]
 // out      [N, C]
-// All floating tensors f32 or all f64, contiguous. An expert may be chosen twice by one token.
+// All floating tensors f32 or all f64, contiguous; gate_up and down may both be bf16 with f32 x
+// (forward only, core/mixed_gemm.h). An expert may be chosen twice by one token.
 //
 // The N K (token, choice) pairs are sorted by expert (counting sort, stable), the rows of x
 // gathered per expert, and each expert with tokens does two matrix products. A token then adds up
