@@ -69,13 +69,13 @@ struct WeightRows {
 
 // ---- few rows: the weight is widened in registers ----------------------------------------------
 
-/// x [m, k] -> [m, steps, 2, kLanes]: even columns of each step apart from the odd ones, as the
-/// halves of a weight's 32-bit words come out; zero beyond k.
-void spread_rows(const MixedGemmArgs& args, std::int64_t steps, const float* x, float* out) {
+/// x [m, k] -> [m, ldx / kStep, 2, kLanes]: even columns of each step apart from the odd ones, as
+/// the halves of a weight's 32-bit words come out; zero beyond k.
+void spread_rows(const MixedGemmArgs& args, std::int64_t ldx, const float* x, float* out) {
   for (std::int64_t i = 0; i < args.m; ++i) {
     const float* from = x + i * args.ldx;
-    float* to = out + i * steps * kStep;
-    for (std::int64_t p = 0; p < steps * kStep; ++p) {
+    float* to = out + i * ldx;
+    for (std::int64_t p = 0; p < ldx; ++p) {
       const std::int64_t in_step = p % kStep;
       const std::int64_t place = p - in_step + in_step % 2 * kLanes + in_step / 2;
       to[place] = p < args.k ? from[p] : 0.0F;
@@ -83,83 +83,108 @@ void spread_rows(const MixedGemmArgs& args, std::int64_t steps, const float* x, 
   }
 }
 
-template <int R>
+/// Keeps the compiler from loading a value again at each use: with two loads and two products a
+/// cycle, the loads would bound the tile.
+inline __attribute__((always_inline)) void hold(auto& value) {
+#ifdef __AVX512F__
+  asm("" : "+v"(value));
+#else
+  (void)value;
+#endif
+}
+
+/// One step of R rows of x times C rows of the weight; asks for what the caller needs `ahead` bytes
+/// further on.
+template <int R, int C>
 inline __attribute__((always_inline)) void few_step(const float* x, std::int64_t ldx,
-                                                    const BFloat16* const (&w)[kColumns],
-                                                    std::int64_t at, Floats (&sum)[R][kColumns]) {
-  Floats even[kColumns], odd[kColumns];
+                                                    const BFloat16* const (&w)[C], std::int64_t at,
+                                                    std::int64_t ahead, Floats (&sum)[R][C]) {
+  Floats even[C], odd[C];
 #pragma GCC unroll 4
-  for (int c = 0; c < kColumns; ++c) {
-    const Bits words = load<Bits>(w[c] + at);
+  for (int c = 0; c < C; ++c) {
+    __builtin_prefetch(reinterpret_cast<const char*>(w[c] + at) + ahead);
+    auto words = load<Bits>(w[c] + at);
+    hold(words);
     even[c] = std::bit_cast<Floats>(words << 16);
     odd[c] = std::bit_cast<Floats>(words & 0xffff0000U);
   }
 #pragma GCC unroll 4
   for (int r = 0; r < R; ++r) {
-    const Floats x_even = load<Floats>(x + r * ldx), x_odd = load<Floats>(x + r * ldx + kLanes);
+    auto x_even = load<Floats>(x + r * ldx), x_odd = load<Floats>(x + r * ldx + kLanes);
+    hold(x_even);
+    hold(x_odd);
 #pragma GCC unroll 4
-    for (int c = 0; c < kColumns; ++c) {
-      sum[r][c] += x_even * even[c];
-      sum[r][c] += x_odd * odd[c];
-    }
+    for (int c = 0; c < C; ++c) sum[r][c] += x_even * even[c];
+#pragma GCC unroll 4
+    for (int c = 0; c < C; ++c) sum[r][c] += x_odd * odd[c];
   }
 }
 
-/// R rows of x (spread) times up to kColumns rows of the weight.
+/// sum[r][c] = row r of x (spread) times row w[c] of the weight, in kLanes parts.
+template <int R, int C>
+inline __attribute__((always_inline)) void few_sums(std::int64_t k, std::int64_t ldx,
+                                                    const float* x, const BFloat16* const (&w)[C],
+                                                    std::int64_t ahead, Floats (&sum)[R][C]) {
+  for (int r = 0; r < R; ++r)
+    for (int c = 0; c < C; ++c) sum[r][c] = Floats{};
+  std::int64_t p = 0;
+  for (; p + kStep <= k; p += kStep) few_step<R, C>(x + p, ldx, w, p, ahead, sum);
+  if (p == k) return;
+  BFloat16 rest[C][kStep] = {};
+  const BFloat16* at[C];
+  for (int c = 0; c < C; ++c) {
+    std::copy(w[c] + p, w[c] + k, rest[c]);
+    at[c] = rest[c];
+  }
+  few_step<R, C>(x + p, ldx, at, 0, 0, sum);
+}
+
+/// R rows of x (spread, ldx apart) times up to kColumns rows of the weight.
 template <int R>
-void few_tile(const MixedGemmArgs& args, std::int64_t steps, const float* x, const BFloat16* w,
+void few_tile(const MixedGemmArgs& args, std::int64_t ldx, const float* x, const BFloat16* w,
               std::int64_t columns, const float* bias, float* y) {
+  constexpr std::int64_t kAhead = 4096;  // bytes
   const WeightRows rows(w, args.ldw, columns);
-  const std::int64_t ldx = steps * kStep, whole = args.k / kStep;
-  Floats sum[R][kColumns] = {};
-  for (std::int64_t s = 0; s < whole; ++s) few_step<R>(x + s * kStep, ldx, rows.at, s * kStep, sum);
-  if (whole < steps) {
-    BFloat16 rest[kColumns][kStep] = {};
-    const BFloat16* at[kColumns];
+  Floats sum[R][kColumns];
+  if constexpr (R == 1) {
+    // One row of the weight after the other: a single stream is what the memory serves best.
     for (int c = 0; c < kColumns; ++c) {
-      std::copy(rows.at[c] + whole * kStep, rows.at[c] + args.k, rest[c]);
-      at[c] = rest[c];
+      const BFloat16* const one[1] = {rows.at[c]};
+      Floats part[1][1];
+      few_sums<1, 1>(args.k, ldx, x, one, kAhead, part);
+      sum[0][c] = part[0][0];
     }
-    few_step<R>(x + whole * kStep, ldx, at, 0, sum);
+  } else {
+    // Short rows end before a stream is recognised: ask for the rows of the next tile instead.
+    const std::int64_t tile = kColumns * args.ldw * static_cast<std::int64_t>(sizeof(BFloat16));
+    few_sums<R, kColumns>(args.k, ldx, x, rows.at, tile < 2 * kColumns * kAhead ? tile : kAhead,
+                          sum);
   }
   for (int r = 0; r < R; ++r) put(totals(sum[r]), columns, bias, y + r * args.ldy);
 }
 
 /// Columns first .. last - 1 of y.
-void few_rows(const MixedGemmArgs& args, std::int64_t steps, const float* x, const BFloat16* w,
+void few_rows(const MixedGemmArgs& args, std::int64_t ldx, const float* x, const BFloat16* w,
               const float* bias, float* y, std::int64_t first, std::int64_t last) {
-  for (std::int64_t j = first; j < last; j += kColumns) {
-    const std::int64_t columns = std::min<std::int64_t>(kColumns, last - j);
-    const float* b = bias == nullptr ? nullptr : bias + j;
-    for (std::int64_t i = 0; i < args.m; i += kFewTile) {
-      const float* from = x + i * steps * kStep;
-      float* to = y + i * args.ldy + j;
-      switch (std::min<std::int64_t>(kFewTile, args.m - i)) {
-        case 1:
-          few_tile<1>(args, steps, from, w + j * args.ldw, columns, b, to);
-          break;
-        case 2:
-          few_tile<2>(args, steps, from, w + j * args.ldw, columns, b, to);
-          break;
-        case 3:
-          few_tile<3>(args, steps, from, w + j * args.ldw, columns, b, to);
-          break;
-        default:
-          few_tile<4>(args, steps, from, w + j * args.ldw, columns, b, to);
-      }
-    }
-  }
+  static constexpr decltype(&few_tile<1>) kTiles[kFewTile] = {few_tile<1>, few_tile<2>, few_tile<3>,
+                                                              few_tile<4>};
+  const std::int64_t tile = blocks(args.m, blocks(args.m, kFewTile));  // equal parts
+  for (std::int64_t j = first; j < last; j += kColumns)
+    for (std::int64_t i = 0; i < args.m; i += tile)
+      kTiles[std::min(tile, args.m - i) - 1](
+          args, ldx, x + i * ldx, w + j * args.ldw, std::min<std::int64_t>(kColumns, last - j),
+          bias == nullptr ? nullptr : bias + j, y + i * args.ldy + j);
 }
 
 void run_few_rows(const MixedGemmArgs& args, const float* x, const BFloat16* w, const float* bias,
                   float* y) {
   constexpr std::int64_t kGrain = 1 << 15;  // elements of the weight that are worth a thread
-  const std::int64_t steps = blocks(args.k, kStep);
-  const Tensor spread = Tensor::empty({args.m, steps * kStep});
-  spread_rows(args, steps, x, spread.data<float>());
+  const std::int64_t ldx = blocks(args.k, kStep) * kStep;
+  const Tensor spread = Tensor::empty({args.m, ldx});
+  spread_rows(args, ldx, x, spread.data<float>());
   parallel_for(blocks(args.n, kColumns), 1 + kGrain / (kColumns * args.k),
                [&, from = spread.data<float>()](std::int64_t begin, std::int64_t end) {
-                 few_rows(args, steps, from, w, bias, y, begin * kColumns,
+                 few_rows(args, ldx, from, w, bias, y, begin * kColumns,
                           std::min(args.n, end * kColumns));
                });
 }

@@ -27,12 +27,6 @@ double now() {
 
 double rounded(double value, double unit) { return std::round(value / unit) * unit; }
 
-DType weight_dtype(const std::string& name) {
-  if (name != "fp32" && name != "bf16")
-    fail<ConfigError>(fmt::format("--dtype: must be fp32 or bf16, got {}", name));
-  return name == "bf16" ? DType::bf16 : DType::f32;
-}
-
 /// begin, the rows of the page's views, `kTextTokens` of prompt: as torch_generate.py has them.
 Ocr2Input random_prompt(const Ocr2Config& config, const BenchGenerateArgs& args) {
   const std::int64_t rows =

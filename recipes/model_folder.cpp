@@ -47,6 +47,12 @@ void check_tokenizer(const Tokenizer& tokenizer, const Ocr2Config& config,
                                     name, id, field));
 }
 
+DType weight_dtype(const std::string& name) {
+  if (name != "fp32" && name != "bf16")
+    fail<ConfigError>(fmt::format("--dtype: must be fp32 or bf16, got {}", name));
+  return name == "bf16" ? DType::bf16 : DType::f32;
+}
+
 std::unique_ptr<Ocr2Model> load_model(const std::filesystem::path& folder, const Ocr2Config& config,
                                       DType dtype, std::int64_t* mapped) {
   check_weights_size(config, folder);

@@ -19,6 +19,9 @@ struct LoadedModel {
   std::filesystem::path folder;
 };
 
+/// The dtype that a --dtype option names, fp32 or bf16. Throws ConfigError.
+DType weight_dtype(const std::string& name);
+
 /// Loads a model folder, a checkpoint, or the newest checkpoint of a run folder, for reading:
 /// values stay in the mapped file where they can (nn/ocr2/weights.h). `dtype` f32, or bf16:
 /// matrices in bf16, everything else f32. Throws IoError or ConfigError naming file and field.
