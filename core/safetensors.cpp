@@ -1,8 +1,8 @@
 #include "core/safetensors.h"
 
-#include "core/file.h"
-
 #include <nlohmann/json.hpp>
+#include <sys/mman.h>
+#include <unistd.h>
 
 #include <algorithm>
 #include <cstring>
@@ -149,6 +149,34 @@ Tensor SafetensorsFile::get(const std::string& name) const {
   }();
 }
 
+std::optional<Tensor> SafetensorsFile::get_joined(const std::vector<std::string>& names,
+                                                  const Shape& shape) const {
+  if (names.empty()) return {};
+  const Entry first = find(names[0]);
+  std::size_t end = first.begin;
+  for (const std::string& name : names) {
+    const Entry& entry = find(name);
+    if (entry.dtype != first.dtype || entry.begin != end) return {};
+    end = entry.end;
+  }
+  char* begin = data_ + first.begin;
+  const auto bytes = checked_bytes(shape, first.dtype);
+  if (!bytes || *bytes != end - first.begin ||
+      reinterpret_cast<std::uintptr_t>(begin) % size_of(first.dtype) != 0)
+    return {};
+  return Tensor::wrap(begin, shape, first.dtype, mapping_);
+}
+
+void SafetensorsFile::release(const std::string& name) const {
+  const Entry& entry = find(name);
+  const auto page = static_cast<std::uintptr_t>(sysconf(_SC_PAGESIZE));
+  // Only whole pages, so that a neighbour that is in use stays.
+  const std::uintptr_t begin =
+      (reinterpret_cast<std::uintptr_t>(data_ + entry.begin) + page - 1) / page * page;
+  const std::uintptr_t end = reinterpret_cast<std::uintptr_t>(data_ + entry.end) / page * page;
+  if (begin < end) ::madvise(reinterpret_cast<void*>(begin), end - begin, MADV_DONTNEED);
+}
+
 Shape SafetensorsFile::shape_of(const std::string& name) const { return find(name).shape; }
 DType SafetensorsFile::dtype_of(const std::string& name) const { return find(name).dtype; }
 
@@ -186,11 +214,36 @@ SafetensorsFolder SafetensorsFolder::open(const std::filesystem::path& folder,
   return out;
 }
 
-Tensor SafetensorsFolder::get(const std::string& name) const {
+std::size_t SafetensorsFolder::file_of(const std::string& name) const {
   const auto found = where_.find(name);
   if (found == where_.end())
     fail<IoError>(fmt::format("{}: has no tensor {}", folder_.string(), name));
-  return files_[found->second].get(name);
+  return found->second;
+}
+
+Tensor SafetensorsFolder::get(const std::string& name) const {
+  return files_[file_of(name)].get(name);
+}
+
+std::optional<Tensor> SafetensorsFolder::get_joined(const std::vector<std::string>& names,
+                                                    const Shape& shape) const {
+  if (names.empty()) return {};
+  const std::size_t file = file_of(names[0]);
+  for (const std::string& name : names)
+    if (file_of(name) != file) return {};
+  return files_[file].get_joined(names, shape);
+}
+
+Shape SafetensorsFolder::shape_of(const std::string& name) const {
+  return files_[file_of(name)].shape_of(name);
+}
+
+DType SafetensorsFolder::dtype_of(const std::string& name) const {
+  return files_[file_of(name)].dtype_of(name);
+}
+
+void SafetensorsFolder::release(const std::string& name) const {
+  files_[file_of(name)].release(name);
 }
 
 std::vector<std::string> SafetensorsFolder::names() const {
@@ -199,22 +252,25 @@ std::vector<std::string> SafetensorsFolder::names() const {
   return out;
 }
 
-void save_safetensors(const std::filesystem::path& path,
-                      const std::vector<std::pair<std::string, Tensor>>& tensors,
-                      const std::map<std::string, std::string>& metadata) {
+SafetensorsWriter::SafetensorsWriter(const std::filesystem::path& path, std::vector<Entry> entries,
+                                     const std::map<std::string, std::string>& metadata)
+    : path_(path), entries_(std::move(entries)), file_(path) {
+  constexpr std::size_t kAlignment = 64;  // of the data: a cache line, the reach of a vector load
   nlohmann::ordered_json header = nlohmann::ordered_json::object();
   if (!metadata.empty()) header["__metadata__"] = metadata;
   std::size_t position = 0;
-  for (const auto& [name, tensor] : tensors) {
+  for (const auto& [name, dtype, shape] : entries_) {
     if (name == "__metadata__")
       fail<IoError>(fmt::format("{}: a tensor must not be named __metadata__", path.string()));
     if (header.contains(name))
       fail<IoError>(fmt::format("{}: tensor {} is given twice", path.string(), name));
-    header[name] = {
-        {"dtype", safetensors_name(tensor.dtype())},
-        {"shape", std::vector<std::int64_t>(tensor.shape().begin(), tensor.shape().end())},
-        {"data_offsets", {position, position + tensor.bytes()}}};
-    position += tensor.bytes();
+    const auto bytes = checked_bytes(shape, dtype);
+    if (!bytes)
+      fail<IoError>(fmt::format("{}: tensor {} {} is too large", path.string(), name, shape));
+    header[name] = {{"dtype", safetensors_name(dtype)},
+                    {"shape", std::vector<std::int64_t>(shape.begin(), shape.end())},
+                    {"data_offsets", {position, position + *bytes}}};
+    position += *bytes;
   }
   std::string text;
   try {
@@ -223,17 +279,40 @@ void save_safetensors(const std::filesystem::path& path,
     fail<IoError>(
         fmt::format("{}: names and metadata must be UTF-8: {}", path.string(), error.what()));
   }
-  text.append((8 - text.size() % 8) % 8, ' ');
+  text.append((kAlignment - (8 + text.size()) % kAlignment) % kAlignment, ' ');
   const std::uint64_t header_bytes = text.size();
+  file_.write(&header_bytes, 8);
+  file_.write(text.data(), text.size());
+}
 
-  AtomicFile file(path);
-  file.write(&header_bytes, 8);
-  file.write(text.data(), text.size());
-  for (const auto& [name, tensor] : tensors) {
-    const Tensor contiguous = tensor.contiguous();
-    if (contiguous.bytes() > 0) file.write(contiguous.raw(), contiguous.bytes());
-  }
-  file.commit();
+void SafetensorsWriter::write(const Tensor& tensor) {
+  if (next_ == entries_.size())
+    fail<IoError>(
+        fmt::format("{}: all {} tensors are written already", path_.string(), entries_.size()));
+  const Entry& entry = entries_[next_++];
+  if (tensor.dtype() != entry.dtype || tensor.shape() != entry.shape)
+    fail<IoError>(fmt::format("{}: tensor {} must be {} {}, got {}", path_.string(), entry.name,
+                              name_of(entry.dtype), entry.shape, tensor.describe()));
+  const Tensor contiguous = tensor.contiguous();
+  if (contiguous.bytes() > 0) file_.write(contiguous.raw(), contiguous.bytes());
+}
+
+void SafetensorsWriter::commit() {
+  if (next_ != entries_.size())
+    fail<IoError>(
+        fmt::format("{}: tensor {} was not written", path_.string(), entries_[next_].name));
+  file_.commit();
+}
+
+void save_safetensors(const std::filesystem::path& path,
+                      const std::vector<std::pair<std::string, Tensor>>& tensors,
+                      const std::map<std::string, std::string>& metadata) {
+  std::vector<SafetensorsWriter::Entry> entries;
+  for (const auto& [name, tensor] : tensors)
+    entries.push_back({name, tensor.dtype(), tensor.shape()});
+  SafetensorsWriter writer(path, std::move(entries), metadata);
+  for (const auto& [name, tensor] : tensors) writer.write(tensor);
+  writer.commit();
 }
 
 }  // namespace lectern

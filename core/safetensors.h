@@ -2,11 +2,13 @@
 // Format: https://github.com/huggingface/safetensors ("Format").
 #pragma once
 
+#include "core/file.h"
 #include "core/tensor.h"
 
 #include <filesystem>
 #include <map>
 #include <memory>
+#include <optional>
 #include <string>
 #include <utility>
 #include <vector>
@@ -24,6 +26,12 @@ class SafetensorsFile {
   bool contains(const std::string& name) const { return entries_.contains(name); }
   /// Throws IoError naming the file when there is no such tensor.
   Tensor get(const std::string& name) const;
+  /// Tensors that lie one after the other in the file, as one tensor of `shape` with as many
+  /// elements: a view of the mapping. Nothing when they do not, when their dtypes differ or when
+  /// they are not aligned. Throws as get().
+  std::optional<Tensor> get_joined(const std::vector<std::string>& names, const Shape& shape) const;
+  /// Gives the memory behind a tensor's mapped pages back; they are read again when next used.
+  void release(const std::string& name) const;
   Shape shape_of(const std::string& name) const;
   DType dtype_of(const std::string& name) const;
   std::vector<std::string> names() const;
@@ -55,16 +63,46 @@ class SafetensorsFolder {
                                 const std::string& stem = "model");
   bool contains(const std::string& name) const { return where_.contains(name); }
   Tensor get(const std::string& name) const;
+  /// As SafetensorsFile's; nothing when the tensors are not all in one file.
+  std::optional<Tensor> get_joined(const std::vector<std::string>& names, const Shape& shape) const;
+  void release(const std::string& name) const;
+  Shape shape_of(const std::string& name) const;
+  DType dtype_of(const std::string& name) const;
   std::vector<std::string> names() const;
 
  private:
+  std::size_t file_of(const std::string& name) const;
+
   std::filesystem::path folder_;
   std::vector<SafetensorsFile> files_;
   std::map<std::string, std::size_t> where_;
 };
 
-/// Writes a file: a temporary name beside `path`, fsync, rename, so `path` is whole or absent.
-/// Tensors may be strided; they are stored in the given order, aligned to 8 bytes. Throws IoError.
+/// A file that is written one tensor at a time, so that its tensors never are in memory together: a
+/// temporary name beside `path`, fsync, rename, so `path` is whole or absent. Throws IoError.
+class SafetensorsWriter {
+ public:
+  struct Entry {
+    std::string name;
+    DType dtype;
+    Shape shape;
+  };
+  /// Tensors are stored in the order of `entries`; the data begins at a multiple of 64 bytes.
+  SafetensorsWriter(const std::filesystem::path& path, std::vector<Entry> entries,
+                    const std::map<std::string, std::string>& metadata = {});
+  /// The next tensor of `entries`, in its dtype and shape; may be strided.
+  void write(const Tensor& tensor);
+  /// Throws unless all were written.
+  void commit();
+
+ private:
+  std::filesystem::path path_;
+  std::vector<Entry> entries_;
+  std::size_t next_ = 0;
+  AtomicFile file_;
+};
+
+/// Writes a whole file of tensors in the given order.
 void save_safetensors(const std::filesystem::path& path,
                       const std::vector<std::pair<std::string, Tensor>>& tensors,
                       const std::map<std::string, std::string>& metadata = {});

@@ -29,6 +29,10 @@ bool parts_cover(const Shape& shape, const std::vector<ParameterPart>& parts) {
   return matrix + 1 == matrices && row == rows;
 }
 
+ParameterPart whole(const std::string& name, const Shape& shape) {
+  return {name, 0, shape.ndim() == 0 ? 1 : shape[0], -1};
+}
+
 void sort_by_name(std::vector<std::pair<std::string, Tensor>>& tensors) {
   std::sort(tensors.begin(), tensors.end(),
             [](const auto& a, const auto& b) { return a.first < b.first; });
@@ -49,22 +53,46 @@ Tensor Parameter::part_of(const Tensor& whole, const ParameterPart& part) const 
 
 Variable ParameterStore::add(const std::string& name, const Shape& shape,
                              const Initialiser& initialiser) {
-  return add(name, shape, initialiser, {{name, 0, shape.ndim() == 0 ? 1 : shape[0], -1}});
+  return add(name, shape, initialiser, {whole(name, shape)});
 }
 
 Variable ParameterStore::add(const std::string& name, const Shape& shape,
                              const Initialiser& initialiser, std::vector<ParameterPart> parts) {
+  return add_as(dtype_ == DType::bf16 ? DType::f32 : dtype_, name, shape, initialiser,
+                std::move(parts));
+}
+
+Variable ParameterStore::add_matrix(const std::string& name, const Shape& shape,
+                                    const Initialiser& initialiser) {
+  return add_matrix(name, shape, initialiser, {whole(name, shape)});
+}
+
+Variable ParameterStore::add_matrix(const std::string& name, const Shape& shape,
+                                    const Initialiser& initialiser,
+                                    std::vector<ParameterPart> parts) {
+  return add_as(dtype_, name, shape, initialiser, std::move(parts));
+}
+
+Variable ParameterStore::add_as(DType dtype, const std::string& name, const Shape& shape,
+                                const Initialiser& initialiser, std::vector<ParameterPart> parts) {
   if (!parts_cover(shape, parts))
     fail<ShapeError>(fmt::format("{}: parts must cover {} in order, row after row", name, shape));
+  if (values_ == ParameterValues::absent) {
+    parameters_.push_back(
+        {name, Variable(Tensor::wrap(nullptr, shape, dtype, nullptr), true), std::move(parts)});
+    return parameters_.back().variable;
+  }
 
-  Tensor value = Tensor::empty(shape, dtype_);
+  Tensor value = Tensor::empty(shape, dtype);
   switch (initialiser.kind) {
     case Initialiser::Kind::normal:
       // One stream a checkpoint tensor: fusing or splitting a parameter does not change its values.
       for (const ParameterPart& part : parts) {
-        const Parameter whole{name, Variable(value), {}};
+        const Tensor view = Parameter{name, Variable(value), {}}.part_of(value, part);
+        const Tensor drawn = dtype == DType::bf16 ? Tensor::empty(view.shape()) : view;
         Random(seed_, "initialise/" + part.name)
-            .fill_normal(whole.part_of(value, part), 0.0, initialiser.standard_deviation);
+            .fill_normal(drawn, 0.0, initialiser.standard_deviation);
+        if (dtype == DType::bf16) view.copy_from(drawn);
       }
       break;
     case Initialiser::Kind::zeros:
@@ -84,11 +112,16 @@ std::int64_t ParameterStore::parameter_count() const {
   return count;
 }
 
-std::vector<std::pair<std::string, Tensor>> ParameterStore::state() const {
+std::vector<std::pair<std::string, Tensor>> ParameterStore::file_order_state() const {
   std::vector<std::pair<std::string, Tensor>> out;
   for (const Parameter& parameter : parameters_)
     for (const ParameterPart& part : parameter.parts)
       out.emplace_back(part.name, parameter.part_of(parameter.variable.value(), part));
+  return out;
+}
+
+std::vector<std::pair<std::string, Tensor>> ParameterStore::state() const {
+  auto out = file_order_state();
   sort_by_name(out);
   return out;
 }

@@ -45,10 +45,16 @@ struct Parameter {
   Tensor part_of(const Tensor& whole, const ParameterPart& part) const;
 };
 
+/// Whether new parameters get memory and values, or wait for load_weights() to give them both: a
+/// model that is about to be read needs neither the time nor the second copy.
+enum class ParameterValues { initialised, absent };
+
 class ParameterStore {
  public:
-  explicit ParameterStore(std::uint64_t seed, DType dtype = DType::f32)
-      : seed_(seed), dtype_(dtype) {}
+  /// With `dtype` bf16 (reading only: no gradients) matrices are bf16 and all other parameters f32.
+  explicit ParameterStore(std::uint64_t seed, DType dtype = DType::f32,
+                          ParameterValues values = ParameterValues::initialised)
+      : seed_(seed), dtype_(dtype), values_(values) {}
 
   /// Makes a parameter that is one tensor of the checkpoint.
   Variable add(const std::string& name, const Shape& shape, const Initialiser& initialiser);
@@ -56,13 +62,21 @@ class ParameterStore {
   /// in their order, cover it.
   Variable add(const std::string& name, const Shape& shape, const Initialiser& initialiser,
                std::vector<ParameterPart> parts);
+  /// As add(), for what only linear(), experts() and embedding() read: they take it in bf16 too.
+  Variable add_matrix(const std::string& name, const Shape& shape, const Initialiser& initialiser);
+  Variable add_matrix(const std::string& name, const Shape& shape, const Initialiser& initialiser,
+                      std::vector<ParameterPart> parts);
 
   const std::vector<Parameter>& parameters() const { return parameters_; }
   std::int64_t parameter_count() const;
   DType dtype() const { return dtype_; }
+  ParameterValues values() const { return values_; }
 
   /// Every checkpoint tensor as (name, view of the value), in order of name.
   std::vector<std::pair<std::string, Tensor>> state() const;
+  /// The same in the order of files: the parts of a parameter one after the other, so that the
+  /// parameter can be a view of the mapped file.
+  std::vector<std::pair<std::string, Tensor>> file_order_state() const;
   /// The same for gradients; a parameter without one gives zeros.
   std::vector<std::pair<std::string, Tensor>> gradients() const;
 
@@ -74,8 +88,12 @@ class ParameterStore {
   void clear_gradients();
 
  private:
+  Variable add_as(DType dtype, const std::string& name, const Shape& shape,
+                  const Initialiser& initialiser, std::vector<ParameterPart> parts);
+
   std::uint64_t seed_;
   DType dtype_;
+  ParameterValues values_;
   std::vector<Parameter> parameters_;
 };
 

@@ -44,10 +44,10 @@ SwigluMlp::SwigluMlp(ParameterStore& store, const std::string& prefix, std::int6
                      std::int64_t intermediate_size, double initializer_range) {
   const std::int64_t rows = intermediate_size;
   const auto normal = Initialiser::normal(initializer_range);
-  gate_up_ = store.add(prefix + "gate_up_proj.weight", {2 * rows, hidden_size}, normal,
-                       {{prefix + "gate_proj.weight", 0, rows, -1},
-                        {prefix + "up_proj.weight", rows, 2 * rows, -1}});
-  down_ = store.add(prefix + "down_proj.weight", {hidden_size, rows}, normal);
+  gate_up_ = store.add_matrix(prefix + "gate_up_proj.weight", {2 * rows, hidden_size}, normal,
+                              {{prefix + "gate_proj.weight", 0, rows, -1},
+                               {prefix + "up_proj.weight", rows, 2 * rows, -1}});
+  down_ = store.add_matrix(prefix + "down_proj.weight", {hidden_size, rows}, normal);
 }
 
 Variable SwigluMlp::forward(const Variable& x) const {
@@ -70,10 +70,10 @@ MoeMlp::MoeMlp(ParameterStore& store, const std::string& prefix, std::int64_t la
     gate_up_parts.push_back({expert + "up_proj.weight", rows, 2 * rows, e});
     down_parts.push_back({expert + "down_proj.weight", 0, hidden_size, e});
   }
-  gate_up_ = store.add(prefix + "experts.gate_up_proj", {experts, 2 * rows, hidden_size}, normal,
-                       std::move(gate_up_parts));
-  down_ = store.add(prefix + "experts.down_proj", {experts, hidden_size, rows}, normal,
-                    std::move(down_parts));
+  gate_up_ = store.add_matrix(prefix + "experts.gate_up_proj", {experts, 2 * rows, hidden_size},
+                              normal, std::move(gate_up_parts));
+  down_ = store.add_matrix(prefix + "experts.down_proj", {experts, hidden_size, rows}, normal,
+                           std::move(down_parts));
 }
 
 Variable MoeMlp::forward(const Variable& x, ForwardContext& context) const {
@@ -112,10 +112,10 @@ TransformerBlock::TransformerBlock(ParameterStore& store, const std::string& pre
         {attention + "v_proj." + tensor, query_rows + key_rows, rows, -1}};
   };
   input_norm_ = store.add(prefix + "input_layernorm.weight", {width}, Initialiser::ones());
-  qkv_ = store.add(attention + "qkv_proj.weight", {rows, width}, normal, parts("weight"));
+  qkv_ = store.add_matrix(attention + "qkv_proj.weight", {rows, width}, normal, parts("weight"));
   if (args.qkv_bias)
     qkv_bias_ = store.add(attention + "qkv_proj.bias", {rows}, Initialiser::zeros(), parts("bias"));
-  output_ = store.add(attention + "o_proj.weight", {width, query_rows}, normal);
+  output_ = store.add_matrix(attention + "o_proj.weight", {width, query_rows}, normal);
   post_norm_ = store.add(prefix + "post_attention_layernorm.weight", {width}, Initialiser::ones());
   if (moe) {
     moe_.emplace(store, prefix + "mlp.", layer, width, *moe, args.initializer_range);

@@ -8,12 +8,12 @@
 #include "nn/ocr2/model.h"
 #include "nn/optimizer.h"
 #include "recipes/encoder_cache.h"
+#include "recipes/process_memory.h"
 #include "recipes/recipe.h"
 #include "recipes/versions.h"
 
 #include <fmt/core.h>
 #include <nlohmann/json.hpp>
-#include <sys/resource.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -54,13 +54,6 @@ Ocr2Input random_input(const Ocr2Config& config, const BenchStepArgs& args) {
   }
   input.num_local_patches.assign(static_cast<std::size_t>(args.batch), args.crops);
   return input;
-}
-
-/// Largest resident size of this process, bytes.
-std::int64_t peak_resident_bytes() {
-  struct rusage usage {};
-  getrusage(RUSAGE_SELF, &usage);
-  return static_cast<std::int64_t>(usage.ru_maxrss) * 1024;
 }
 
 double round_to(double value, double unit) { return std::round(value / unit) * unit; }

@@ -28,8 +28,9 @@ EvaluationResult evaluate(const Ocr2Model& model, const Tokenizer& tokenizer,
     pictures.push_back(
         {std::move(sample.global), std::move(sample.local), {sample.columns, sample.rows}});
   }
-  const std::vector<std::string> texts =
-      Reader(model, tokenizer, args.reader).read_views(pictures, progress);
+  Reader reader(model, tokenizer, args.reader);
+  const std::vector<std::string> texts = reader.read_views(pictures, progress);
+  result.tokens_per_second = reader.statistics().tokens_per_second();
   std::vector<PageScore> scores;
   for (std::size_t i = 0; i < texts.size(); ++i) {
     ReadSample& sample = result.samples[i];

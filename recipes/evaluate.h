@@ -29,6 +29,7 @@ struct EvaluationResult {
   Scores scores;
   std::vector<ReadSample> samples;
   double seconds = 0;
+  double tokens_per_second = 0;  ///< decoded, the first token of each sample aside
 };
 
 /// Generates the text of `samples` samples (all when there are fewer) and scores it. Records no

@@ -121,12 +121,12 @@ void write_files(const LoadedModel& loaded, ExportFormat format,
   const Ocr2Config& config = loaded.model->config();
   const bool hf = format == ExportFormat::hf;
   if (hf) {
-    save_safetensors(folder / "model.safetensors", loaded.model->store().state(),
+    save_safetensors(folder / "model.safetensors", loaded.model->store().file_order_state(),
                      {{"format", "pt"}});
   } else {
     // The published checkpoint's own way of counting shards: five digits of six.
     save_indexed(folder, "model", "model-00001-of-000001.safetensors",
-                 loaded.model->store().state());
+                 loaded.model->store().file_order_state());
   }
   write_json(folder / "config.json", hf ? to_hf_json(config) : to_original_json(config));
   write_json(folder / "processor_config.json",

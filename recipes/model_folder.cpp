@@ -47,14 +47,27 @@ void check_tokenizer(const Tokenizer& tokenizer, const Ocr2Config& config,
                                     name, id, field));
 }
 
-LoadedModel load_model_folder(const std::filesystem::path& path) {
+DType weight_dtype(const std::string& name) {
+  if (name != "fp32" && name != "bf16")
+    fail<ConfigError>(fmt::format("--dtype: must be fp32 or bf16, got {}", name));
+  return name == "bf16" ? DType::bf16 : DType::f32;
+}
+
+std::unique_ptr<Ocr2Model> load_model(const std::filesystem::path& folder, const Ocr2Config& config,
+                                      DType dtype, std::int64_t* mapped) {
+  check_weights_size(config, folder);
+  auto model = std::make_unique<Ocr2Model>(config, 0, dtype, ParameterValues::absent);
+  const LoadReport report = load_weights(model->store(), folder);
+  if (mapped != nullptr) *mapped = report.mapped;
+  return model;
+}
+
+LoadedModel load_model_folder(const std::filesystem::path& path, DType dtype) {
   const auto folder = resolve_model_folder(path);
   const Ocr2Config config = read_ocr2_config(folder / "config.json");
   Tokenizer tokenizer = Tokenizer::load(folder / "tokenizer.json");
   check_tokenizer(tokenizer, config, (folder / "tokenizer.json").string());
-  check_weights_size(config, folder);
-  auto model = std::make_unique<Ocr2Model>(config, 0);
-  load_weights(model->store(), folder);
+  auto model = load_model(folder, config, dtype);
   return {std::move(model), std::move(tokenizer), folder};
 }
 
@@ -72,7 +85,8 @@ void save_indexed(const std::filesystem::path& folder, const std::string& stem,
 }
 
 void save_model(const Ocr2Model& model, const std::filesystem::path& folder) {
-  save_indexed(folder, "model", "model-00001-of-00001.safetensors", model.store().state());
+  save_indexed(folder, "model", "model-00001-of-00001.safetensors",
+               model.store().file_order_state());
   write_file(folder / "config.json", to_hf_json(model.config()).dump(2) + "\n");
 }
 

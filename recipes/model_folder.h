@@ -19,9 +19,18 @@ struct LoadedModel {
   std::filesystem::path folder;
 };
 
-/// Loads a model folder, a checkpoint, or the newest checkpoint of a run folder. Throws IoError or
-/// ConfigError naming file and field.
-LoadedModel load_model_folder(const std::filesystem::path& path);
+/// The dtype that a --dtype option names, fp32 or bf16. Throws ConfigError.
+DType weight_dtype(const std::string& name);
+
+/// Loads a model folder, a checkpoint, or the newest checkpoint of a run folder, for reading:
+/// values stay in the mapped file where they can (nn/ocr2/weights.h). `dtype` f32, or bf16:
+/// matrices in bf16, everything else f32. Throws IoError or ConfigError naming file and field.
+LoadedModel load_model_folder(const std::filesystem::path& path, DType dtype = DType::f32);
+
+/// The model of a folder that need not have a tokenizer, as above. `mapped`, when given, becomes
+/// the number of tensors that stay in the file.
+std::unique_ptr<Ocr2Model> load_model(const std::filesystem::path& folder, const Ocr2Config& config,
+                                      DType dtype, std::int64_t* mapped = nullptr);
 
 /// The folder that `path` stands for: itself when it has a config.json, else its newest complete
 /// checkpoint.

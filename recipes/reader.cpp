@@ -59,19 +59,21 @@ Ocr2Input Reader::prompt_for(const std::vector<ImageViews>& batch) const {
   return input;
 }
 
-std::vector<std::string> Reader::read_batch(const std::vector<ImageViews>& batch) const {
+std::vector<std::string> Reader::read_batch(const std::vector<ImageViews>& batch) {
   GenerationArgs args;
   args.max_new_tokens = args_.max_new_tokens;
   args.eos = static_cast<std::int32_t>(model_.config().text.eos_token_id);
   args.guard = args_.guard;
   std::vector<std::string> out;
-  for (const auto& tokens : generate(model_, prompt_for(batch), args))
+  GenerationStatistics done;
+  for (const auto& tokens : generate(model_, prompt_for(batch), args, nullptr, {}, &done))
     out.push_back(tokenizer_.decode(tokens));
+  statistics_.add(done);
   return out;
 }
 
 std::vector<std::string> Reader::read(const std::vector<Image>& images,
-                                      const std::function<void(std::int64_t)>& progress) const {
+                                      const std::function<void(std::int64_t)>& progress) {
   std::vector<int> tiles;
   for (const Image& image : images)
     tiles.push_back(choose_grid(image.width, image.height, views_).tiles());
@@ -79,18 +81,16 @@ std::vector<std::string> Reader::read(const std::vector<Image>& images,
       tiles, [&](std::size_t i) { return make_views(images[i], views_); }, progress);
 }
 
-std::vector<std::string> Reader::read_views(
-    const std::vector<ImageViews>& pictures,
-    const std::function<void(std::int64_t)>& progress) const {
+std::vector<std::string> Reader::read_views(const std::vector<ImageViews>& pictures,
+                                            const std::function<void(std::int64_t)>& progress) {
   std::vector<int> tiles;
   for (const ImageViews& picture : pictures) tiles.push_back(picture.grid.tiles());
   return read_groups(
       tiles, [&](std::size_t i) { return pictures[i]; }, progress);
 }
 
-std::vector<std::string> Reader::read_groups(
-    const std::vector<int>& tiles, const ViewsOf& views_of,
-    const std::function<void(std::int64_t)>& progress) const {
+std::vector<std::string> Reader::read_groups(const std::vector<int>& tiles, const ViewsOf& views_of,
+                                             const std::function<void(std::int64_t)>& progress) {
   // Pictures with the same number of tiles have prompts of the same length: one batch.
   std::map<int, std::vector<std::size_t>> groups;
   for (std::size_t i = 0; i < tiles.size(); ++i) groups[tiles[i]].push_back(i);

@@ -28,11 +28,14 @@ class Reader {
 
   /// Text of each picture, in their order. `progress` is called with the number of pictures done.
   std::vector<std::string> read(const std::vector<Image>& images,
-                                const std::function<void(std::int64_t)>& progress = {}) const;
+                                const std::function<void(std::int64_t)>& progress = {});
 
   /// The same for pictures that are views already.
   std::vector<std::string> read_views(const std::vector<ImageViews>& pictures,
-                                      const std::function<void(std::int64_t)>& progress = {}) const;
+                                      const std::function<void(std::int64_t)>& progress = {});
+
+  /// What all reading so far took.
+  const GenerationStatistics& statistics() const { return statistics_; }
 
   /// Views that a picture of this size becomes.
   const ViewOptions& views() const { return views_; }
@@ -40,8 +43,8 @@ class Reader {
  private:
   using ViewsOf = std::function<ImageViews(std::size_t)>;
   std::vector<std::string> read_groups(const std::vector<int>& tiles, const ViewsOf& views_of,
-                                       const std::function<void(std::int64_t)>& progress) const;
-  std::vector<std::string> read_batch(const std::vector<ImageViews>& batch) const;
+                                       const std::function<void(std::int64_t)>& progress);
+  std::vector<std::string> read_batch(const std::vector<ImageViews>& batch);
   Ocr2Input prompt_for(const std::vector<ImageViews>& batch) const;
 
   const Ocr2Model& model_;
@@ -49,6 +52,7 @@ class Reader {
   ReaderArgs args_;
   ViewOptions views_;
   std::vector<std::int32_t> prompt_ids_;
+  GenerationStatistics statistics_;
 };
 
 /// The image processor's settings of a model.

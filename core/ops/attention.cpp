@@ -73,13 +73,16 @@ void backward_cpu(const Tensor& grad_out, const Tensor& qkv, const AttentionResu
   });
 }
 
+/// The first `keys` rows in the dtype that the tiled kernel computes in.
+Tensor widened(const Tensor& cache, std::int64_t keys, DType dtype) {
+  return cache.dtype() == dtype ? cache : cache.slice(1, 0, keys).to(dtype);
+}
+
 void cached_cpu(const Tensor& q, const Tensor& key_cache, const Tensor& value_cache,
                 const AttentionArgs& args, const Tensor& past, const Tensor& out) {
   dispatch_floating(q.dtype(), "attention_cached", [&]<typename T>() {
     AttentionView<T> view;
     view.q = columns_of<const T>(q, 0);
-    view.k = columns_of<const T>(key_cache, 0);
-    view.v = columns_of<const T>(value_cache, 0);
     view.batch = q.dim(0);
     view.rows = q.dim(1);
     view.heads = args.heads;
@@ -91,10 +94,21 @@ void cached_cpu(const Tensor& q, const Tensor& key_cache, const Tensor& value_ca
     for (std::int64_t b = 0; b < view.batch; ++b)
       view.keys = std::max(view.keys, view.ranges.past[b] + view.rows);
     view.ranges.keys = view.keys;
-    if (view.rows < kDecodeRows)
-      attention_decode_cpu<T>(view, columns_of<T>(out, 0));
-    else
-      attention_forward_cpu<T>(view, columns_of<T>(out, 0), nullptr);
+    if (view.rows < kDecodeRows) {
+      const auto decode = [&]<typename Stored>() {
+        attention_decode_cpu<T, Stored>(view, columns_of<const Stored>(key_cache, 0),
+                                        columns_of<const Stored>(value_cache, 0),
+                                        columns_of<T>(out, 0));
+      };
+      if constexpr (std::is_same_v<T, float>)
+        if (key_cache.dtype() == DType::bf16) return decode.template operator()<BFloat16>();
+      return decode.template operator()<T>();
+    }
+    const Tensor keys = widened(key_cache, view.keys, q.dtype());
+    const Tensor values = widened(value_cache, view.keys, q.dtype());
+    view.k = columns_of<const T>(keys, 0);
+    view.v = columns_of<const T>(values, 0);
+    attention_forward_cpu<T>(view, columns_of<T>(out, 0), nullptr);
   });
 }
 
@@ -173,11 +187,11 @@ void check_inputs(const Tensor& qkv, const AttentionArgs& args, const Tensor& ta
   check_tables(qkv, args, table_h, table_w);
 }
 
-void check_rows(const Tensor& tensor, const Tensor& like, std::int64_t columns,
+void check_rows(const Tensor& tensor, const Tensor& like, std::int64_t columns, DType dtype,
                 std::string_view name) {
   check_ndim(tensor, 3, "attention_cached", name);
   check_shape(tensor, {like.dim(0), tensor.dim(1), columns}, "attention_cached", name);
-  check_dtype(tensor, like.dtype(), "attention_cached", name);
+  check_dtype(tensor, dtype, "attention_cached", name);
   if (tensor.stride(2) != 1)
     fail<ShapeError>(
         fmt::format("attention_cached: {} must have unit stride in its last "
@@ -241,9 +255,11 @@ Tensor attention_cached(const Tensor& q, const Tensor& key_cache, const Tensor& 
                         const AttentionArgs& args, const Tensor& past) {
   check_heads(args, "attention_cached");
   check_ndim(q, 3, "attention_cached", "q");
-  check_rows(q, q, args.heads * args.head_dim, "q");
-  check_rows(key_cache, q, args.kv_heads * args.head_dim, "key_cache");
-  check_rows(value_cache, q, args.kv_heads * args.head_dim, "value_cache");
+  check_rows(q, q, args.heads * args.head_dim, q.dtype(), "q");
+  const bool is_mixed = q.dtype() == DType::f32 && key_cache.dtype() == DType::bf16;
+  const DType stored = is_mixed ? DType::bf16 : q.dtype();
+  check_rows(key_cache, q, args.kv_heads * args.head_dim, stored, "key_cache");
+  check_rows(value_cache, q, args.kv_heads * args.head_dim, stored, "value_cache");
   check_shape(value_cache, key_cache.shape(), "attention_cached", "value_cache");
   check_shape(past, {q.dim(0)}, "attention_cached", "past");
   check_dtype(past, DType::i32, "attention_cached", "past");

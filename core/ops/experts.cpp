@@ -1,6 +1,7 @@
 #include "core/ops/experts.h"
 
 #include "core/gemm_bf16.h"
+#include "core/mixed_gemm.h"
 #include "core/ops/convert_math.h"
 #include "core/parallel.h"
 #include "core/profile.h"
@@ -115,7 +116,23 @@ Tensor operand_buffer(const Tensor& sums) {
   return sums.dtype() == kDTypeOf<T> ? sums : Tensor::empty(sums.shape(), kDTypeOf<T>);
 }
 
+/// y[m, n] = x[m, k] w[n, k]^T, the weight in the dtype of x, or in bf16 for f32 x.
 template <typename T>
+void multiply(const MixedGemmArgs& args, const T* x, const T* w, SumOf<T>* y) {
+  gemm({.transpose_b = true,
+        .m = args.m,
+        .n = args.n,
+        .k = args.k,
+        .lda = args.ldx,
+        .ldb = args.ldw,
+        .ldc = args.ldy},
+       x, w, y);
+}
+void multiply(const MixedGemmArgs& args, const float* x, const BFloat16* w, float* y) {
+  mixed_gemm(args, x, w, nullptr, y);
+}
+
+template <typename T, typename Weight>
 ExpertsResult forward_typed(const ExpertsInput& input, bool keep) {
   using Sum = SumOf<T>;
   const Sizes s(input);
@@ -128,29 +145,23 @@ ExpertsResult forward_typed(const ExpertsInput& input, bool keep) {
   const std::int64_t ldh = in_place ? 2 * s.inner : s.inner;
   const Tensor outputs = Tensor::empty({s.pairs, s.width}, kDTypeOf<Sum>);
   const Tensor inputs = operand_buffer<T>(outputs);
-  const T *x = input.x.data<T>(), *gate_up = input.gate_up.data<T>(), *down = input.down.data<T>();
+  const T* x = input.x.data<T>();
+  const Weight *gate_up = input.gate_up.data<Weight>(), *down = input.down.data<Weight>();
   T *h = hidden.data<T>(), *in = inputs.data<T>();
   Sum *middle = gate_up_output.data<Sum>(), *out = outputs.data<Sum>();
   for_each_active(result.order, s, [&](std::int64_t expert, std::int64_t first, std::int64_t rows) {
     gather_rows(result.order, s, first, rows, x, in + first * s.width);
-    gemm({.transpose_b = true,
-          .m = rows,
-          .n = 2 * s.inner,
-          .k = s.width,
-          .lda = s.width,
-          .ldb = s.width,
-          .ldc = 2 * s.inner},
-         in + first * s.width, gate_up + expert * 2 * s.inner * s.width,
-         middle + first * 2 * s.inner);
+    multiply({.m = rows,
+              .n = 2 * s.inner,
+              .k = s.width,
+              .ldx = s.width,
+              .ldw = s.width,
+              .ldy = 2 * s.inner},
+             in + first * s.width, gate_up + expert * 2 * s.inner * s.width,
+             middle + first * 2 * s.inner);
     activate(middle + first * 2 * s.inner, rows, s.inner, h + first * ldh, ldh);
-    gemm({.transpose_b = true,
-          .m = rows,
-          .n = s.width,
-          .k = s.inner,
-          .lda = ldh,
-          .ldb = s.inner,
-          .ldc = s.width},
-         h + first * ldh, down + expert * s.width * s.inner, out + first * s.width);
+    multiply({.m = rows, .n = s.width, .k = s.inner, .ldx = ldh, .ldw = s.inner, .ldy = s.width},
+             h + first * ldh, down + expert * s.width * s.inner, out + first * s.width);
   });
   combine_rows(result.order, s, out, input.weights.data<Sum>(), result.out.data<Sum>());
   if (keep) result.gate_up_output = gate_up_output;
@@ -300,8 +311,10 @@ ExpertsGradients backward_typed(const Tensor& grad_out, const ExpertsInput& inpu
 }
 
 ExpertsResult forward_cpu(const ExpertsInput& input, bool keep) {
+  if (input.x.dtype() == DType::f32 && input.gate_up.dtype() == DType::bf16)
+    return forward_typed<float, BFloat16>(input, keep);
   return dispatch_operand(input.x.dtype(), "experts",
-                          [&]<typename T>() { return forward_typed<T>(input, keep); });
+                          [&]<typename T>() { return forward_typed<T, T>(input, keep); });
 }
 
 ExpertsGradients backward_cpu(const Tensor& grad_out, const ExpertsInput& input,
@@ -324,8 +337,10 @@ void check_input(const ExpertsInput& input) {
   check_shape(input.gate_up, {experts, 2 * inner, width}, kName, "gate_up");
   check_dtype(input.indices, DType::i32, kName, "indices");
   check_dtype(input.weights, sum_dtype(input.x.dtype()), kName, "weights");
-  check_dtype(input.gate_up, input.x.dtype(), kName, "gate_up");
-  check_dtype(input.down, input.x.dtype(), kName, "down");
+  const bool is_mixed = input.x.dtype() == DType::f32 && input.gate_up.dtype() == DType::bf16;
+  const DType weight = is_mixed ? DType::bf16 : input.x.dtype();
+  check_dtype(input.gate_up, weight, kName, "gate_up");
+  check_dtype(input.down, weight, kName, "down");
   check_contiguous(input.x, kName, "x");
   check_contiguous(input.weights, kName, "weights");
   check_contiguous(input.indices, kName, "indices");
@@ -390,6 +405,7 @@ ExpertsGradients experts_backward(const Tensor& grad_out, const ExpertsInput& in
                                   const ExpertsResult& forward, const ExpertsWanted& wanted) {
   check_shape(grad_out, input.x.shape(), "experts_backward", "grad_out");
   check_dtype(grad_out, sum_dtype(input.x.dtype()), "experts_backward", "grad_out");
+  check_dtype(input.gate_up, input.x.dtype(), "experts_backward", "gate_up");
   if (!forward.gate_up_output.defined())
     fail<Error>(
         "experts_backward: the forward pass must keep its gate_up output, got keep = false");

@@ -2,6 +2,7 @@
 
 #include "core/gemm_bf16.h"
 #include "core/kernel_table.h"
+#include "core/mixed_gemm.h"
 #include "core/ops/linear_packed.h"
 #include "core/parallel.h"
 #include "core/profile.h"
@@ -17,6 +18,10 @@ constexpr std::int64_t kFewRows = 4;
 void forward_cpu(const Tensor& x, const Tensor& weight, const Tensor& bias, WeightUse use,
                  const Tensor& y) {
   const std::int64_t m = x.dim(0), k = x.dim(1), n = weight.dim(0);
+  if (weight.dtype() == DType::bf16 && x.dtype() == DType::f32)
+    return mixed_gemm({.m = m, .n = n, .k = k, .ldx = k, .ldw = weight.stride(0), .ldy = n},
+                      x.data<float>(), weight.data<BFloat16>(),
+                      bias.defined() ? bias.data<float>() : nullptr, y.data<float>());
   if (use == WeightUse::constant && x.dtype() == DType::f32 && m > kFewRows && !omp_in_parallel() &&
       linear_packed(x, weight, bias, y))
     return;
@@ -139,7 +144,8 @@ Tensor linear(const Tensor& x, const Tensor& weight, const Tensor& bias, WeightU
   if (x.dim(-1) != k)
     fail<ShapeError>(fmt::format("linear: x must be [..., {}] for weight {}, got {}", k,
                                  weight.describe(), x.describe()));
-  check_dtype(weight, x.dtype(), "linear", "weight");
+  if (weight.dtype() != DType::bf16 || x.dtype() != DType::f32)
+    check_dtype(weight, x.dtype(), "linear", "weight");
   if (bias.defined()) {
     check_shape(bias, {n}, "linear", "bias");
     check_dtype(bias, sum_dtype(x.dtype()), "linear", "bias");

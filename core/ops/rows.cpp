@@ -10,15 +10,26 @@ namespace {
 void select_cpu(const std::vector<Tensor>& sources, const Tensor& index, const Tensor& out) {
   dispatch_floating(out.dtype(), "select_rows", [&]<typename T>() {
     const std::int64_t n = out.dim(0), columns = out.dim(1);
-    std::vector<const T*> from;
-    for (const Tensor& source : sources) from.push_back(source.data<T>());
+    std::vector<const void*> from;
+    std::vector<bool> is_bf16;
+    for (const Tensor& source : sources) {
+      from.push_back(source.raw());
+      is_bf16.push_back(source.dtype() == DType::bf16);
+    }
     const std::int32_t* at = index.data<std::int32_t>();
     T* to = out.data<T>();
     const std::int64_t grain = 1 + (1 << 14) / std::max<std::int64_t>(columns, 1);
     parallel_for(n, grain, [&](std::int64_t begin, std::int64_t end) {
-      for (std::int64_t i = begin; i < end; ++i)
-        std::copy_n(from[static_cast<std::size_t>(at[2 * i])] + at[2 * i + 1] * columns, columns,
-                    to + i * columns);
+      for (std::int64_t i = begin; i < end; ++i) {
+        const auto source = static_cast<std::size_t>(at[2 * i]);
+        const std::int64_t first = at[2 * i + 1] * columns;
+        if (is_bf16[source])
+          std::transform(static_cast<const BFloat16*>(from[source]) + first,
+                         static_cast<const BFloat16*>(from[source]) + first + columns,
+                         to + i * columns, [](BFloat16 x) { return static_cast<float>(x); });
+        else
+          std::copy_n(static_cast<const T*>(from[source]) + first, columns, to + i * columns);
+      }
     });
   });
 }
@@ -46,12 +57,20 @@ void select_backward_cpu(const Tensor& grad_output, const Tensor& index, std::in
   });
 }
 
+/// f64 or f32 as the sources that are not bf16; f32 when all are.
+DType result_dtype(const std::vector<Tensor>& sources) {
+  for (const Tensor& source : sources)
+    if (source.dtype() != DType::bf16) return source.dtype();
+  return DType::f32;
+}
+
 void check_sources(const std::vector<Tensor>& sources) {
   if (sources.empty()) fail<ShapeError>("select_rows: sources must have 1 or more, got 0");
   for (std::size_t s = 0; s < sources.size(); ++s) {
     const std::string name = fmt::format("source {}", s);
     check_ndim(sources[s], 2, "select_rows", name);
-    check_dtype(sources[s], sources[0].dtype(), "select_rows", name);
+    if (sources[s].dtype() != DType::bf16 || result_dtype(sources) != DType::f32)
+      check_dtype(sources[s], result_dtype(sources), "select_rows", name);
     check_shape(sources[s], Shape{sources[s].dim(0), sources[0].dim(1)}, "select_rows", name);
   }
 }
@@ -93,7 +112,7 @@ Tensor select_rows(const std::vector<Tensor>& sources, const Tensor& index) {
   std::vector<Tensor> dense;
   for (const Tensor& source : sources) dense.push_back(source.contiguous());
   const Tensor out =
-      Tensor::empty({index.dim(0), dense[0].dim(1)}, dense[0].dtype(), dense[0].device());
+      Tensor::empty({index.dim(0), dense[0].dim(1)}, result_dtype(dense), dense[0].device());
   rows_table().at(out.device()).select(dense, dense_index, out);
   return out;
 }

@@ -2,9 +2,10 @@
 //
 //   y[i, :] = sources[index[i, 0]][index[i, 1], :]
 //
-// sources  S tensors [R_s, C] f32 or f64, one dtype (token embeddings, image features, separator)
+// sources  S tensors [R_s, C] f32 or f64, one dtype (token embeddings, image features, separator);
+//          bf16 is widened and may stand beside f32 (forward only)
 // index    [n, 2] i32, (source, row); repeats allowed, rows may go unused
-// output   [n, C]; empty when n or C is 0
+// output   [n, C], dtype of the sources (f32 when they are bf16); empty when n or C is 0
 //
 // Gradient of source s: zeros [R_s, C] with grad_output[i] added to row index[i, 1] for every i of
 // that source, in ascending i whatever the number of threads (threads split the columns).

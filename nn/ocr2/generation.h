@@ -13,7 +13,8 @@ namespace lectern {
 
 /// Forbids the token that would repeat an n-gram of the recent output, as the official scripts'
 /// NoRepeatNGramLogitsProcessor: among the last `window` tokens, every n-gram whose first n - 1
-/// tokens equal the last n - 1 bans its last token.
+/// tokens equal the last n - 1 bans its last token. With n = 1 the official processor bans nothing
+/// (its prefix is then the whole text, which equals no n-gram's), and so does this one.
 struct RepetitionGuard {
   std::int64_t ngram = 0;               ///< 0: off. The official scripts use 20 to 40.
   std::int64_t window = 90;             ///< tokens looked back
@@ -26,13 +27,28 @@ struct GenerationArgs {
   RepetitionGuard guard;
 };
 
+/// What one call of generate() did, and how long each part took (seconds).
+struct GenerationStatistics {
+  double encode = 0;   ///< pictures to rows
+  double prefill = 0;  ///< prompts through the decoder, with the first token
+  double decode = 0;   ///< all other tokens
+  std::int64_t prompt_tokens = 0;
+  std::int64_t decoded_tokens = 0;  ///< made in `decode`, eos included
+
+  void add(const GenerationStatistics& other);
+  /// 0 when nothing was decoded.
+  double tokens_per_second() const;
+};
+
 /// Continuation of each sequence of a batch, without the prompt and without eos. All prompts of a
-/// batch have the same length: input_ids [B, P] and the pixels or features of their images.
-/// `on_tokens` is called after each step with the number of tokens made so far.
+/// batch have the same length: input_ids [B, P] and the pixels or features of their images. A
+/// sequence that has ended leaves the batch. Keys and values are kept in bf16 when the model's
+/// matrices are. `on_tokens` is called after each step with the number of tokens made so far.
 std::vector<std::vector<std::int32_t>> generate(
     const Ocr2Model& model, const Ocr2Input& prompt, const GenerationArgs& args,
     const VisualFeatures* features = nullptr,
-    const std::function<void(std::int64_t)>& on_tokens = {});
+    const std::function<void(std::int64_t)>& on_tokens = {},
+    GenerationStatistics* statistics = nullptr);
 
 /// The tokens that `guard` forbids after `tokens`.
 std::vector<std::int32_t> banned_tokens(const RepetitionGuard& guard,

@@ -32,26 +32,73 @@ Tensor shift_labels(const Tensor& labels) {
 
 }  // namespace
 
-DecodingCache::DecodingCache(const TextConfig& config, std::int64_t batch, std::int64_t capacity)
+DecodingCache::DecodingCache(const TextConfig& config, std::int64_t batch, std::int64_t capacity,
+                             DType dtype)
     : capacity_(capacity), lengths_(static_cast<std::size_t>(batch), 0) {
-  const Shape shape{batch, capacity, config.num_key_value_heads * config.head_dim};
+  const Shape shape{batch, 0, config.num_key_value_heads * config.head_dim};
   for (std::int64_t i = 0; i < config.num_hidden_layers; ++i)
-    layers_.push_back({Tensor::empty(shape), Tensor::empty(shape)});
+    layers_.push_back({Tensor::empty(shape, dtype), Tensor::empty(shape, dtype)});
 }
 
-Ocr2Model::Ocr2Model(const Ocr2Config& config, std::uint64_t seed, DType dtype)
-    : config_(config), store_(seed, dtype), sam_(store_, config.sam), encoder_(store_, config) {
+std::int64_t DecodingCache::longest() const {
+  return lengths_.empty() ? 0 : *std::max_element(lengths_.begin(), lengths_.end());
+}
+
+void DecodingCache::reserve(std::int64_t tokens) {
+  constexpr std::int64_t kBlock = 256;
+  if (tokens <= reserved()) return;
+  const std::int64_t wanted = std::min(capacity_, (tokens + kBlock - 1) / kBlock * kBlock);
+  const std::int64_t used = longest();
+  const auto grow = [&](Tensor& rows) {
+    const Tensor larger = Tensor::empty({batch(), wanted, rows.dim(2)}, rows.dtype());
+    larger.slice(1, 0, used).copy_from(rows.slice(1, 0, used));
+    rows = larger;
+  };
+  for (LayerCache& layer : layers_) {
+    grow(layer.keys);
+    grow(layer.values);
+  }
+}
+
+void DecodingCache::keep(const std::vector<std::int64_t>& sequences) {
+  const auto gather = [&](Tensor& rows) {
+    const auto count = static_cast<std::int64_t>(sequences.size());
+    const Tensor kept = Tensor::empty({count, rows.dim(1), rows.dim(2)}, rows.dtype());
+    for (std::int64_t i = 0; i < count; ++i) {
+      const std::int64_t from = sequences[static_cast<std::size_t>(i)];
+      const std::int64_t used = length(from);
+      kept.slice(0, i, i + 1)
+          .slice(1, 0, used)
+          .copy_from(rows.slice(0, from, from + 1).slice(1, 0, used));
+    }
+    rows = kept;
+  };
+  for (LayerCache& layer : layers_) {
+    gather(layer.keys);
+    gather(layer.values);
+  }
+  std::vector<std::int64_t> lengths;
+  for (const std::int64_t from : sequences) lengths.push_back(length(from));
+  lengths_ = std::move(lengths);
+}
+
+Ocr2Model::Ocr2Model(const Ocr2Config& config, std::uint64_t seed, DType dtype,
+                     ParameterValues values)
+    : config_(config),
+      store_(seed, dtype, values),
+      sam_(store_, config.sam),
+      encoder_(store_, config) {
   const TextConfig& text = config.text;
   const auto normal = Initialiser::normal(text.initializer_range);
-  projector_weight_ = store_.add("model.projector.layers.weight",
-                                 {text.hidden_size, config.encoder.hidden_size}, normal);
+  projector_weight_ = store_.add_matrix("model.projector.layers.weight",
+                                        {text.hidden_size, config.encoder.hidden_size}, normal);
   projector_bias_ =
       store_.add("model.projector.layers.bias", {text.hidden_size}, Initialiser::zeros());
   view_separator_ =
       store_.add("model.view_seperator", {text.hidden_size},
                  Initialiser::normal(1.0 / std::sqrt(static_cast<double>(text.hidden_size))));
   embed_tokens_ =
-      store_.add("model.embed_tokens.weight", {text.vocab_size, text.hidden_size}, normal);
+      store_.add_matrix("model.embed_tokens.weight", {text.vocab_size, text.hidden_size}, normal);
   const BlockArgs block{.hidden_size = text.hidden_size,
                         .heads = text.num_attention_heads,
                         .kv_heads = text.num_key_value_heads,
@@ -71,7 +118,7 @@ Ocr2Model::Ocr2Model(const Ocr2Config& config, std::uint64_t seed, DType dtype)
                          sparse ? std::optional(moe) : std::nullopt);
   }
   norm_ = store_.add("model.norm.weight", {text.hidden_size}, Initialiser::ones());
-  lm_head_ = store_.add("lm_head.weight", {text.vocab_size, text.hidden_size}, normal);
+  lm_head_ = store_.add_matrix("lm_head.weight", {text.vocab_size, text.hidden_size}, normal);
 }
 
 Variable Ocr2Model::encode_views(const Tensor& pixels, ForwardContext& context,
@@ -193,6 +240,7 @@ Tensor Ocr2Model::step(const Tensor& embeddings, DecodingCache& cache,
                                    cache.capacity(), cache.length(b), tokens));
     lengths.data<std::int32_t>()[b] = static_cast<std::int32_t>(cache.length(b));
   }
+  cache.reserve(cache.longest() + tokens);
   Tensor x = embeddings;
   for (std::size_t i = 0; i < blocks_.size(); ++i)
     x = blocks_[i].decode(x, {&cache.layers_[i], lengths}, context);

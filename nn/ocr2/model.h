@@ -47,14 +47,24 @@ inline const std::vector<std::string> kEncoder = {"model.sam_model.", "model.qwe
 /// The keys and values of a batch of sequences while they are decoded.
 class DecodingCache {
  public:
-  DecodingCache(const TextConfig& config, std::int64_t batch, std::int64_t capacity);
+  /// `capacity`: most tokens a sequence may come to; memory grows with the tokens, block by block.
+  /// `dtype` f32 or bf16 (f32 models only: half the memory and the reading).
+  DecodingCache(const TextConfig& config, std::int64_t batch, std::int64_t capacity,
+                DType dtype = DType::f32);
   std::int64_t batch() const { return static_cast<std::int64_t>(lengths_.size()); }
   std::int64_t capacity() const { return capacity_; }
   /// Tokens of sequence b that the cache holds.
   std::int64_t length(std::int64_t b) const { return lengths_[static_cast<std::size_t>(b)]; }
+  /// Tokens of a sequence that there is memory for now.
+  std::int64_t reserved() const { return layers_.empty() ? 0 : layers_[0].keys.dim(1); }
+  /// Keeps only these sequences, in ascending order.
+  void keep(const std::vector<std::int64_t>& sequences);
 
  private:
   friend class Ocr2Model;
+  void reserve(std::int64_t tokens);
+  std::int64_t longest() const;
+
   std::int64_t capacity_;
   std::vector<std::int64_t> lengths_;
   std::vector<LayerCache> layers_;
@@ -62,7 +72,9 @@ class DecodingCache {
 
 class Ocr2Model {
  public:
-  Ocr2Model(const Ocr2Config& config, std::uint64_t seed, DType dtype = DType::f32);
+  /// `dtype` and `values` as in ParameterStore.
+  Ocr2Model(const Ocr2Config& config, std::uint64_t seed, DType dtype = DType::f32,
+            ParameterValues values = ParameterValues::initialised);
 
   const Ocr2Config& config() const { return config_; }
   ParameterStore& store() { return store_; }

@@ -37,19 +37,23 @@ SamBlock::SamBlock(ParameterStore& store, const std::string& prefix, const SamCo
     parameters_.push_back(store.add(prefix + name, shape, initialiser));
     return parameters_.back();
   };
+  const auto add_matrix = [&](const char* name, const Shape& shape) {
+    parameters_.push_back(store.add_matrix(prefix + name, shape, normal));
+    return parameters_.back();
+  };
   norm1_weight_ = add("norm1.weight", {width}, ones);
   norm1_bias_ = add("norm1.bias", {width}, zeros);
-  qkv_weight_ = add("attn.qkv.weight", {3 * width, width}, normal);
+  qkv_weight_ = add_matrix("attn.qkv.weight", {3 * width, width});
   qkv_bias_ = add("attn.qkv.bias", {3 * width}, zeros);
-  proj_weight_ = add("attn.proj.weight", {width, width}, normal);
+  proj_weight_ = add_matrix("attn.proj.weight", {width, width});
   proj_bias_ = add("attn.proj.bias", {width}, zeros);
   rel_pos_h_ = add("attn.rel_pos_h", {2 * side - 1, config.head_dim()}, zeros);
   rel_pos_w_ = add("attn.rel_pos_w", {2 * side - 1, config.head_dim()}, zeros);
   norm2_weight_ = add("norm2.weight", {width}, ones);
   norm2_bias_ = add("norm2.bias", {width}, zeros);
-  lin1_weight_ = add("mlp.lin1.weight", {config.mlp_dim, width}, normal);
+  lin1_weight_ = add_matrix("mlp.lin1.weight", {config.mlp_dim, width});
   lin1_bias_ = add("mlp.lin1.bias", {config.mlp_dim}, zeros);
-  lin2_weight_ = add("mlp.lin2.weight", {width, config.mlp_dim}, normal);
+  lin2_weight_ = add_matrix("mlp.lin2.weight", {width, config.mlp_dim});
   lin2_bias_ = add("mlp.lin2.bias", {width}, zeros);
 }
 

@@ -57,20 +57,25 @@ class Source {
 
   bool contains(const std::string& name) const { return names_.contains(name); }
 
-  Tensor take(const std::string& name, const Shape& expected) {
+  /// The stored name of a tensor that must be there with this shape.
+  const std::string& take(const std::string& name, const Shape& expected) {
     const auto found = names_.find(name);
     if (found == names_.end())
       fail<IoError>(fmt::format("{}: has no tensor {} {}", path_.string(), name, expected));
-    const Tensor tensor = folder_.get(found->second);
-    if (tensor.shape() != expected)
-      fail<IoError>(fmt::format("{}: tensor {} must be {}, got {}", path_.string(), found->second,
-                                expected, tensor.describe()));
-    if (!is_floating(tensor.dtype()))
-      fail<IoError>(fmt::format("{}: tensor {} must be floating, got {}", path_.string(),
-                                found->second, tensor.describe()));
+    const std::string& stored = found->second;
+    const Shape shape = folder_.shape_of(stored);
+    const DType dtype = folder_.dtype_of(stored);
+    if (shape != expected)
+      fail<IoError>(fmt::format("{}: tensor {} must be {}, got {} {}", path_.string(), stored,
+                                expected, name_of(dtype), shape));
+    if (!is_floating(dtype))
+      fail<IoError>(fmt::format("{}: tensor {} must be floating, got {} {}", path_.string(), stored,
+                                name_of(dtype), shape));
     used_.insert(name);
-    return tensor;
+    return stored;
   }
+
+  const SafetensorsFolder& folder() const { return folder_; }
 
   std::vector<std::string> unused() const {
     std::vector<std::string> out;
@@ -107,33 +112,75 @@ std::string published_name(const std::string& name) {
   return name;
 }
 
+namespace {
+
+/// Where the value of one parameter comes from.
+struct Plan {
+  const Parameter* parameter = nullptr;
+  std::vector<std::string> stored;  ///< one name a part, or one for the whole stack
+  bool stacked = false;
+};
+
+Plan plan_for(const Parameter& parameter, Source& source) {
+  Plan plan;
+  plan.parameter = &parameter;
+  const Tensor& value = parameter.variable.value();
+  plan.stacked = source.contains(parameter.name);
+  if (plan.stacked) {
+    plan.stored.push_back(source.take(parameter.name, value.shape()));
+    return plan;
+  }
+  for (const ParameterPart& part : parameter.parts)
+    plan.stored.push_back(source.take(part.name, parameter.part_of(value, part).shape()));
+  return plan;
+}
+
+/// True when the value now is a view of the file.
+bool map_value(const Plan& plan, const SafetensorsFolder& folder) {
+  Variable variable = plan.parameter->variable;
+  if (folder.dtype_of(plan.stored[0]) != variable.dtype()) return false;
+  const auto joined = folder.get_joined(plan.stored, variable.shape());
+  if (joined) variable.set_value(*joined);
+  return joined.has_value();
+}
+
+void copy_value(const Plan& plan, const SafetensorsFolder& folder) {
+  Variable variable = plan.parameter->variable;
+  if (variable.value().raw() == nullptr)
+    variable.set_value(Tensor::empty(variable.shape(), variable.dtype()));
+  const Tensor& value = variable.value();
+  for (std::size_t i = 0; i < plan.stored.size(); ++i) {
+    const Tensor view =
+        plan.stacked ? value : plan.parameter->part_of(value, plan.parameter->parts[i]);
+    view.copy_from(folder.get(plan.stored[i]));
+    folder.release(plan.stored[i]);
+  }
+  value.mark_modified();
+}
+
+}  // namespace
+
 LoadReport load_weights(ParameterStore& store, const std::filesystem::path& path,
                         const std::vector<std::string>& prefixes, bool strict,
                         const std::function<std::string(const std::string&)>& rename) {
   Source source(path, rename);
   // Two passes: everything is checked before the first value changes.
-  std::vector<std::pair<Tensor, Tensor>> copies;  // (view of the parameter, stored tensor)
-  for (const Parameter& parameter : store.parameters()) {
-    if (!wanted(parameter.name, prefixes)) continue;
-    const Tensor& value = parameter.variable.value();
-    if (source.contains(parameter.name)) {
-      copies.emplace_back(value, source.take(parameter.name, value.shape()));
-      continue;
-    }
-    for (const ParameterPart& part : parameter.parts) {
-      const Tensor view = parameter.part_of(value, part);
-      copies.emplace_back(view, source.take(part.name, view.shape()));
-    }
-  }
+  std::vector<Plan> plans;
+  for (const Parameter& parameter : store.parameters())
+    if (wanted(parameter.name, prefixes)) plans.push_back(plan_for(parameter, source));
   LoadReport report;
   report.skipped = source.unused();
   if (strict && prefixes.empty() && !report.skipped.empty())
     fail<IoError>(fmt::format("{}: tensor {} is not part of this model ({} such tensors)",
                               path.string(), report.skipped[0], report.skipped.size()));
-  for (const auto& [view, stored] : copies) {
-    view.copy_from(stored);
-    view.mark_modified();
-    ++report.loaded;
+  for (const Plan& plan : plans) {
+    const auto tensors = static_cast<std::int64_t>(plan.stored.size());
+    const bool may_map = store.values() == ParameterValues::absent;
+    if (may_map && map_value(plan, source.folder()))
+      report.mapped += tensors;
+    else
+      copy_value(plan, source.folder());
+    report.loaded += tensors;
   }
   return report;
 }

@@ -14,6 +14,7 @@ namespace lectern {
 
 struct LoadReport {
   std::int64_t loaded = 0;
+  std::int64_t mapped = 0;  ///< of them, tensors that are read in the mapped file, not copied
   std::vector<std::string> skipped;  ///< names of the file that the model does not have
 };
 
@@ -25,9 +26,14 @@ std::string published_name(const std::string& name);
 /// a folder (model.safetensors, or shards with their index) or one .safetensors file. Names may be
 /// the published ones ("model.sam_model...") or transformers' module names
 /// ("model.vision_tower..."): `rename` turns a stored name into a published one. Stored dtypes are
-/// converted. Throws IoError naming folder, tensor, found and expected shape when one is missing or
-/// does not fit; the model is then unchanged. `strict`, without prefixes, also refuses tensors that
-/// the model does not have.
+/// converted, and the pages of what was copied given back, so that there is never more than one
+/// copy. Throws IoError naming folder, tensor, found and expected shape when one is missing or does
+/// not fit; the model is then unchanged. `strict`, without prefixes, also refuses tensors that the
+/// model does not have.
+///
+/// In a store of ParameterValues::absent a parameter whose tensors lie in the file as it wants them
+/// (its dtype, its parts side by side in order, aligned) becomes a view of the mapped file: nothing
+/// is copied or read before it is used. Others get memory first.
 LoadReport load_weights(
     ParameterStore& store, const std::filesystem::path& path,
     const std::vector<std::string>& prefixes = {}, bool strict = true,

@@ -1,4 +1,5 @@
-// lectern bench step: one training step on random data, timed.
+// lectern bench: training steps, generation and memory, timed on random data.
+#include "recipes/bench_generate.h"
 #include "recipes/bench_step.h"
 #include "recipes/commands/command.h"
 
@@ -8,10 +9,19 @@
 #include <memory>
 
 namespace lectern::commands {
+namespace {
 
-void add_bench(CLI::App& app) {
-  CLI::App* bench = app.add_subcommand("bench", "timings");
-  bench->require_subcommand(1);
+void add_threads(CLI::App* command, std::int64_t& threads) {
+  command->add_option("--threads", threads, "CPU threads; 0: all cores")
+      ->check(CLI::Range(0, 1024));
+}
+
+/// The output is one JSON line whether or not it is asked for.
+void accept_json(CLI::App* command) {
+  command->add_flag("--json")->description("output is JSON already; accepted for uniformity");
+}
+
+void add_step(CLI::App* bench) {
   auto args = std::make_shared<BenchStepArgs>();
   CLI::App* step =
       bench->add_subcommand("step", "one training step on random data; prints one JSON line");
@@ -21,25 +31,86 @@ void add_bench(CLI::App& app) {
   step->add_option("--text", args->text, "text tokens a page")->check(CLI::Range(2, 1 << 20));
   step->add_option("--steps", args->steps, "timed steps, after two that warm up")
       ->check(CLI::Range(1, 100000));
-  step->add_option("--threads", args->threads, "CPU threads; 0: all cores")
-      ->check(CLI::Range(0, 1024));
+  add_threads(step, args->threads);
   step->add_option("--dtype", args->dtype, "of compute: fp32 or bf16")
       ->check(CLI::IsMember({"fp32", "bf16"}));
   step->add_option("--stage", args->stage, "2 freezes the vision tokenizer, 3 the encoder")
       ->check(CLI::Range(1, 3));
   auto device = std::make_shared<std::string>("cpu");
-  auto as_json = std::make_shared<bool>(true);
-  step->add_flag("--json", *as_json, "output is JSON already; accepted for uniformity");
+  accept_json(step);
   step->add_option("--device", *device, "cpu")->check(CLI::IsMember({"cpu"}));
   step->add_flag("--encoder-cache", args->encoder_cache,
                  "stage 3: read the encoder's rows from a cache on disk, as training does");
   step->add_flag("--profile", args->profile,
                  "before the JSON line, tables of where the time of the timed steps went");
-  step->callback([args, device, as_json] {
+  step->callback([args, device] {
     const auto result = bench_step(*args);
     if (args->profile) fmt::print("{}\n", profile_tables(result["profile"]));
     fmt::print("{}\n", result.dump());
   });
+}
+
+void add_generate(CLI::App* bench) {
+  auto args = std::make_shared<BenchGenerateArgs>();
+  CLI::App* command = bench->add_subcommand(
+      "generate", "greedy generation on random pages, timed; prints one JSON line");
+  command->add_option("--config", args->config, "config.json, transformers layout")->required();
+  command->add_option("--checkpoint", args->checkpoint,
+                      "folder with model*.safetensors; default: random weights");
+  command->add_option("--batch", args->batch, "pages at once")->check(CLI::Range(1, 4096));
+  command->add_option("--crops", args->crops, "local 768x768 views a page")
+      ->check(CLI::Range(0, 6));
+  command->add_option("--tokens", args->tokens, "decoded tokens that are timed")
+      ->check(CLI::Range(1, 1 << 20));
+  add_threads(command, args->threads);
+  command->add_option("--dtype", args->dtype, "of the weights: fp32 or bf16")
+      ->check(CLI::IsMember({"fp32", "bf16"}));
+  accept_json(command);
+  command->callback([args] { fmt::print("{}\n", bench_generate(*args).dump()); });
+}
+
+void add_write_weights(CLI::App* bench) {
+  struct Options {
+    std::string config, out;
+    std::uint64_t seed = 0;
+  };
+  auto options = std::make_shared<Options>();
+  CLI::App* command =
+      bench->add_subcommand("write-weights", "random bf16 weights of a model, as a checkpoint");
+  command->add_option("--config", options->config, "config.json, transformers layout")->required();
+  command->add_option("--out", options->out, "folder for config.json and model.safetensors")
+      ->required();
+  command->add_option("--seed", options->seed, "which ones");
+  accept_json(command);
+  command->callback([options] {
+    fmt::print("{}\n", write_random_weights(options->config, options->out, options->seed).dump());
+  });
+}
+
+void add_bandwidth(CLI::App* bench) {
+  struct Options {
+    std::string file;
+    std::int64_t threads = 0;
+  };
+  auto options = std::make_shared<Options>();
+  CLI::App* command =
+      bench->add_subcommand("bandwidth", "bytes a second that memory gives; prints one JSON line");
+  command->add_option("--file", options->file, "also read this file through a mapping");
+  add_threads(command, options->threads);
+  accept_json(command);
+  command->callback(
+      [options] { fmt::print("{}\n", bench_bandwidth(options->threads, options->file).dump()); });
+}
+
+}  // namespace
+
+void add_bench(CLI::App& app) {
+  CLI::App* bench = app.add_subcommand("bench", "timings");
+  bench->require_subcommand(1);
+  add_step(bench);
+  add_generate(bench);
+  add_write_weights(bench);
+  add_bandwidth(bench);
 }
 
 }  // namespace lectern::commands

@@ -1,5 +1,4 @@
 // lectern eval: reads held-out samples and scores them.
-#include "autograd/compute_dtype.h"
 #include "core/file.h"
 #include "core/parallel.h"
 #include "data/shard_set.h"
@@ -45,8 +44,7 @@ void write_samples(const std::filesystem::path& folder, const EvaluationResult& 
 
 void run(Options& options) {
   if (options.threads > 0) set_thread_count(static_cast<int>(options.threads));
-  const ComputeDType scope(compute_dtype_of(options.dtype));
-  const LoadedModel loaded = load_model_folder(options.checkpoint);
+  const LoadedModel loaded = load_model_folder(options.checkpoint, weight_dtype(options.dtype));
   const Ocr2Config& config = loaded.model->config();
   options.source.shards = std::make_shared<const ShardSet>(options.shards);
   options.source.level = level_from(options.level);
@@ -71,9 +69,10 @@ void run(Options& options) {
       "pages                 {}\nexact                 {}\ncharacter error rate  {:.4f}\n"
       "edit distance         {:.4f}\nword precision        {:.4f}\n"
       "word recall           {:.4f}\nword F1               {:.4f}\n"
-      "repetition rate       {:.4f}\nseconds               {:.1f}\n",
+      "repetition rate       {:.4f}\nseconds               {:.1f}\n"
+      "tokens/s decoded      {:.1f}\n",
       s.pages.size(), s.exact, s.cer, s.edit_distance, s.precision, s.recall, s.f1,
-      s.repetition_rate, result.seconds);
+      s.repetition_rate, result.seconds, result.tokens_per_second);
 }
 
 }  // namespace
@@ -101,7 +100,7 @@ void add_eval(CLI::App& app) {
                       "pixels that words and lines are scaled to; 0: as they are");
   command->add_option("--margin", options->samples.margin, "pixels left of a word or line");
   command->add_option("--out", options->out, "write predictions, truths, pictures and scores");
-  command->add_option("--dtype", options->dtype, "of compute: fp32 or bf16")
+  command->add_option("--dtype", options->dtype, "of the weights: fp32 or bf16")
       ->check(CLI::IsMember({"fp32", "bf16"}));
   command->add_option("--threads", options->threads, "CPU threads; 0: all cores");
   command->add_flag("--json", options->json, "print one JSON object");

@@ -19,7 +19,7 @@ namespace lectern::commands {
 namespace {
 
 struct Options {
-  std::string checkpoint, out;
+  std::string checkpoint, out, dtype = "fp32";
   std::vector<std::string> files;
   ReaderArgs reader;
   double dots_per_inch = 144;
@@ -37,7 +37,7 @@ bool is_pdf(const std::filesystem::path& path) {
 }
 
 /// Texts of the pages of a document; a picture is one page.
-std::vector<std::string> read_file_pages(const Reader& reader, const std::filesystem::path& path,
+std::vector<std::string> read_file_pages(Reader& reader, const std::filesystem::path& path,
                                          double dots_per_inch) {
   if (!is_pdf(path)) return reader.read({read_image(path)});
   const std::int64_t pages = pdf_page_count(path);
@@ -79,8 +79,8 @@ void check_targets(const Options& options) {
 void run(const Options& options) {
   if (options.threads > 0) set_thread_count(static_cast<int>(options.threads));
   if (!options.out.empty()) check_targets(options);
-  const LoadedModel loaded = load_model_folder(options.checkpoint);
-  const Reader reader(*loaded.model, loaded.tokenizer, options.reader);
+  const LoadedModel loaded = load_model_folder(options.checkpoint, weight_dtype(options.dtype));
+  Reader reader(*loaded.model, loaded.tokenizer, options.reader);
   if (!options.out.empty()) std::filesystem::create_directories(options.out);
   nlohmann::json results = nlohmann::json::array();
   for (const std::string& file : options.files) {
@@ -95,6 +95,9 @@ void run(const Options& options) {
     results.push_back({{"file", file}, {"pages", texts}});
   }
   if (options.json) fmt::print("{}\n", results.dump());
+  const GenerationStatistics& done = reader.statistics();
+  fmt::print(stderr, "first tokens after {:.2f} s; then {} tokens at {:.1f} tokens/s\n",
+             done.encode + done.prefill, done.decoded_tokens, done.tokens_per_second());
 }
 
 }  // namespace
@@ -119,6 +122,8 @@ void add_ocr(CLI::App& app) {
       ->check(CLI::Range(1, 1 << 20));
   command->add_option("--dpi", options->dots_per_inch, "resolution at which PDF pages are drawn")
       ->check(CLI::Range(18.0, 1200.0));
+  command->add_option("--dtype", options->dtype, "of the weights: fp32 or bf16")
+      ->check(CLI::IsMember({"fp32", "bf16"}));
   command->add_option("--threads", options->threads, "CPU threads; 0: all cores")
       ->check(CLI::Range(0, 1024));
   command->add_flag("--json", options->json, "print one JSON array instead of Markdown");

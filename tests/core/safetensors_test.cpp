@@ -212,5 +212,87 @@ TEST_F(Safetensors, SavingTheSameNameTwiceLeavesNoFile) {
   EXPECT_TRUE(std::filesystem::is_empty(folder_.path()));
 }
 
+TEST_F(Safetensors, NeighboursAreJoinedWithoutACopy) {
+  const auto path = folder_.path() / "joined.safetensors";
+  const Tensor whole = random_tensor({6, 4}, 1);
+  const auto rows = [&](std::int64_t a, std::int64_t b) { return whole.slice(0, a, b); };
+  save_safetensors(path, {{"q", rows(0, 3)},
+                          {"k", rows(3, 4)},
+                          {"v", rows(4, 6)},
+                          {"half", rows(0, 2).to(DType::bf16)},
+                          {"last", rows(2, 6)}});
+  Tensor joined;
+  {
+    const auto file = SafetensorsFile::open(path);
+    joined = *file.get_joined({"q", "k", "v"}, {6, 4});
+    EXPECT_EQ(joined.raw(), file.get("q").raw());
+    EXPECT_EQ(reinterpret_cast<std::uintptr_t>(joined.raw()) % 64, 0u) << "our writer aligns";
+    EXPECT_TRUE(file.get_joined({"k", "v"}, {12}).has_value());
+    EXPECT_FALSE(file.get_joined({"k", "q", "v"}, {6, 4}).has_value()) << "another order";
+    EXPECT_FALSE(file.get_joined({"q", "v"}, {5, 4}).has_value()) << "a gap";
+    EXPECT_FALSE(file.get_joined({"v", "half"}, {4, 4}).has_value()) << "two dtypes";
+    EXPECT_FALSE(file.get_joined({"q", "k"}, {5, 4}).has_value()) << "too few";
+    EXPECT_FALSE(file.get_joined({}, {0}).has_value());
+    EXPECT_FALSE(file.get_joined({"q"}, {std::int64_t{1} << 40, std::int64_t{1} << 40}));
+    EXPECT_TRUE(throws_with([&] { file.get_joined({"q", "x"}, {6, 4}); }, {"has no tensor x"}));
+  }
+  EXPECT_TRUE(near(joined, whole, 0)) << "the mapping outlives the file object";
+}
+
+TEST_F(Safetensors, UnalignedNeighboursAreNotJoined) {
+  std::string header = R"({"a":{"dtype":"F32","shape":[1],"data_offsets":[0,4]}})";
+  while (header.size() % 8 != 7) header += ' ';
+  EXPECT_FALSE(SafetensorsFile::open(write(file_bytes(header, 4))).get_joined({"a"}, {1}));
+}
+
+TEST_F(Safetensors, ReleasedPagesAreReadAgain) {
+  const auto path = folder_.path() / "released.safetensors";
+  const Tensor value = random_tensor({5000}, 1);
+  save_safetensors(path, {{"a", value}, {"b", value}, {"none", Tensor::zeros({0})}});
+  const auto folder = SafetensorsFolder::open(folder_.path(), "released");
+  const Tensor before = folder.get("a");
+  for (const char* name : {"a", "b", "none"}) folder.release(name);
+  EXPECT_TRUE(near(before, value, 0));
+  EXPECT_TRUE(near(folder.get("b"), value, 0));
+}
+
+TEST_F(Safetensors, TensorsOfTwoShardsAreNotJoined) {
+  const Tensor value = random_tensor({4}, 1);
+  save_safetensors(folder_.path() / "m-1.safetensors", {{"a", value}, {"b", value}});
+  save_safetensors(folder_.path() / "m-2.safetensors", {{"c", value}});
+  write_file(folder_.path() / "m.safetensors.index.json",
+             R"({"weight_map":{"a":"m-1.safetensors","b":"m-1.safetensors",)"
+             R"("c":"m-2.safetensors"}})");
+  const auto folder = SafetensorsFolder::open(folder_.path(), "m");
+  EXPECT_TRUE(folder.get_joined({"a", "b"}, {8}).has_value());
+  EXPECT_FALSE(folder.get_joined({"b", "c"}, {8}).has_value());
+  EXPECT_EQ(folder.shape_of("c"), (Shape{4}));
+  EXPECT_EQ(folder.dtype_of("c"), DType::f32);
+}
+
+TEST_F(Safetensors, WrittenOneTensorAtATime) {
+  const auto path = folder_.path() / "stream.safetensors";
+  const Tensor a = random_tensor({3, 2}, 1), b = random_tensor({5}, 2).to(DType::bf16);
+  const std::vector<SafetensorsWriter::Entry> entries = {{"a", DType::f32, {3, 2}},
+                                                         {"b", DType::bf16, {5}}};
+  {
+    SafetensorsWriter writer(path, entries);
+    writer.write(a);
+    EXPECT_TRUE(throws_with([&] { writer.commit(); }, {path.string(), "b was not written"}));
+  }
+  EXPECT_FALSE(std::filesystem::exists(path)) << "nothing until it is whole";
+  SafetensorsWriter writer(path, entries);
+  writer.write(a);
+  EXPECT_TRUE(throws_with([&] { writer.write(a); }, {"tensor b must be bf16 [5], got f32 [3, 2]"}));
+  SafetensorsWriter again(path, entries);
+  again.write(a);
+  again.write(b);
+  EXPECT_TRUE(throws_with([&] { again.write(b); }, {"all 2 tensors are written"}));
+  again.commit();
+  const auto file = SafetensorsFile::open(path);
+  EXPECT_TRUE(near(file.get("a"), a, 0));
+  EXPECT_TRUE(near(file.get("b"), b, 0));
+}
+
 }  // namespace
 }  // namespace lectern

@@ -2,9 +2,12 @@
 // the one of the official scripts.
 #include "nn/ocr2/generation.h"
 
+#include "core/safetensors.h"
+#include "nn/ocr2/weights.h"
 #include "tests/nn/tiny_model.h"
 
 #include <algorithm>
+#include <cmath>
 #include <set>
 
 namespace lectern {
@@ -160,6 +163,93 @@ TEST_F(Generation, FeaturesMayBeGivenInsteadOfPixels) {
   EXPECT_EQ(steps, (std::vector<std::int64_t>{1, 2, 3, 4, 5, 6}));
 }
 
+TEST_F(Generation, TheCacheGrowsInBlocks) {
+  const TextConfig& text = model_.config().text;
+  DecodingCache cache(text, 2, 600);
+  EXPECT_EQ(cache.reserved(), 0) << "nothing before it is needed";
+  ForwardContext context;
+  const Tensor rows = testing::random_tensor({2, 300, text.hidden_size}, 5);
+  Tensor last;
+  std::int64_t at = 0;
+  for (const auto& [count, reserved] : std::vector<std::pair<std::int64_t, std::int64_t>>{
+           {250, 256}, {6, 256}, {1, 512}, {43, 512}}) {
+    last = model_.step(rows.slice(1, at, at + count).contiguous(), cache, context);
+    at += count;
+    EXPECT_EQ(cache.reserved(), reserved) << at;
+  }
+  DecodingCache whole(text, 2, 300);
+  EXPECT_TRUE(testing::near(last, model_.step(rows, whole, context), 1e-5));
+  EXPECT_EQ(whole.reserved(), 300) << "never more than it may hold";
+  // Dropping a sequence changes nothing for the one that stays.
+  const Tensor more = testing::random_tensor({2, 1, text.hidden_size}, 6);
+  const Tensor both = model_.step(more, cache, context);
+  whole = DecodingCache(text, 2, 301);
+  model_.step(rows, whole, context);
+  whole.keep({1});
+  EXPECT_EQ(whole.batch(), 1);
+  EXPECT_TRUE(testing::near(model_.step(more.slice(0, 1, 2).contiguous(), whole, context),
+                            both.slice(0, 1, 2).contiguous(), 1e-5));
+}
+
+TEST_F(Generation, Statistics) {
+  const Ocr2Input prompt = testing::tiny_prompt(model_.config(), 2, 0, 4, 36);
+  GenerationStatistics done, sum;
+  EXPECT_EQ(done.tokens_per_second(), 0);
+  GenerationArgs args;
+  args.max_new_tokens = 5;
+  generate(model_, prompt, args, nullptr, {}, &done);
+  EXPECT_EQ(done.prompt_tokens, prompt.input_ids.numel());
+  EXPECT_EQ(done.decoded_tokens, 2 * 4) << "the first token of each comes with the prompt";
+  EXPECT_GT(done.encode, 0);
+  EXPECT_GT(done.prefill, 0);
+  EXPECT_NEAR(done.tokens_per_second() * done.decode, 8, 1e-9);
+  sum.add(done);
+  sum.add(done);
+  EXPECT_EQ(sum.decoded_tokens, 16);
+}
+
+/// bf16 weights, activations and cache against f32 with the same weights: logits within 2 % of the
+/// largest (8 bits of mantissa through two layers), greedy tokens the same where the best logit
+/// leads by more than that.
+TEST_F(Generation, BFloat16IsCloseToSingle) {
+  testing::TemporaryFolder folder;
+  auto state = model_.store().file_order_state();
+  for (auto& [name, tensor] : state) tensor = tensor.to(DType::bf16);
+  save_safetensors(folder.path() / "model.safetensors", state);
+  Ocr2Model half(model_.config(), 0, DType::bf16, ParameterValues::absent);
+  Ocr2Model full(model_.config(), 0, DType::f32, ParameterValues::absent);
+  load_weights(half.store(), folder.path());
+  load_weights(full.store(), folder.path());
+  const Ocr2Input prompt = testing::tiny_prompt(model_.config(), 2, 2, 6, 37);
+  const NoGrad off;
+  ForwardContext context;
+  DecodingCache half_cache(model_.config().text, 2, 60, DType::bf16);
+  DecodingCache full_cache(model_.config().text, 2, 60);
+  Tensor half_rows = half.embed(prompt, half.encode(prompt, context)).value();
+  Tensor full_rows = full.embed(prompt, full.encode(prompt, context)).value();
+  int certain = 0;
+  for (int step = 0; step < 12; ++step) {
+    const Tensor got = half.step(half_rows, half_cache, context);
+    const Tensor want = full.step(full_rows, full_cache, context);
+    EXPECT_TRUE(testing::near(got, want, 2e-2)) << step;
+    Tensor next = Tensor::empty({2, 1}, DType::i32);
+    for (std::int64_t b = 0; b < 2; ++b) {
+      const Tensor row = want.slice(0, b, b + 1).contiguous();
+      const std::int64_t best = argmax(row);
+      const std::int64_t second = argmax(row, {static_cast<std::int32_t>(best)});
+      const float* logits = row.data<float>();
+      if (logits[best] - logits[second] > 0.04F * std::max(1.0F, std::abs(logits[best]))) {
+        EXPECT_EQ(argmax(got.slice(0, b, b + 1).contiguous()), best) << step;
+        ++certain;
+      }
+      next.data<std::int32_t>()[b] = static_cast<std::int32_t>(best);
+    }
+    half_rows = half.embed_tokens(next);
+    full_rows = full.embed_tokens(next);
+  }
+  EXPECT_GT(certain, 6) << "too few clear winners: choose other weights";
+}
+
 TEST_F(Generation, TheGuardInTheLoop) {
   const Ocr2Input prompt = testing::tiny_prompt(model_.config(), 1, 0, 4, 34);
   GenerationArgs args;
@@ -192,6 +282,19 @@ TEST(RepetitionGuard, EqualsTheOfficialRule) {
     banned_something += want.empty() ? 0 : 1;
   }
   EXPECT_GT(banned_something, 100);
+}
+
+/// The official processor takes the last n - 1 tokens as input_ids[-(n - 1):], which for n = 1 is
+/// the whole text: no n-gram ever matches, and nothing is banned.
+TEST(RepetitionGuard, OneGramsAreNotBannedAsInTheOfficialCode) {
+  for (const Tokens& tokens : {Tokens{}, Tokens{5}, Tokens{5, 5, 5}, Tokens{1, 2, 3}}) {
+    EXPECT_TRUE(banned_tokens({.ngram = 1, .window = 90, .whitelist = {}}, tokens).empty());
+    // Its loop, for this one length of n-gram.
+    std::set<std::int32_t> official;
+    for (std::size_t i = 0; i < tokens.size(); ++i)
+      if (Tokens{} == tokens) official.insert(tokens[i]);
+    EXPECT_TRUE(official.empty());
+  }
 }
 
 TEST(RepetitionGuard, ByHand) {

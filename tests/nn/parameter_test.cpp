@@ -116,5 +116,39 @@ TEST(Parameter, ValuesDependOnSeedAndNameOnly) {
   EXPECT_TRUE(testing::near(value(other, "a.k"), value(example(1), "a.k"), 0));
 }
 
+TEST(Parameter, FilesKeepThePartsOfAParameterTogether) {
+  EXPECT_EQ(names(example().file_order_state()),
+            (std::vector<std::string>{"a.norm", "a.q", "a.k", "b.0.gate", "b.0.up", "b.1.gate",
+                                      "b.1.up"}));
+}
+
+TEST(Parameter, BFloat16StoresKeepOnlyMatricesShort) {
+  ParameterStore half(3, DType::bf16), full(3);
+  for (ParameterStore* store : {&half, &full}) {
+    store->add("norm", {4}, Initialiser::ones());
+    store->add_matrix("qk", {6, 4}, Initialiser::normal(1), {{"q", 0, 4}, {"k", 4, 6}});
+    store->add("table", {2, 4}, Initialiser::normal(1));
+  }
+  EXPECT_EQ(half.parameters()[0].variable.dtype(), DType::f32);
+  EXPECT_EQ(half.parameters()[1].variable.dtype(), DType::bf16);
+  EXPECT_EQ(half.parameters()[2].variable.dtype(), DType::f32);
+  EXPECT_EQ(full.parameters()[1].variable.dtype(), DType::f32);
+  for (int i = 0; i < 3; ++i) {
+    const Tensor want = full.parameters()[i].variable.value();
+    EXPECT_TRUE(testing::near(half.parameters()[i].variable.value(),
+                              i == 1 ? want.to(DType::bf16) : want, 0))
+        << "the same draws, rounded";
+  }
+}
+
+TEST(Parameter, AbsentValuesHaveShapesAndNoMemory) {
+  ParameterStore store(1, DType::f32, ParameterValues::absent);
+  store.add_matrix("huge", {std::int64_t{1} << 20, std::int64_t{1} << 18}, Initialiser::normal(1),
+                   {{"a", 0, 1 << 19}, {"b", 1 << 19, 1 << 20}});
+  EXPECT_EQ(store.parameter_count(), std::int64_t{1} << 38);
+  EXPECT_EQ(store.parameters()[0].variable.value().raw(), nullptr);
+  EXPECT_EQ(store.file_order_state()[1].second.shape(), (Shape{1 << 19, 1 << 18}));
+}
+
 }  // namespace
 }  // namespace lectern

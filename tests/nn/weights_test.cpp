@@ -2,8 +2,11 @@
 // fit without touching the model.
 #include "nn/ocr2/weights.h"
 
+#include "core/file.h"
 #include "tests/nn/tiny_model.h"
 
+#include <algorithm>
+#include <cstring>
 #include <map>
 
 namespace lectern {
@@ -168,6 +171,92 @@ TEST_F(Weights, LossAfterLoadingIsTheSourcesLoss) {
   load_weights(target_.store(), write(published()));
   EXPECT_EQ(loss(target_), loss(source_));
   EXPECT_NE(loss(target_), before);
+}
+
+/// A model that waits for its values, read from `path`.
+struct Reader {
+  Reader(const std::filesystem::path& path, DType dtype)
+      : model(testing::tiny_model_config(), 0, dtype, ParameterValues::absent),
+        report(load_weights(model.store(), path)) {}
+
+  Ocr2Model model;
+  LoadReport report;
+};
+
+Tensor first_logits(const Ocr2Model& model) {
+  const NoGrad off;
+  ForwardContext context;
+  const Ocr2Input input = testing::tiny_prompt(model.config(), 2, 2, 5, 9);
+  DecodingCache cache(model.config().text, 2, 40);
+  return model.step(model.embed(input, model.encode(input, context)).value(), cache, context);
+}
+
+Named in_file_order(const Ocr2Model& model) { return model.store().file_order_state(); }
+
+TEST_F(Weights, AFileInOurOrderStaysMapped) {
+  const auto path = write(in_file_order(source_));
+  const Reader mapped(path, DType::f32);
+  EXPECT_EQ(mapped.report.loaded, static_cast<std::int64_t>(published().size()));
+  EXPECT_EQ(mapped.report.mapped, mapped.report.loaded);
+  // A shuffled file holds the same values, but no fused parameter in one piece.
+  const Reader copied(write(published()), DType::f32);
+  EXPECT_EQ(copied.report.loaded, mapped.report.loaded);
+  EXPECT_LT(copied.report.mapped, mapped.report.mapped);
+  EXPECT_GT(copied.report.mapped, 0) << "what is not fused needs no neighbours";
+  EXPECT_TRUE(testing::near(first_logits(mapped.model), first_logits(source_), 0));
+  EXPECT_TRUE(testing::near(first_logits(copied.model), first_logits(source_), 0));
+  // The training way of loading copies everything.
+  EXPECT_EQ(load_weights(target_.store(), path).mapped, 0);
+  expect_equals_source();
+}
+
+TEST_F(Weights, BFloat16FilesStayMappedForBFloat16Models) {
+  Named tensors = in_file_order(source_);
+  for (auto& [name, tensor] : tensors) tensor = tensor.to(DType::bf16);
+  const auto path = write(tensors);
+  const Reader mapped(path, DType::bf16);
+  std::int64_t matrices = 0;
+  for (const Parameter& parameter : mapped.model.store().parameters())
+    if (parameter.variable.dtype() == DType::bf16)
+      matrices += static_cast<std::int64_t>(parameter.parts.size());
+  EXPECT_EQ(mapped.report.mapped, matrices);
+  EXPECT_LT(mapped.report.mapped, mapped.report.loaded) << "norms and tables are f32";
+  std::sort(tensors.begin(), tensors.end(),
+            [](const auto& a, const auto& b) { return a.first < b.first; });
+  const Reader copied(write(tensors), DType::bf16);
+  EXPECT_LT(copied.report.mapped, matrices);
+  EXPECT_TRUE(testing::near(first_logits(copied.model), first_logits(mapped.model), 0));
+  // Rounding f32 weights gives the same model as reading rounded ones.
+  const Reader rounded(write(in_file_order(source_)), DType::bf16);
+  EXPECT_EQ(rounded.report.mapped, rounded.report.loaded - matrices);
+}
+
+/// Where a foreign writer left the data at an odd address nothing can be used in place.
+TEST_F(Weights, UnalignedFilesAreCopied) {
+  const auto path = write(in_file_order(source_)) / "model.safetensors";
+  std::string bytes = read_file(path);
+  std::uint64_t header = 0;
+  std::memcpy(&header, bytes.data(), 8);
+  bytes.insert(8 + header, " ");
+  ++header;
+  std::memcpy(bytes.data(), &header, 8);
+  write_file(path, bytes);
+  const Reader copied(path.parent_path(), DType::f32);
+  EXPECT_EQ(copied.report.mapped, 0);
+  EXPECT_TRUE(testing::near(first_logits(copied.model), first_logits(source_), 0));
+}
+
+TEST_F(Weights, StacksOfExpertsStayMapped) {
+  Named tensors;
+  for (const Parameter& parameter : source_.store().parameters())
+    if (parameter.name.find(".mlp.experts.") != std::string::npos)
+      tensors.emplace_back(parameter.name, parameter.variable.value());
+    else
+      for (const ParameterPart& part : parameter.parts)
+        tensors.emplace_back(part.name, parameter.part_of(parameter.variable.value(), part));
+  const Reader mapped(write(tensors), DType::f32);
+  EXPECT_EQ(mapped.report.mapped, static_cast<std::int64_t>(tensors.size()));
+  EXPECT_TRUE(testing::near(first_logits(mapped.model), first_logits(source_), 0));
 }
 
 }  // namespace

@@ -79,6 +79,25 @@ const std::vector<Sizes> kShapes = {{0, 4, 3, 5, 2}, {1, 1, 1, 1, 1},    {1, 32,
                                     {7, 5, 3, 4, 2}, {3, 6, 5, 9, 3},    {40, 33, 17, 3, 2},
                                     {5, 8, 4, 6, 0}, {130, 64, 48, 8, 4}};
 
+/// Experts with up to eight rows are exact, others round their rows to bf16.
+TEST(Experts, BFloat16Weights) {
+  for (const Sizes& s : kShapes) {
+    ExpertsInput in = random_input(s, DType::f32);
+    in.gate_up = in.gate_up.to(DType::bf16);
+    in.down = in.down.to(DType::bf16);
+    const bool is_exact = s.tokens * s.top_k <= 8;
+    EXPECT_TRUE(near(experts_forward(in, false).out, reference(in), is_exact ? 1e-5 : 1e-2))
+        << s.tokens << " tokens";
+  }
+  ExpertsInput in = random_input({7, 5, 3, 4, 2}, DType::f32);
+  in.gate_up = in.gate_up.to(DType::bf16);
+  EXPECT_TRUE(throws_with([&] { experts_forward(in, false); }, {"down must be bf16, got f32"}));
+  in.down = in.down.to(DType::bf16);
+  const ExpertsResult result = experts_forward(in, true);
+  EXPECT_TRUE(throws_with([&] { experts_backward(result.out, in, result, {}); },
+                          {"experts_backward: gate_up must be f32, got bf16"}));
+}
+
 TEST(Experts, MatchesTheLoopOverTokens) {
   for (const Sizes& s : kShapes) {
     for (const DType dtype : {DType::f32, DType::f64}) {

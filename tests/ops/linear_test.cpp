@@ -59,6 +59,25 @@ TEST(Linear, LargeProducts) {
   EXPECT_TRUE(near(linear(x, w, b), naive(x, w, b), 2e-6));
 }
 
+/// The weight's values are bf16 either way; only many rows of x are rounded (2^-9 of each product,
+/// and the errors of 531 products of random sign add up like their square root).
+TEST(Linear, BFloat16Weights) {
+  const Tensor w = random_tensor({65, 531}, 2).to(DType::bf16), b = random_tensor({65}, 3);
+  for (const std::int64_t m : {1, 4, 8, 9, 40}) {
+    const Tensor x = random_tensor({m, 531}, 1);
+    EXPECT_TRUE(near(linear(x, w, b), naive(x, w, b), m <= 8 ? 2e-6 : 4e-3)) << m;
+    EXPECT_TRUE(near(linear(x, w.slice(0, 5, 24)), naive(x, w.slice(0, 5, 24), {}), 4e-3)) << m;
+  }
+  const Tensor x = random_tensor({2, 531}, 1);
+  EXPECT_TRUE(throws_with([&] { linear(x.to(DType::f64), w); }, {"weight must be f64", "bf16"}));
+  EXPECT_TRUE(throws_with([&] { linear(x, w, b.to(DType::bf16)); }, {"bias must be f32", "bf16"}));
+  EXPECT_TRUE(throws_with(
+      [&] {
+        linear_grad_x(Tensor::zeros({2, 65}), w);
+      },
+      {"weight must be f32", "bf16"}));
+}
+
 TEST(Linear, LeadingDimensionsAreRows) {
   const Tensor x = random_tensor({2, 3, 4, 16}, 1), w = random_tensor({5, 16}, 2);
   const Tensor y = linear(x, w);

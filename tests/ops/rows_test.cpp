@@ -190,5 +190,22 @@ TEST(Rows, errors) {
                           {"embedding: table must have 2 dimensions"}));
 }
 
+TEST(Rows, BFloat16TablesAreWidened) {
+  const Tensor table = random_tensor({5, 3}, 1).to(DType::bf16), other = random_tensor({2, 3}, 2);
+  const Tensor wide = table.to(DType::f32);
+  const Tensor index = make_index({0, 4, 1, 1, 0, 0});
+  EXPECT_TRUE(near(select_rows({table, other}, index), select_rows({wide, other}, index), 0));
+  EXPECT_TRUE(near(select_rows({other, table}, make_index({1, 2})),
+                   select_rows({other, wide}, make_index({1, 2})), 0));
+  const Tensor alone = select_rows({table}, make_index({0, 3}));
+  EXPECT_EQ(alone.dtype(), DType::f32);
+  EXPECT_TRUE(near(alone, wide.slice(0, 3, 4).contiguous(), 0));
+  EXPECT_TRUE(throws_with(
+      [&] {
+        select_rows({table, other.to(DType::f64)}, index);
+      },
+      {"source 0 must be f64, got bf16"}));
+}
+
 }  // namespace
 }  // namespace lectern
