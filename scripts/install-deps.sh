@@ -9,9 +9,14 @@ packages=(
   # libraries
   libdnnl-dev libhdf5-dev libfmt-dev libspdlog-dev libtomlplusplus-dev libcli11-dev
   nlohmann-json3-dev libpcre2-dev libutf8proc-dev libpng-dev libjpeg62-turbo-dev
-  libprotobuf-dev libgtest-dev zlib1g-dev libssl-dev
+  libprotobuf-dev libgtest-dev zlib1g-dev libssl-dev libcairo2-dev libpango1.0-dev
   # documents: poppler's programs run as child processes
   poppler-utils
+  # fonts that synthetic samples are drawn with; about 15 MB
+  fonts-dejavu-core fonts-dejavu-extra fonts-liberation fonts-freefont-ttf fonts-cmu
+  fonts-linuxlibertine fonts-open-sans
+  fonts-ebgaramond fonts-crosextra-carlito fonts-crosextra-caladea fonts-inconsolata
+  fonts-sil-gentium fonts-oldstandard fonts-courier-prime
 )
 
 missing=()
