@@ -36,6 +36,9 @@ Image read_image(const std::filesystem::path& path,
 /// PNG bytes; grey images (r = g = b everywhere) are stored with one channel.
 /// `compression` is zlib's level, 1 (fast) to 9 (small).
 std::vector<std::uint8_t> encode_png(const Image& image, int compression = 6);
+/// JPEG bytes at `quality` 1 .. 100, colour at half resolution. Throws ConfigError for another
+/// quality and ShapeError for an empty image.
+std::vector<std::uint8_t> encode_jpeg(const Image& image, int quality);
 /// Throws IoError when the file cannot be written; `path` is then absent or as it was.
 void write_png(const Image& image, const std::filesystem::path& path, int compression = 6);
 

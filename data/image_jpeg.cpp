@@ -9,6 +9,7 @@
 #include <csetjmp>
 #include <cstddef>
 #include <cstdio>
+#include <cstdlib>
 
 namespace lectern {
 namespace {
@@ -85,7 +86,52 @@ void ink_row_to_rgb(const std::uint8_t* from, std::int64_t width, bool inverted,
   }
 }
 
+struct Encoder {
+  JpegErrors errors;
+  jpeg_compress_struct info{};
+  unsigned char* bytes = nullptr;  // malloc'ed and grown by libjpeg
+  unsigned long size = 0;
+  Encoder() {
+    info.err = jpeg_std_error(&errors.manager);
+    errors.manager.error_exit = on_error;
+  }
+  ~Encoder() {
+    jpeg_destroy_compress(&info);
+    std::free(bytes);
+  }
+  Encoder(const Encoder&) = delete;
+  Encoder& operator=(const Encoder&) = delete;
+};
+
 }  // namespace
+
+std::vector<std::uint8_t> encode_jpeg(const Image& image, int quality) {
+  if (quality < 1 || quality > 100)
+    fail<ConfigError>(fmt::format("encode_jpeg: quality must be 1 .. 100, got {}", quality));
+  if (image.empty() || image.width > JPEG_MAX_DIMENSION || image.height > JPEG_MAX_DIMENSION)
+    fail<ShapeError>(fmt::format("encode_jpeg: sides must be 1 .. {}, got {} x {}",
+                                 JPEG_MAX_DIMENSION, image.width, image.height));
+  Encoder encoder;
+  jpeg_compress_struct& info = encoder.info;
+  if (!guarded(encoder.errors, [&] {
+        jpeg_create_compress(&info);
+        jpeg_mem_dest(&info, &encoder.bytes, &encoder.size);
+        info.image_width = static_cast<JDIMENSION>(image.width);
+        info.image_height = static_cast<JDIMENSION>(image.height);
+        info.input_components = 3;
+        info.in_color_space = JCS_RGB;
+        jpeg_set_defaults(&info);
+        jpeg_set_quality(&info, quality, TRUE);
+        jpeg_start_compress(&info, TRUE);
+        while (info.next_scanline < info.image_height) {
+          JSAMPROW row = const_cast<std::uint8_t*>(image.row(info.next_scanline));
+          jpeg_write_scanlines(&info, &row, 1);
+        }
+        jpeg_finish_compress(&info);
+      }))
+    fail<Error>(fmt::format("encode_jpeg: {}", encoder.errors.message.data()));
+  return {encoder.bytes, encoder.bytes + encoder.size};
+}
 
 Image detail::decode_jpeg(std::span<const std::uint8_t> bytes, const std::string& name,
                           std::int64_t max_pixels) {

@@ -82,6 +82,12 @@ struct Loader::State {
     return static_cast<int>(step_number % samples->options().views.size());
   }
 
+  Draw draw_at(std::uint64_t position) const {
+    Draw draw = sampler.at(position - options.first_position);
+    draw.position = position;
+    return draw;
+  }
+
   /// A sample longer than a pack could never be placed: found now, not in the middle of a run.
   void check_lengths() const {
     if (options.batch.pack_tokens == 0) return;
@@ -96,11 +102,11 @@ struct Loader::State {
   /// Adds the samples of the next row to `row` and returns the position after it.
   std::uint64_t plan_row(std::uint64_t position, int view, std::vector<Draw>& row) const {
     if (options.batch.pack_tokens == 0) {
-      row.push_back(sampler.at(position));
+      row.push_back(draw_at(position));
       return position + 1;
     }
     for (std::int64_t room = options.batch.pack_tokens;; ++position) {
-      const Draw draw = sampler.at(position);
+      const Draw draw = draw_at(position);
       room -= samples->token_count(draw, view);
       if (room < 0) return position;
       row.push_back(draw);
@@ -200,6 +206,9 @@ struct Loader::State {
 
 Loader::Loader(std::shared_ptr<const SampleSet> samples, LoaderOptions options, LoaderState start) {
   check_options(options);
+  if (start.samples < options.first_position)
+    fail<ConfigError>(fmt::format("loader: start must be at or after first_position = {}, got {}",
+                                  options.first_position, start.samples));
   state_ = std::make_unique<State>(std::move(samples), std::move(options), start);
   state_->check_lengths();
   for (int i = 0; i < state_->options.workers; ++i)

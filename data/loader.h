@@ -20,6 +20,8 @@ namespace lectern {
 struct LoaderOptions {
   std::uint64_t seed = 0;
   bool shuffle = true;
+  /// Position of the run at which the sampler's order begins: where a curriculum's level began.
+  std::uint64_t first_position = 0;
   std::int64_t global_batch = 1;  // rows a step over all ranks; a multiple of `ranks`
   std::int64_t micro_batch = 0;   // rows a batch; 0: all rows of the rank; packs: always 1
   BatchOptions batch;
@@ -49,7 +51,8 @@ struct LoadedBatch : Batch {
 
 class Loader {
  public:
-  /// Throws ConfigError on bad options and when a sample would not fit into a pack.
+  /// Throws ConfigError on bad options, when `start` lies before first_position and when a sample
+  /// would not fit into a pack.
   Loader(std::shared_ptr<const SampleSet> samples, LoaderOptions options, LoaderState start = {});
   ~Loader();
   Loader(const Loader&) = delete;

@@ -1,4 +1,4 @@
-// Training samples, cut from pages when they are loaded.
+// Training samples, cut from pages or drawn when they are loaded.
 //
 //   word    one word, at its own box and scale, its text beginning at a fixed place of a white view
 //   line    the same for a line, made smaller where it is too wide
@@ -6,13 +6,17 @@
 //   page    the image views of a whole page (global view and local tiles)
 //   text    the text of a page, no image
 //
+// A drawn sample (data/synthetic.h) has the same place in its view; one character is a level too.
+//
 // Tokens of a sample: [begin] image placeholders, prompt, response, [end]; only the response and
 // the end are trained. How many they are is known without reading any page.
 #pragma once
 
 #include "data/image_views.h"
+#include "data/level.h"
 #include "data/sampler.h"
 #include "data/shard_set.h"
+#include "data/synthetic.h"
 #include "data/tokenizer.h"
 
 #include <cstdint>
@@ -23,22 +27,22 @@
 
 namespace lectern {
 
-enum class Level { word, line, region, page, text };
-/// Throws ConfigError for another name.
-Level level_from(std::string_view name);
-std::string_view name_of(Level level);
-
 /// One ingredient of the mixture.
 struct SampleSource {
+  // One of the two.
   std::shared_ptr<const ShardSet> shards;
-  Level level = Level::page;
+  std::shared_ptr<const SyntheticSource> synthetic;
+  Level level = Level::page;  // of shards; drawn samples have their own
   double weight = 1;
   std::string prompt = "<image>\nFree OCR.";  // `<image>`, if there, must come first
-  // Pieces that do not pass are never drawn; SampleSet::dropped counts them.
+  // Pieces of shards that do not pass are left out; SampleSet::dropped counts them.
   bool ascii_only = false;
-  std::int64_t max_characters = 0;  // 0: any
-  std::int64_t max_response_tokens = 8192;
+  std::int64_t max_characters = 0;          // 0: any
+  std::int64_t max_response_tokens = 8192;  // drawn text is chosen so that it fits
   std::int64_t region_lines = 4;
+  /// Lines are cut between words into runs at most this wide, regions into windows this wide, whose
+  /// words at the edge are left out; pixels of the page. 0: whole lines.
+  std::int64_t cut_width = 0;
   /// Words, lines and regions are drawn from this many neighbouring pages at a time, which should
   /// fit into the shards' cache. 0: from all. Shards hold their pages in random order.
   std::int64_t window_pages = 64;
@@ -49,11 +53,12 @@ struct SampleOptions {
   std::vector<ViewOptions> views = std::vector<ViewOptions>(1);
   std::int32_t begin_token = 0, end_token = 1;  // begin -1: none
   std::int32_t image_token = 128815;
-  std::int64_t margin = 4;         // pixels left of a pasted text
-  std::int64_t padding = 1;        // pixels of the page kept around a box
-  std::int64_t text_height = 0;    // pixels that a word's or line's box is scaled to; 0: as it is
-  std::int64_t jitter_pixels = 0;  // pasted text moves by up to this, another way each time
-  std::uint64_t seed = 0;          // of the jitter
+  std::int64_t margin = 4;       // pixels left of a pasted text
+  std::int64_t padding = 1;      // pixels of the page kept around a box
+  std::int64_t text_height = 0;  // pixels that a word's or line's box is scaled to; 0: as it is
+  /// Pasted text moves by up to this, another way each time, but never out of the view.
+  std::int64_t jitter_pixels = 0;
+  std::uint64_t seed = 0;  // of the jitter
 };
 
 struct Sample {
@@ -81,6 +86,7 @@ class SampleSet {
   const SampleOptions& options() const;
   /// What a Sampler over this set needs.
   std::vector<SamplerSource> sampler_sources() const;
+  /// Pieces of a source; of a drawn one 2^32, and the unit is SyntheticSource's index.
   std::int64_t units(int source) const;
   /// Pieces that did not pass the filters.
   std::int64_t dropped(int source) const;
@@ -88,7 +94,7 @@ class SampleSet {
   /// Tokens of the whole sample, and of those the trained ones.
   std::int64_t token_count(const Draw& draw, int view = 0) const;
   std::int64_t trained_count(const Draw& draw) const;
-  /// The largest token_count of all samples.
+  /// The largest token_count of all samples; of drawn ones the largest that is possible.
   std::int64_t longest(int view = 0) const;
   /// Images that the sample has: 0 or 1; and its local tiles.
   ViewGrid grid(const Draw& draw, int view = 0) const;

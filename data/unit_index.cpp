@@ -1,6 +1,9 @@
 #include "data/unit_index.h"
 
+#include "data/unit_cut.h"
+
 #include <algorithm>
+#include <string>
 
 namespace lectern::detail {
 namespace {
@@ -9,25 +12,6 @@ constexpr double kSmallestSide = 3;          // pixels: less cannot be read
 constexpr double kNarrowestLetter = 0.15;    // width over height: less is text that runs upwards
 constexpr std::int64_t kMostTokens = 65535;  // what Unit::tokens holds
 constexpr std::size_t kMostLines = 65535;
-
-bool passes_text(std::string_view text, std::int64_t tokens, const SampleSource& source) {
-  if (text.empty() || tokens < 1) return false;
-  if (tokens > std::min(source.max_response_tokens, kMostTokens)) return false;
-  if (source.ascii_only &&
-      !std::all_of(text.begin(), text.end(), [](char c) { return c >= ' ' && c <= '~'; }))
-    return false;
-  return source.max_characters == 0 || count_characters(text) <= source.max_characters;
-}
-
-bool passes_box(const Box& box, std::string_view text, std::array<std::int64_t, 2> page) {
-  const double width = box.right - box.left, height = box.bottom - box.top;
-  if (width < kSmallestSide || height < kSmallestSide) return false;
-  if (box.left < 0 || box.top < 0 || box.right > static_cast<double>(page[0]) ||
-      box.bottom > static_cast<double>(page[1]))
-    return false;
-  const auto characters = static_cast<double>(count_characters(text));
-  return characters < 2 || width >= kNarrowestLetter * characters * height;
-}
 
 /// Visits each shard's table: f(page of the set, its size, table, first unit, end).
 template <typename F>
@@ -63,15 +47,6 @@ UnitIndex index_pieces(const SampleSource& source) {
         }
       });
   return index;
-}
-
-/// True when `next` stands under `last` in the same column, within a line's height.
-bool continues(const Box& last, const Box& next) {
-  const double height = std::max(last.bottom - last.top, next.bottom - next.top);
-  const double overlap = std::min(last.right, next.right) - std::max(last.left, next.left);
-  const double narrower = std::min(last.right - last.left, next.right - next.left);
-  const double gap = next.top - last.bottom;
-  return overlap > 0.5 * narrower && gap > -0.5 * height && gap < height;
 }
 
 /// Cuts a page's lines greedily into regions of at most region_lines.
@@ -149,21 +124,68 @@ UnitIndex index_pages(const SampleSource& source) {
 
 }  // namespace
 
+bool passes_text(std::string_view text, std::int64_t tokens, const SampleSource& source) {
+  if (text.empty() || tokens < 1) return false;
+  if (tokens > std::min(source.max_response_tokens, kMostTokens)) return false;
+  if (source.ascii_only &&
+      !std::all_of(text.begin(), text.end(), [](char c) { return c >= ' ' && c <= '~'; }))
+    return false;
+  return source.max_characters == 0 || count_characters(text) <= source.max_characters;
+}
+
+bool passes_box(const Box& box, std::string_view text, std::array<std::int64_t, 2> page) {
+  const double width = box.right - box.left, height = box.bottom - box.top;
+  if (width < kSmallestSide || height < kSmallestSide) return false;
+  if (box.left < 0 || box.top < 0 || box.right > static_cast<double>(page[0]) ||
+      box.bottom > static_cast<double>(page[1]))
+    return false;
+  const auto characters = static_cast<double>(count_characters(text));
+  return characters < 2 || width >= kNarrowestLetter * characters * height;
+}
+
+bool continues(const Box& last, const Box& next) {
+  const double height = std::max(last.bottom - last.top, next.bottom - next.top);
+  const double overlap = std::min(last.right, next.right) - std::max(last.left, next.left);
+  const double narrower = std::min(last.right - last.left, next.right - next.left);
+  const double gap = next.top - last.bottom;
+  return overlap > 0.5 * narrower && gap > -0.5 * height && gap < height;
+}
+
 std::int64_t count_characters(std::string_view text) {
   return std::count_if(text.begin(), text.end(), [](char c) {
     return (static_cast<unsigned char>(c) & 0xC0) != 0x80;  // not a continuation byte
   });
 }
 
-UnitIndex index_units(const SampleSource& source, std::int64_t newline_tokens) {
+std::vector<std::vector<std::int64_t>> words_in_window(const std::function<Box(std::int64_t)>& box,
+                                                       std::span<const std::int64_t> first_word,
+                                                       std::int64_t line, std::int64_t count,
+                                                       std::int64_t start, double width) {
+  const double left = box(start).left, right = left + width;
+  std::vector<std::vector<std::int64_t>> out;
+  for (std::int64_t i = line; i < line + count; ++i) {
+    std::vector<std::int64_t> words;
+    const auto at = static_cast<std::size_t>(i);
+    for (std::int64_t word = first_word[at]; word < first_word[at + 1]; ++word)
+      if (word == start || (box(word).left >= left - 1 && box(word).right <= right))
+        words.push_back(word);
+    if (!words.empty()) out.push_back(std::move(words));
+  }
+  return out;
+}
+
+UnitIndex index_units(const SampleSource& source, const Tokenizer& tokenizer) {
   switch (source.level) {
     case Level::word:
     case Level::line:
-      return index_pieces(source);
+      return source.level == Level::line && source.cut_width > 0 ? index_cut(source, tokenizer)
+                                                                 : index_pieces(source);
     case Level::region:
-      return index_regions(source, newline_tokens);
+      if (source.cut_width > 0) return index_cut(source, tokenizer);
+      return index_regions(source, static_cast<std::int64_t>(tokenizer.encode("\n").size()));
     case Level::page:
     case Level::text:
+    case Level::character:
       break;
   }
   return index_pages(source);

@@ -13,11 +13,14 @@ namespace {
 using Kind = ConfigValue::Kind;
 using Path = std::vector<std::string>;
 
+/// An item of a list of tables stands in a path as "[0]".
+bool is_item(std::string_view part) { return part.starts_with('['); }
+std::string item_name(std::size_t index) { return fmt::format("[{}]", index); }
+
 std::string dotted(const Path& table, std::string_view key = {}) {
   std::string out;
-  for (const std::string& part : table) out += part + ".";
-  out += key;
-  if (key.empty() && !out.empty()) out.pop_back();
+  for (const std::string& part : table) out += (out.empty() || is_item(part) ? "" : ".") + part;
+  if (!key.empty()) out += (out.empty() ? "" : ".") + std::string(key);
   return out;
 }
 
@@ -42,7 +45,12 @@ std::string place(const ConfigDocument::Impl& document, const ConfigValue* value
 const ConfigValue* find_table(const ConfigDocument::Impl& document, const Path& path) {
   const ConfigValue* table = &document.root;
   for (const std::string& part : path) {
-    table = table->find(part);
+    if (is_item(part)) {
+      const auto index = static_cast<std::size_t>(std::stoul(part.substr(1)));
+      table = index < table->items.size() ? &table->items[index] : nullptr;
+    } else {
+      table = table->find(part);
+    }
     if (!table) return nullptr;
   }
   return table;
@@ -121,10 +129,16 @@ void find_unknown(const ConfigDocument::Impl& document, const ConfigValue& table
   for (std::size_t i = 0; i < table.keys.size(); ++i) {
     const ConfigValue& value = table.items[i];
     if (is_known(document, path, table.keys[i])) {
-      if (value.kind != Kind::table) continue;
       Path below = path;
       below.push_back(table.keys[i]);
-      find_unknown(document, value, below, first);
+      if (value.kind == Kind::table) find_unknown(document, value, below, first);
+      if (value.kind != Kind::list) continue;
+      for (std::size_t item = 0; item < value.items.size(); ++item) {
+        below.resize(path.size() + 1);
+        below.push_back(item_name(item));
+        if (value.items[item].kind == Kind::table)
+          find_unknown(document, value.items[item], below, first);
+      }
     } else if (!first.value || value.line < first.value->line) {
       first = {path, table.keys[i], &value};
     }
@@ -344,6 +358,30 @@ ConfigReader ConfigReader::table(std::string_view key) {
   return ConfigReader(document_, std::move(below));
 }
 
+std::vector<ConfigReader> ConfigReader::tables(std::string_view key) {
+  const ConfigValue* value = lookup(*document_, path_, key);
+  std::vector<ConfigReader> out;
+  remember(*document_, path_, key, "", true);
+  if (!value) return out;
+  if (value->kind != Kind::list)
+    fail<ConfigError>(fmt::format("{}: {} must be a list of tables, [[{}]], got {}",
+                                  place(*document_, value), dotted(path_, key), dotted(path_, key),
+                                  describe(*value)));
+  Path list = path_;
+  list.emplace_back(key);
+  for (std::size_t i = 0; i < value->items.size(); ++i) {
+    if (value->items[i].kind != Kind::table)
+      fail<ConfigError>(fmt::format("{}: {} must be a table, got {}",
+                                    place(*document_, &value->items[i]),
+                                    dotted(list) + item_name(i), describe(value->items[i])));
+    remember(*document_, list, item_name(i), "", true);
+    Path item = list;
+    item.push_back(item_name(i));
+    out.push_back(ConfigReader(document_, std::move(item)));
+  }
+  return out;
+}
+
 bool ConfigReader::has(std::string_view key) const {
   return lookup(*document_, path_, key) != nullptr;
 }
@@ -378,7 +416,10 @@ std::string ConfigDocument::resolved() const {
     for (const KnownKey& member : impl_->known)
       if (member.table == path && !member.is_table)
         body += member.key + " = " + member.literal + "\n";
-    if (!body.empty()) out += fmt::format("\n[{}]\n{}", dotted(path), body);
+    if (is_item(known.key))
+      out += fmt::format("\n[[{}]]\n{}", dotted(known.table), body);
+    else if (!body.empty())
+      out += fmt::format("\n[{}]\n{}", dotted(path), body);
   }
   return out;
 }

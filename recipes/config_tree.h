@@ -30,7 +30,8 @@ struct ConfigValue {
 /// What was found, for messages: `the string "fast"`, `3.5`, `a table`.
 std::string describe(const ConfigValue& value);
 
-/// A key that the program asked for, with its final value as TOML text (empty for a table).
+/// A key that the program asked for, with its final value as TOML text (empty for a table and for
+/// a list of tables). The items of a list of tables are known as tables "[0]", "[1]" ... below it.
 struct KnownKey {
   std::vector<std::string> table;
   std::string key;

@@ -16,6 +16,7 @@ namespace lectern {
 struct EvaluationArgs {
   std::int64_t samples = 64;
   std::uint64_t seed = 0;  ///< which samples; the same seed reads the same ones
+  bool with_loss = false;
   ReaderArgs reader;
 };
 
@@ -27,12 +28,15 @@ struct ReadSample {
 
 struct EvaluationResult {
   Scores scores;
+  double loss =
+      0;  ///< mean over the tokens of all answers, each predicted from the true ones before
   std::vector<ReadSample> samples;
   double seconds = 0;
   double tokens_per_second = 0;  ///< decoded, the first token of each sample aside
 };
 
-/// Generates the text of `samples` samples (all when there are fewer) and scores it. Records no
+/// Generates the text of `samples` samples (all when there are fewer) and scores it; with
+/// args.with_loss also the loss. Records no
 /// graph. The training loop, `lectern eval` and the tests all call this.
 EvaluationResult evaluate(const Ocr2Model& model, const Tokenizer& tokenizer,
                           const SampleSet& samples, const EvaluationArgs& args,

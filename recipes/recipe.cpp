@@ -1,6 +1,7 @@
 #include "recipes/recipe.h"
 
 #include "core/error.h"
+#include "recipes/recipe_sources.h"
 
 #include <algorithm>
 #include <numeric>
@@ -37,8 +38,13 @@ void check_weights(const ConfigReader& table, std::string_view key,
 
 DataRecipe read_data(ConfigReader table) {
   DataRecipe out;
-  out.shards = table.strings("shards", kRequired);
-  if (out.shards.empty()) table.refuse("shards", "must name at least one folder, got none");
+  const bool has_sources = table.has("sources");
+  out.shards = has_sources ? table.strings("shards", std::vector<std::string>{})
+                           : table.strings("shards", kRequired);
+  if (has_sources && !out.shards.empty())
+    table.refuse("shards", "must be left out with [[data.sources]], got both");
+  if (!has_sources && out.shards.empty())
+    table.refuse("shards", "must name at least one folder, got none");
   out.shard_weights = table.numbers("shard_weights", std::vector<double>{}, not_negative());
   check_weights(table, "shard_weights", out.shard_weights, out.shards.size(), "shards");
   out.validation = table.string("validation", "");
@@ -65,6 +71,12 @@ DataRecipe read_data(ConfigReader table) {
   out.margin = table.integer("margin", 4, within(0, 4096));
   out.jitter_pixels = table.integer("jitter_pixels", 0, within(0, 4096));
   out.workers = table.integer("workers", 1, within(0, 256));
+  out.sources = read_sources(table, "sources", out);
+  if (has_sources && out.sources.empty())
+    table.refuse("sources", "must have at least one source, got none");
+  out.validation_sources = read_sources(table, "validation_sources", out);
+  if (!out.validation_sources.empty() && !out.validation.empty())
+    table.refuse("validation", "must be left out with [[data.validation_sources]], got both");
   return out;
 }
 
@@ -211,6 +223,7 @@ Recipe parse_recipe(const ConfigDocument& document) {
   out.optimizer = read_optimizer(root.table("optimizer"), out.steps);
   out.batch = read_batch(root.table("batch"), out.data.pack_tokens > 0);
   read_small_tables(root, out);
+  out.curriculum = read_curriculum(root, out.data);
   root.finish();
   out.resolved = document.resolved();
   return out;

@@ -5,6 +5,7 @@
 #pragma once
 
 #include "core/dtype.h"
+#include "data/synthetic.h"
 #include "recipes/toml_config.h"
 
 #include <cstdint>
@@ -32,8 +33,44 @@ struct ModelRecipe {
   std::string init_qwen2;    // Qwen2-0.5B weights in their own layout (folder or .safetensors)
 };
 
+/// [[data.sources]], [[data.validation_sources]] One ingredient of the mixture.
+struct SourceRecipe {
+  std::string name;   // of the source, unique; default: "<level> <number from 1>"
+  std::string kind;   // "shards": cut from pages, "synthetic": drawn from text
+  std::string level;  // of shards "page" | "region" | "line" | "word"; drawn also "character"
+  double weight = 1;  // how often it is drawn, before a curriculum says otherwise; above 0
+  bool weight_by_pages = false;  // data.shards without shard_weights: times the number of pages
+  bool ascii_only = false;
+  std::int64_t max_characters = 0;   // of a word or line (of each line of a drawn region)
+  std::int64_t max_text_tokens = 0;  // longest answer
+  std::int64_t region_lines = 4;     // most lines of a region
+  // kind = "shards"
+  std::string shards;  // folder made by `lectern data shards`
+  // Lines are cut into runs, regions into windows of this many pixels of the page; 0: whole lines.
+  std::int64_t cut_width = 0;
+  // kind = "synthetic"
+  std::vector<std::string> text;     // UTF-8 files and folders of .txt
+  std::vector<std::string> exclude;  // files whose names begin so are left out
+  std::vector<std::string> scripts;  // "latin", "greek", "cyrillic", "cjk"
+  SyntheticOptions synthetic;        // keys have its names; level, seed and lengths come from above
+};
+
+/// [[curriculum]] One level of it. Levels come in their order; the last is never left.
+struct CurriculumRecipe {
+  std::string name;                     // default: "level <number from 1>"
+  std::vector<std::string> sources;     // names of data.sources; none: all
+  std::vector<double> weights;          // of these; none: the sources' own
+  std::vector<std::string> validation;  // names of data.validation_sources; none: all
+  std::int64_t jitter_pixels = 0;       // default: data.jitter_pixels
+  std::string measure = "cer";          // "cer" | "loss": figure on the level's validation sources
+  double advance_below = 0;             // the next level begins once it is at most this; 0: never
+  std::int64_t max_steps = 0;           // and at the latest after so many steps; 0: no limit
+};
+
 /// [data] Where samples come from and what one sample is.
 struct DataRecipe {
+  std::vector<SourceRecipe> sources;             // in place of `shards` and what belongs to it
+  std::vector<SourceRecipe> validation_sources;  // in place of `validation`
   std::vector<std::string> shards;    // folders made by `lectern data shards`; at least one
   std::vector<double> shard_weights;  // how often each is drawn; empty: in proportion to size
   std::string validation;             // shard folder of held-out documents; "": none
@@ -137,6 +174,7 @@ struct Recipe {
   EvaluationRecipe evaluation;
   EncoderCacheRecipe encoder_cache;
   LogRecipe log;
+  std::vector<CurriculumRecipe> curriculum;  // empty: one level with everything
   std::string resolved;  // TOML with every default written out: config.toml of the run folder
 };
 

@@ -141,6 +141,16 @@ ConfigValue override_value(const std::string& text, const std::string& name) {
   return out;
 }
 
+/// The item that `key`, a number from 0, names.
+ConfigValue* list_item(ConfigValue& list, const std::string& key, const std::string& name,
+                       const std::string& path) {
+  const bool is_number = key.size() < 6 && key.find_first_not_of("0123456789") == key.npos;
+  if (!is_number || std::stoul(key) >= list.items.size())
+    fail<ConfigError>(fmt::format("{}: {} has items 0 .. {}, got {}", name, path,
+                                  static_cast<std::int64_t>(list.items.size()) - 1, key));
+  return &list.items[std::stoul(key)];
+}
+
 void apply_override(ConfigValue& root, const std::string& text) {
   const auto equals = text.find('=');
   if (equals == std::string::npos || equals == 0)
@@ -157,11 +167,15 @@ void apply_override(ConfigValue& root, const std::string& text) {
     };
     if (key.empty() || !std::all_of(key.begin(), key.end(), bare) || depth > kMaxDots)
       fail<ConfigError>(name + ": the key must be names joined by dots, such as mesh.pp");
-    ConfigValue* child = table->find(key);
+    ConfigValue* child = table->kind == ConfigValue::Kind::list
+                             ? list_item(*table, key, name, path.substr(0, start - 1))
+                             : table->find(key);
+    const bool is_list = child && child->kind == ConfigValue::Kind::list;
     if (!child) {
       table->keys.push_back(key);
       child = &table->items.emplace_back();
-    } else if ((dot == std::string::npos) == (child->kind == ConfigValue::Kind::table)) {
+    } else if (dot == std::string::npos ? child->kind == ConfigValue::Kind::table
+                                        : child->kind != ConfigValue::Kind::table && !is_list) {
       fail<ConfigError>(fmt::format("{}: {} is {}", name, path.substr(0, dot), describe(*child)));
     }
     if (dot == std::string::npos) {

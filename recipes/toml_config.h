@@ -89,6 +89,9 @@ class ConfigReader {
 
   /// The sub-table; when the file has none it is empty and every default holds.
   ConfigReader table(std::string_view key);
+  /// A list of tables ([[key]]), none when the file has no such key. Messages name them key[0] ...,
+  /// and `--set key.0.field=value` reaches into them.
+  std::vector<ConfigReader> tables(std::string_view key);
   bool has(std::string_view key) const;
 
   /// Refuses what is in this table, or in one below it, and was never asked for: "recipe.toml:9:

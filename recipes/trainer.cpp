@@ -5,6 +5,7 @@
 #include "core/allocator.h"
 #include "core/ops/router.h"
 #include "core/parallel.h"
+#include "core/random.h"
 #include "data/loader.h"
 #include "nn/optimizer.h"
 #include "nn/schedule.h"
@@ -24,6 +25,7 @@
 
 #include <chrono>
 #include <cmath>
+#include <iterator>
 #include <optional>
 
 namespace lectern {
@@ -99,8 +101,7 @@ class Training {
       : recipe_(recipe),
         tokenizer_(Tokenizer::load(recipe.data.tokenizer)),
         model_(checked_config(recipe, tokenizer_), static_cast<std::uint64_t>(recipe.seed)),
-        samples_(training_samples(recipe, model_.config(), tokenizer_)),
-        validation_(validation_samples(recipe, model_.config(), tokenizer_)),
+        data_(recipe, model_.config(), tokenizer_),
         folder_(recipe.run_dir, resume),
         schedule_(schedule_args(recipe)),
         optimizer_({.learning_rate = recipe.optimizer.learning_rate,
@@ -111,6 +112,11 @@ class Training {
     model_.store().freeze(recipe.freeze);
     add_parameter_groups();
     restore(resume);
+    if (state_.level >= data_.levels())
+      fail<ConfigError>(
+          fmt::format("{}: the checkpoint is at level {} of the curriculum, the "
+                      "recipe has {}",
+                      folder_.path().string(), state_.level + 1, data_.levels()));
     features_ = std::make_unique<EncoderFeatures>(recipe, model_);
     folder_.write_config(recipe.resolved);
     metrics_.emplace(folder_.metrics(), state_.step, recipe.log.wall_clock);
@@ -118,16 +124,7 @@ class Training {
   }
 
   TrainingSummary run() {
-    LoaderOptions options;
-    options.seed = static_cast<std::uint64_t>(recipe_.seed);
-    options.global_batch = recipe_.batch.global_size;
-    options.micro_batch = recipe_.batch.micro_batch;
-    options.batch.pad_token = static_cast<std::int32_t>(model_.config().text.pad_token_id);
-    options.batch.pack_tokens = recipe_.data.pack_tokens;
-    options.workers = static_cast<int>(recipe_.data.workers);
-    options.is_cached = [this](const std::string& key) { return features_->is_cached(key); };
-    Loader loader(samples_, options,
-                  {state_.loader_position, static_cast<std::uint64_t>(state_.step)});
+    begin_level();
     Progress::Options progress;
     progress.first_step = state_.step;
     progress.total_steps = recipe_.steps;
@@ -139,12 +136,12 @@ class Training {
     const double start = now();
     std::int64_t samples = 0;
     while (state_.step < recipe_.steps && !stop_requested()) {
-      const StepTotals totals = step(loader);
+      const StepTotals totals = step(*loader_);
       samples += totals.samples;
       if (summary.steps == 0) summary.loss_first = totals.loss();
       summary.loss_last = totals.loss();
       ++summary.steps;
-      after_step(loader);
+      after_step();
     }
     summary.steps = state_.step;
     summary.seconds = now() - start;
@@ -156,6 +153,53 @@ class Training {
   }
 
  private:
+  const CurriculumRecipe* level() const {
+    return recipe_.curriculum.empty() ? nullptr
+                                      : &recipe_.curriculum[static_cast<std::size_t>(state_.level)];
+  }
+
+  /// Opens the samples of the level that the state is at, from where the state stands.
+  void begin_level() {
+    loader_.reset();  // its threads still make batches of the level before
+    const auto seed = static_cast<std::uint64_t>(recipe_.seed);
+    LoaderOptions options;
+    options.seed = seed;
+    if (state_.level > 0) {
+      Random random(seed, fmt::format("curriculum/level-{}", state_.level));
+      options.seed = random.below(std::uint64_t{1} << 62);
+    }
+    options.first_position = state_.level_position;
+    options.global_batch = recipe_.batch.global_size;
+    options.micro_batch = recipe_.batch.micro_batch;
+    options.batch.pad_token = static_cast<std::int32_t>(model_.config().text.pad_token_id);
+    options.batch.pack_tokens = recipe_.data.pack_tokens;
+    options.workers = static_cast<int>(recipe_.data.workers);
+    options.is_cached = [this](const std::string& key) { return features_->is_cached(key); };
+    loader_ = std::make_unique<Loader>(
+        data_.training(state_.level), options,
+        LoaderState{state_.loader_position, static_cast<std::uint64_t>(state_.step)});
+    validation_ = data_.validation(state_.level);
+  }
+
+  /// Whether the level has done its work: `figure` is what was measured after this step, if it was.
+  bool is_level_done(std::optional<double> figure) const {
+    const CurriculumRecipe* now = level();
+    if (!now || state_.level + 1 >= data_.levels()) return false;
+    if (now->max_steps > 0 && state_.step - state_.level_step >= now->max_steps) return true;
+    return figure && now->advance_below > 0 && *figure <= now->advance_below;
+  }
+
+  void advance() {
+    const std::int64_t steps = state_.step - state_.level_step;
+    ++state_.level;
+    state_.level_step = state_.step;
+    state_.level_position = state_.loader_position;
+    begin_level();
+    progress_->say(fmt::format("step {}: after {} steps the next level begins, {} of {}: {}",
+                               state_.step, steps, state_.level + 1, data_.levels(),
+                               level()->name));
+  }
+
   /// Matrices decay; norms, biases and other vectors do so only when the recipe says.
   void add_parameter_groups() {
     NamedParameters decayed, plain;
@@ -280,6 +324,7 @@ class Training {
       fields["expert_load"] = worst_expert_load(totals.expert_counts);
     if (recipe_.moe.balance_loss > 0)
       fields["router_loss"] = totals.balance_sum / static_cast<double>(totals.micro_batches);
+    if (level()) fields["level"] = state_.level + 1;
     metrics_->write(state_.step, fields);
     if (!events_) return;
     std::vector<std::pair<std::string, double>> scalars;
@@ -288,37 +333,67 @@ class Training {
     events_->scalars(state_.step, scalars);
   }
 
-  void after_step(const Loader& loader) {
-    state_.loader_position = loader.state().samples;
+  void after_step() {
+    state_.loader_position = loader_->state().samples;
     const bool last = state_.step == recipe_.steps;
     const auto due = [&](std::int64_t every) {
       return last || (every > 0 && state_.step % every == 0);
     };
-    if (validation_ && recipe_.evaluation.samples > 0 && due(recipe_.evaluation.every)) validate();
+    std::optional<double> figure;
+    if (!validation_.empty() && recipe_.evaluation.samples > 0 && due(recipe_.evaluation.every))
+      figure = validate();
+    if (!last && is_level_done(figure)) advance();
     if (due(recipe_.checkpoint.every)) save();
   }
 
-  void validate() {
+  /// Reads and scores the level's held-out samples; the figure that moves the curriculum.
+  double validate() {
     EvaluationArgs args;
     args.samples = recipe_.evaluation.samples;
+    args.with_loss = true;
     args.reader.max_new_tokens = recipe_.evaluation.max_new_tokens;
-    const EvaluationResult result = evaluate(model_, tokenizer_, *validation_, args);
-    const Scores& scores = result.scores;
-    metrics_->write(state_.step, {{"eval_samples", scores.pages.size()},
-                                  {"eval_cer", scores.cer},
-                                  {"eval_edit_distance", scores.edit_distance},
-                                  {"eval_f1", scores.f1},
-                                  {"eval_repetition_rate", scores.repetition_rate}});
-    if (events_)
-      events_->scalars(state_.step, {{"eval/cer", scores.cer},
-                                     {"eval/edit_distance", scores.edit_distance},
-                                     {"eval/f1", scores.f1},
-                                     {"eval/repetition_rate", scores.repetition_rate}});
-    progress_->say(
-        fmt::format("step {}: held out: character error rate {:.3f}, edit distance {:.3f}, "
-                    "{} of {} exact ({:.1f} s)",
-                    state_.step, scores.cer, scores.edit_distance, scores.exact,
-                    scores.pages.size(), result.seconds));
+    MetricFields each = MetricFields::object();
+    std::vector<PageScore> pages;
+    double loss = 0, seconds = 0;
+    for (const ValidationSet& set : validation_) {
+      EvaluationResult result = evaluate(model_, tokenizer_, *set.samples, args);
+      if (!set.name.empty()) {
+        each["eval_cer/" + set.name] = result.scores.cer;
+        each["eval_loss/" + set.name] = result.loss;
+        progress_->say(fmt::format("step {}: {}: character error rate {:.3f}, loss {:.3f}",
+                                   state_.step, set.name, result.scores.cer, result.loss));
+      }
+      loss += result.loss / static_cast<double>(validation_.size());
+      seconds += result.seconds;
+      pages.insert(pages.end(), std::make_move_iterator(result.scores.pages.begin()),
+                   std::make_move_iterator(result.scores.pages.end()));
+    }
+    const Scores scores = summarize(std::move(pages));
+    MetricFields fields = {{"eval_samples", scores.pages.size()},
+                           {"eval_cer", scores.cer},
+                           {"eval_edit_distance", scores.edit_distance},
+                           {"eval_f1", scores.f1},
+                           {"eval_repetition_rate", scores.repetition_rate},
+                           {"eval_loss", loss}};
+    fields.update(each);
+    if (level()) fields["level"] = state_.level + 1;
+    metrics_->write(state_.step, fields);
+    write_events(fields);
+    progress_->say(fmt::format(
+        "step {}: held out: character error rate {:.3f}, edit distance {:.3f}, "
+        "{} of {} exact ({:.1f} s)",
+        state_.step, scores.cer, scores.edit_distance, scores.exact, scores.pages.size(), seconds));
+    return level() && level()->measure == "loss" ? loss : scores.cer;
+  }
+
+  /// "eval_cer/words" becomes the scalar "eval/cer/words".
+  void write_events(const MetricFields& fields) {
+    if (!events_) return;
+    std::vector<std::pair<std::string, double>> scalars;
+    for (const auto& [name, value] : fields.items())
+      if (name.starts_with("eval_") && name != "eval_samples")
+        scalars.emplace_back("eval/" + name.substr(5), value.get<double>());
+    events_->scalars(state_.step, scalars);
   }
 
   void save() {
@@ -332,13 +407,15 @@ class Training {
   const Recipe& recipe_;
   Tokenizer tokenizer_;
   Ocr2Model model_;
-  std::shared_ptr<const SampleSet> samples_, validation_;
+  TrainingData data_;
   RunFolder folder_;  // made when all that the recipe names has been read: a typo leaves no folder
   ScheduleArgs schedule_;
   AdamW optimizer_;
   RunState state_;
   std::int64_t saved_step_ = -1;
+  std::vector<ValidationSet> validation_;
   std::unique_ptr<EncoderFeatures> features_;
+  std::unique_ptr<Loader> loader_;  // its threads ask features_, so it goes first
   std::optional<MetricsWriter> metrics_;
   std::optional<EventWriter> events_;
   std::optional<Progress> progress_;

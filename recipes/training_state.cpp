@@ -19,6 +19,10 @@ nlohmann::json state_json(const AdamW& optimizer, const RunState& state) {
   for (const auto& [layer, bias] : state.selection_bias) layers.push_back(layer);
   return {{"step", state.step},
           {"loader_position", state.loader_position},
+          {"curriculum",
+           {{"level", state.level},
+            {"step", state.level_step},
+            {"loader_position", state.level_position}}},
           {"stage", state.stage},
           {"seed", state.seed},
           {"random", "Philox4x32-10; streams are named, positions follow from step and sample"},
@@ -69,6 +73,12 @@ RunState load_training_state(const std::filesystem::path& checkpoint, const RunS
     fail<ConfigError>(
         fmt::format("{}: stage and seed must be {} and {} as in the recipe, got {} and {}",
                     checkpoint.string(), wanted.stage, wanted.seed, state.stage, state.seed));
+  if (json.contains("curriculum")) {  // checkpoints of older versions have none
+    const nlohmann::json& curriculum = json["curriculum"];
+    state.level = field<std::int64_t>(curriculum, "level", file);
+    state.level_step = field<std::int64_t>(curriculum, "step", file);
+    state.level_position = field<std::uint64_t>(curriculum, "loader_position", file);
+  }
   const auto steps = field<std::map<std::string, std::int64_t>>(json, "optimizer_steps", file);
 
   const SafetensorsFolder tensors = SafetensorsFolder::open(checkpoint, "optimizer");

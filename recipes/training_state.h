@@ -17,6 +17,9 @@ struct RunState {
   std::uint64_t loader_position = 0;  ///< samples consumed
   std::int64_t stage = 0;
   std::int64_t seed = 0;
+  std::int64_t level = 0;                         ///< of the curriculum, from 0
+  std::int64_t level_step = 0;                    ///< step after which the level began
+  std::uint64_t level_position = 0;               ///< samples consumed before it
   std::map<std::int64_t, Tensor> selection_bias;  ///< router bias of each MoE layer (loss-free)
 };
 

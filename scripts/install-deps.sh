@@ -9,10 +9,15 @@ packages=(
   # libraries
   libdnnl-dev libhdf5-dev libfmt-dev libspdlog-dev libtomlplusplus-dev libcli11-dev
   nlohmann-json3-dev libpcre2-dev libutf8proc-dev libpng-dev libjpeg62-turbo-dev
-  libprotobuf-dev libgtest-dev zlib1g-dev libssl-dev
-  # documents: poppler's programs run as child processes; the encodings of East Asian PDFs; fonts with
-  # the widths of those that a PDF may name without bringing them (without them, ink leaves its box)
-  poppler-utils poppler-data fonts-liberation
+  libprotobuf-dev libgtest-dev zlib1g-dev libssl-dev libcairo2-dev libpango1.0-dev
+  # documents: poppler's programs run as child processes; the encodings of East Asian PDFs
+  poppler-utils poppler-data
+  # fonts, about 15 MB: fonts-liberation has the widths of those that a PDF may name without bringing
+  # them (without it, ink leaves its box); synthetic samples are drawn with all of these
+  fonts-dejavu-core fonts-dejavu-extra fonts-liberation fonts-freefont-ttf fonts-cmu
+  fonts-linuxlibertine fonts-open-sans fonts-ebgaramond fonts-crosextra-carlito
+  fonts-crosextra-caladea fonts-inconsolata fonts-sil-gentium fonts-oldstandard
+  fonts-courier-prime
 )
 
 missing=()

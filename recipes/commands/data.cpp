@@ -147,6 +147,7 @@ void add_data(CLI::App& app) {
   data->require_subcommand(1);
   add_pages(*data);
   add_data_shards(*data);
+  add_data_synthetic(*data);
 }
 
 }  // namespace lectern::commands

@@ -96,6 +96,12 @@ void add_eval(CLI::App& app) {
   command->add_flag("--ascii-only", options->source.ascii_only, "leave out other text");
   command->add_option("--max-characters", options->source.max_characters,
                       "longest word or line; 0: any");
+  command
+      ->add_option("--cut-width", options->source.cut_width,
+                   "cut lines between words into runs, regions into windows, of so many pixels")
+      ->check(CLI::Range(0, 1 << 20));
+  command->add_option("--region-lines", options->source.region_lines, "most lines of a region")
+      ->check(CLI::Range(1, 1000));
   command->add_option("--text-height", options->samples.text_height,
                       "pixels that words and lines are scaled to; 0: as they are");
   command->add_option("--margin", options->samples.margin, "pixels left of a word or line");

@@ -2,6 +2,7 @@
 
 #include "core/error.h"
 #include "tests/data/synthetic_pages.h"
+#include "tests/data/text_sample.h"
 #include "tests/testing.h"
 
 #include <set>
@@ -146,6 +147,92 @@ TEST_F(Samples, LinesAndRegions) {
   // The region's corner lies at the margin, padding included.
   EXPECT_EQ(first.global.row(5)[3 * 5], testing::ink(1, 0, 0, 0));
   EXPECT_EQ(first.global.row(4)[3 * 5], 255);
+}
+
+TEST_F(Samples, LinesAreCutIntoRunsAndRegionsIntoWindows) {
+  // Words of 32 to 40 pixels with gaps of 8: two fit into 90 pixels, the third is a run of its own.
+  SampleSource from = source(Level::line);
+  from.cut_width = 90;
+  const SampleSet runs = set(from);
+  ASSERT_EQ(runs.units(0), 60);
+  EXPECT_EQ(runs.make(unit(0)).text, "p1w0 p1w1");
+  EXPECT_EQ(runs.make(unit(1)).text, "p1w2");
+  EXPECT_EQ(runs.make(unit(1)).box.left, 90);
+  const Sample run = runs.make(unit(3));
+  EXPECT_EQ(run.text, "p1w5");
+  EXPECT_EQ(run.response_ids, test_tokenizer().encode(run.text));
+  EXPECT_EQ(runs.trained_count(unit(0)),
+            static_cast<std::int64_t>(test_tokenizer().encode("p1w0 p1w1").size()) + 1);
+
+  from = source(Level::region);
+  from.cut_width = 90;
+  from.region_lines = 3;
+  const SampleSet windows = set(from);
+  // Three lines, then the paragraph's fourth, then the fifth: two windows each.
+  ASSERT_EQ(windows.units(0), 6 * 6);
+  const Sample left = windows.make(unit(0)), right = windows.make(unit(1));
+  EXPECT_EQ(left.text, "p1w0 p1w1\np1w3 p1w4\np1w6 p1w7");
+  EXPECT_EQ(right.text, "p1w2\np1w5\np1w8");
+  EXPECT_EQ(right.box.left, 90);
+  // The window begins at the margin, padding included; the word left of it is not there.
+  EXPECT_EQ(right.global.row(5)[3 * 5], testing::ink(1, 2, 0, 0));
+  EXPECT_EQ(right.global.row(5)[3 * 4], 255);
+  // Every other pixel of the window is white: none of the words that it cuts is seen.
+  std::int64_t inked = 0;
+  for (std::int64_t y = 0; y < 128; ++y)
+    for (std::int64_t x = 0; x < 128; ++x) inked += right.global.row(y)[3 * x] != 255;
+  EXPECT_EQ(inked, 3 * 32 * 16);
+  EXPECT_NE(windows.make(unit(0)).key, windows.make(unit(1)).key);
+  from.cut_width = -1;
+  EXPECT_TRUE(throws_with([&] { set(from); }, {"cut_width must be >= 0, got -1"}));
+}
+
+TEST_F(Samples, JitterNeverMovesTextOutOfTheView) {
+  SampleOptions options = small_options();
+  options.jitter_pixels = 100;
+  const SampleSet samples = set(source(Level::word), options);
+  const auto ink = [](const Image& image) {
+    std::int64_t count = 0;
+    for (std::size_t i = 0; i < image.pixels.size(); i += 3) count += image.pixels[i] != 255;
+    return count;
+  };
+  for (std::uint64_t position = 0; position < 40; ++position)
+    EXPECT_EQ(ink(samples.make(unit(0, position)).global), 32 * 16);
+}
+
+TEST_F(Samples, DrawnSourcesMixWithShards) {
+  SyntheticOptions look;
+  look.level = Level::line;
+  SampleSource drawn;
+  drawn.synthetic = std::make_shared<const SyntheticSource>(testing::english_corpus(), look);
+  drawn.max_response_tokens = 4;
+  const SampleSet samples({source(Level::word), drawn}, small_options(), test_tokenizer());
+  EXPECT_EQ(samples.sampler_sources()[1].units, std::int64_t{1} << 32);
+  for (std::int64_t i = 0; i < 50; ++i) {
+    const Draw draw{0, 1, i, 0};
+    const Sample sample = samples.make(draw);
+    EXPECT_EQ(sample.level, Level::line);
+    EXPECT_LE(sample.response_ids.size(), 4u);
+    EXPECT_EQ(static_cast<std::int64_t>(sample.response_ids.size()) + 1,
+              samples.trained_count(draw));
+    EXPECT_EQ(test_tokenizer().decode(sample.response_ids), sample.text);
+    EXPECT_EQ(sample.global.width, 128);
+  }
+  SampleSource both = source(Level::word);
+  both.synthetic = drawn.synthetic;
+  EXPECT_TRUE(throws_with([&] { set(both); }, {"got both"}));
+  EXPECT_TRUE(throws_with([&] { set(source(Level::character)); }, {"no level character"}));
+  look.level = Level::page;
+  look.page_width = {100, 120};
+  drawn.synthetic = std::make_shared<const SyntheticSource>(testing::english_corpus(), look);
+  drawn.max_response_tokens = 60;
+  const SampleSet pages({drawn}, small_options(), test_tokenizer());
+  for (std::int64_t i = 0; i < 6; ++i) {
+    const Sample page = pages.make(unit(i));
+    const ViewGrid grid = pages.grid(unit(i));
+    EXPECT_EQ(static_cast<int>(page.local.size()), grid.tiles());
+    EXPECT_LE(pages.token_count(unit(i)), pages.longest());
+  }
 }
 
 TEST_F(Samples, PagesHaveTheImageViews) {
