@@ -170,6 +170,14 @@ ExportReport export_model(const LoadedModel& loaded, ExportFormat format,
         "export: other programs know query tables of 144 and 256 rows only, this model has {} "
         "and {} (lectern.queries_768, lectern.queries_1024 in config.json)",
         config.queries_768, config.queries_1024));
+  if (!config.residual.is_plain())
+    fail<ConfigError>(fmt::format(
+        "export: no format of other programs has hyper-connections, and this model has residual = "
+        "\"{}\" (lectern.residual in config.json). It cannot be rewritten as a plain one; what can "
+        "be exported is a model trained with residual = \"plain\". This one is complete as it is: "
+        "the checkpoint {} (config.json, model-*.safetensors, tokenizer.json) is what lectern ocr, "
+        "eval and train read",
+        name_of(config.residual.kind), loaded.folder.string()));
   if (std::filesystem::exists(folder) &&
       !(std::filesystem::is_directory(folder) && std::filesystem::is_empty(folder)))
     fail<ConfigError>(fmt::format("{}: must be a new or empty folder", folder.string()));

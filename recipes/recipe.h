@@ -4,10 +4,12 @@
 // are the nested structs: `optimizer.learning_rate` is learning_rate in [optimizer].
 #pragma once
 
+#include "nn/residual_config.h"
 #include "recipes/toml_config.h"
 
 #include <cstdint>
 #include <filesystem>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -28,6 +30,8 @@ struct ModelRecipe {
   std::string init_decoder;  // checkpoint or run folder: embedding, decoder layers, norm, lm_head
   std::string init_sam;      // SAM-base weights in their own layout (folder or .safetensors)
   std::string init_qwen2;    // Qwen2-0.5B weights in their own layout (folder or .safetensors)
+  std::optional<ResidualConfig> residual;  // "residual" and the keys that go with it, named as in
+                                           // config.json; empty: what `config` says
 };
 
 /// [data] Where samples come from and what one sample is.
@@ -109,7 +113,9 @@ struct LogRecipe {
   bool wall_clock = true;   // false: metrics.jsonl without seconds and bytes, so that two runs,
                             // or a resumed and an undisturbed one, write equal files
   bool tensorboard = true;  // write events.out.tfevents.* too
-  double progress_seconds = 10;  // between progress lines when not on a terminal
+  std::int64_t diagnostics_every = 0;  // steps between gains of residual streams and gradient norms
+                                       // of each layer; 0: never. hc, mhc in the recipe: 10
+  double progress_seconds = 10;        // between progress lines when not on a terminal
 };
 
 struct Recipe {
@@ -118,12 +124,14 @@ struct Recipe {
   std::int64_t steps = 0;  // optimizer steps
   std::filesystem::path run_dir;
   std::int64_t seed = 0;
-  std::int64_t threads = 0;         // CPU threads; 0: all cores
-  std::string dtype;                // "fp32" | "bf16": of compute; weights and statistics stay fp32
-  bool recompute = false;           // keep layer inputs only and recompute the rest in backward
-  std::int64_t log_every = 1;       // steps between records of metrics.jsonl
-  std::vector<std::string> freeze;  // prefixes of parameter names (hub names) that do not train;
-                                    // default: see frozen_prefixes(stage)
+  std::int64_t threads = 0;  // CPU threads; 0: all cores
+  std::string dtype;         // "fp32" | "bf16": of compute; weights and statistics stay fp32
+  bool recompute = false;    // keep layer inputs only and recompute the rest in backward
+  std::int64_t recompute_streams = 0;  // hc, mhc: keep the streams every so many blocks; -1: the
+                                       // paper's eq. 20; 0: keep all
+  std::int64_t log_every = 1;          // steps between records of metrics.jsonl
+  std::vector<std::string> freeze;     // prefixes of parameter names (hub names) that do not train;
+                                       // default: see frozen_prefixes(stage)
   MeshRecipe mesh;
   ModelRecipe model;
   DataRecipe data;
