@@ -165,11 +165,6 @@ ExportFormat export_format_from(const std::string& name) {
 ExportReport export_model(const LoadedModel& loaded, ExportFormat format,
                           const std::filesystem::path& folder) {
   const Ocr2Config& config = loaded.model->config();
-  if (config.queries_768 != 144 || config.queries_1024 != 256)
-    fail<ConfigError>(fmt::format(
-        "export: other programs know query tables of 144 and 256 rows only, this model has {} "
-        "and {} (lectern.queries_768, lectern.queries_1024 in config.json)",
-        config.queries_768, config.queries_1024));
   if (!config.residual.is_plain())
     fail<ConfigError>(fmt::format(
         "export: no format of other programs has hyper-connections, and this model has residual = "
@@ -178,6 +173,11 @@ ExportReport export_model(const LoadedModel& loaded, ExportFormat format,
         "the checkpoint {} (config.json, model-*.safetensors, tokenizer.json) is what lectern ocr, "
         "eval and train read",
         name_of(config.residual.kind), loaded.folder.string()));
+  if (config.queries_768 != 144 || config.queries_1024 != 256)
+    fail<ConfigError>(fmt::format(
+        "export: other programs know query tables of 144 and 256 rows only, this model has {} "
+        "and {} (lectern.queries_768, lectern.queries_1024 in config.json)",
+        config.queries_768, config.queries_1024));
   if (std::filesystem::exists(folder) &&
       !(std::filesystem::is_directory(folder) && std::filesystem::is_empty(folder)))
     fail<ConfigError>(fmt::format("{}: must be a new or empty folder", folder.string()));

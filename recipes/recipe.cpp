@@ -244,6 +244,16 @@ Recipe load_recipe(const std::filesystem::path& path, const std::vector<std::str
   return parse_recipe(ConfigDocument::load(path, overrides));
 }
 
+std::vector<std::filesystem::path> recipe_stages(const std::filesystem::path& path) {
+  const ConfigDocument document = ConfigDocument::load(path);
+  ConfigReader root = document.root();
+  if (!root.has("stages")) return {path};
+  const auto stages = root.strings("stages", kRequired);
+  root.finish();
+  if (stages.empty()) root.refuse("stages", "must name at least one recipe, got none");
+  return {stages.begin(), stages.end()};
+}
+
 void check_mesh(const Recipe& recipe, std::int64_t ranks) {
   const auto [pp, ep] = recipe.mesh;
   if (ranks % pp != 0)

@@ -157,6 +157,9 @@ Recipe load_recipe(const std::filesystem::path& path,
                    const std::vector<std::string>& overrides = {});
 Recipe parse_recipe(const ConfigDocument& document);
 
+/// The recipes that a file stands for: itself, or those that its only key `stages` lists.
+std::vector<std::filesystem::path> recipe_stages(const std::filesystem::path& path);
+
 /// Throws ConfigError unless the mesh fits `ranks` processes (pp divides ranks, ep divides
 /// ranks / pp) and global_size fits the data-parallel ranks.
 void check_mesh(const Recipe& recipe, std::int64_t ranks);

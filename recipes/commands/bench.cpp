@@ -1,5 +1,6 @@
-// lectern bench step: one training step on random data, timed.
+// lectern bench step: one training step on random data, timed. lectern bench mhc: residual streams.
 #include "recipes/bench_step.h"
+#include "recipes/bench_streams.h"
 #include "recipes/commands/command.h"
 
 #include <fmt/core.h>
@@ -8,6 +9,27 @@
 #include <memory>
 
 namespace lectern::commands {
+
+namespace {
+
+void add_bench_streams(CLI::App& bench) {
+  auto args = std::make_shared<BenchStreamsArgs>();
+  CLI::App* mhc = bench.add_subcommand(
+      "mhc", "residual streams: Sinkhorn, one sub-layer, one decoder layer; a JSON line each");
+  mhc->add_option("--tokens", args->tokens, "of the sub-layer and the decoder layer")
+      ->check(CLI::Range(1, 1 << 20));
+  mhc->add_option("--sinkhorn-tokens", args->sinkhorn_tokens, "of Sinkhorn alone")
+      ->check(CLI::Range(1, 1 << 24));
+  mhc->add_option("--threads", args->threads, "CPU threads; 0: all cores")
+      ->check(CLI::Range(0, 1024));
+  mhc->add_option("--repeat", args->repeat, "timed runs, after one that warms up")
+      ->check(CLI::Range(1, 100000));
+  mhc->callback([args] {
+    for (const auto& line : bench_streams(*args)) fmt::print("{}\n", line.dump());
+  });
+}
+
+}  // namespace
 
 void add_bench(CLI::App& app) {
   CLI::App* bench = app.add_subcommand("bench", "timings");
@@ -31,6 +53,7 @@ void add_bench(CLI::App& app) {
   step->add_flag("--json", *as_json, "output is JSON already; accepted for uniformity");
   step->add_option("--device", *device, "cpu")->check(CLI::IsMember({"cpu"}));
   step->callback([args, device, as_json] { fmt::print("{}\n", bench_step(*args).dump()); });
+  add_bench_streams(*bench);
 }
 
 }  // namespace lectern::commands

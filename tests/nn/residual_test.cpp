@@ -290,6 +290,37 @@ TEST(Residual, wrong_settings_are_named) {
     EXPECT_NE(refused(key, value).find(part), std::string::npos) << refused(key, value);
 }
 
+/// Weights of one convention, carried over to another, mean the same model once Sinkhorn has
+/// converged.
+TEST(Residual, conventions_convert) {
+  using enum StreamConvention;
+  const auto model_of = [](StreamConvention convention) {
+    return config_of({.kind = ResidualKind::mhc, .convention = convention, .iterations = 200});
+  };
+  Ocr2Model source(model_of(paper), 3, DType::f64);
+  for (const Parameter& parameter : source.store().parameters())
+    Random(9, parameter.name).fill_normal(parameter.variable.value(), 0.1, 0.3);
+  const Ocr2Input input = tiny_input(source.config());
+  const double want = loss_of(source, input);
+  for (const StreamConvention to : {megatron, deepseek_v4}) {
+    Ocr2Model other(model_of(to), 4, DType::f64);
+    for (std::size_t i = 0; i < source.store().parameters().size(); ++i)
+      other.store().parameters()[i].variable.value().copy_from(
+          source.store().parameters()[i].variable.value());
+    const double before = loss_of(other, input);
+    convert_convention(other.store(), paper, to);
+    // The epsilons of 1e-6 that the conventions put in different places remain.
+    EXPECT_NEAR(loss_of(other, input), want, 1e-4 * want);
+    if (to == deepseek_v4) {
+      EXPECT_GT(std::abs(before - want), 1e-3 * want);
+    }
+    convert_convention(other.store(), to, paper);
+    for (std::size_t i = 0; i < source.store().parameters().size(); ++i)
+      EXPECT_TRUE(near(other.store().parameters()[i].variable.value(),
+                       source.store().parameters()[i].variable.value(), 0));
+  }
+}
+
 // ---- statistics
 
 TEST(StreamStatistics, by_hand) {
