@@ -298,21 +298,26 @@ TEST(Residual, conventions_convert) {
     return config_of({.kind = ResidualKind::mhc, .convention = convention, .iterations = 200});
   };
   Ocr2Model source(model_of(paper), 3, DType::f64);
-  for (const Parameter& parameter : source.store().parameters())
-    Random(9, parameter.name).fill_normal(parameter.variable.value(), 0.1, 0.3);
+  for (const Parameter& parameter : source.store().parameters())  // mappings far from symmetric
+    Random(9, parameter.name)
+        .fill_normal(parameter.variable.value(), 0.1, parameter.name.ends_with(".base") ? 2 : 0.3);
   const Ocr2Input input = tiny_input(source.config());
   const double want = loss_of(source, input);
   for (const StreamConvention to : {megatron, deepseek_v4}) {
     Ocr2Model other(model_of(to), 4, DType::f64);
-    for (std::size_t i = 0; i < source.store().parameters().size(); ++i)
-      other.store().parameters()[i].variable.value().copy_from(
-          source.store().parameters()[i].variable.value());
-    const double before = loss_of(other, input);
+    const auto copy = [&] {
+      for (std::size_t i = 0; i < source.store().parameters().size(); ++i)
+        other.store().parameters()[i].variable.value().copy_from(
+            source.store().parameters()[i].variable.value());
+    };
+    copy();
+    const double unconverted = std::abs(loss_of(other, input) - want);
     convert_convention(other.store(), paper, to);
-    // The epsilons of 1e-6 that the conventions put in different places remain.
-    EXPECT_NEAR(loss_of(other, input), want, 1e-4 * want);
+    const double converted = std::abs(loss_of(other, input) - want);
+    // What remains are the epsilons of 1e-6 that the conventions put in different places.
+    EXPECT_LT(converted, 1e-5 * want) << name_of(to);
     if (to == deepseek_v4) {
-      EXPECT_GT(std::abs(before - want), 1e-3 * want);
+      EXPECT_GT(unconverted, 30 * converted);
     }
     convert_convention(other.store(), to, paper);
     for (std::size_t i = 0; i < source.store().parameters().size(); ++i)
