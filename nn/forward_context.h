@@ -2,6 +2,7 @@
 #pragma once
 
 #include "autograd/variable.h"
+#include "nn/stream_statistics.h"
 
 #include <functional>
 #include <map>
@@ -16,6 +17,13 @@ struct ForwardContext {
   std::function<void(const std::string& name, const Tensor& value)> record_seam;
   /// Keep only the inputs of transformer and SAM blocks and compute the rest again in backward.
   bool recompute_blocks = false;
+  /// Blocks a segment of residual streams whose values backward rebuilds; 0: keep all, -1: eq. 20.
+  /// Changes memory only (nn/residual.h).
+  std::int64_t stream_interval = 0;
+  /// Ask stacks of residual streams for their gains; one entry a pass through a stack.
+  bool want_stream_statistics = false;
+  std::vector<StreamStatistics> stream_statistics;
+  std::vector<Tensor> stream_mixes;  ///< of the stack that is being passed
   /// Ask routers for the auxiliary balance loss; they append one scalar a layer to balance_losses.
   bool want_balance_loss = false;
   std::vector<Variable> balance_losses;

@@ -97,7 +97,9 @@ Variable MoeMlp::forward(const Variable& x, ForwardContext& context) const {
 TransformerBlock::TransformerBlock(ParameterStore& store, const std::string& prefix,
                                    std::int64_t layer, const BlockArgs& args,
                                    const std::optional<MoeArgs>& moe)
-    : args_(args) {
+    : args_(args),
+      attention_residual_(store, prefix + "attn_hc.", args.residual, args.hidden_size, 2 * layer),
+      mlp_residual_(store, prefix + "ffn_hc.", args.residual, args.hidden_size, 2 * layer + 1) {
   const std::size_t first_parameter = store.parameters().size();
   const std::int64_t width = args.hidden_size;
   const std::int64_t query_rows = args.heads * args.head_dim;
@@ -154,18 +156,17 @@ Variable TransformerBlock::feed_forward(const Variable& x, ForwardContext& conte
   return moe_ ? moe_->forward(normed, context) : dense_->forward(normed);
 }
 
-Variable TransformerBlock::forward(const Variable& x, const SequenceLayout& layout,
-                                   ForwardContext& context) const {
-  if (!context.recompute_blocks || !grad_enabled()) return compute(x, layout, context);
+Variable TransformerBlock::run(const Part& part, const Variable& x, ForwardContext& context) const {
+  if (!context.recompute_blocks || !grad_enabled()) return part(x, context);
   // The segment runs again in backward, when `context` may be gone: it has a context of its own,
   // and what it reports is carried out once.
   auto report = std::make_shared<ForwardContext>();
   report->selection_bias = context.selection_bias;
   report->want_balance_loss = context.want_balance_loss;
   std::vector<Variable> outputs = recompute(
-      [this, layout, report](const std::vector<Variable>& in) {
+      [part, report](const std::vector<Variable>& in) {
         report->balance_losses.clear();
-        std::vector<Variable> out = {compute(in[0], layout, *report)};
+        std::vector<Variable> out = {part(in[0], *report)};
         out.insert(out.end(), report->balance_losses.begin(), report->balance_losses.end());
         report->balance_losses.clear();
         return out;
@@ -176,15 +177,29 @@ Variable TransformerBlock::forward(const Variable& x, const SequenceLayout& layo
   return outputs[0];
 }
 
-Variable TransformerBlock::compute(const Variable& x, const SequenceLayout& layout,
-                                   ForwardContext& context) const {
-  const Variable mixed = add(x, attend(x, layout));
-  return add(mixed, feed_forward(mixed, context));
+Streams TransformerBlock::forward(const Streams& x, const SequenceLayout& layout,
+                                  ForwardContext& context) const {
+  const Part attention = [this, layout](const Variable& in, ForwardContext&) {
+    return attend(in, layout);
+  };
+  const Part mlp = [this](const Variable& in, ForwardContext& inner) {
+    return feed_forward(in, inner);
+  };
+  if (args_.residual.is_plain()) {  // one segment for the block: only its input is kept
+    const Part block = [this, attention, mlp](const Variable& in, ForwardContext& inner) {
+      const Variable mixed = add(in, attention(in, inner));
+      return add(mixed, mlp(mixed, inner));
+    };
+    return Streams(run(block, x.graph, context));
+  }
+  const auto part = [&](const Part& inner) {
+    return [this, &inner, &context](const Variable& in) { return run(inner, in, context); };
+  };
+  return mlp_residual_.around(attention_residual_.around(x, part(attention), context), part(mlp),
+                              context);
 }
 
-Tensor TransformerBlock::decode(const Tensor& x, const CacheSlot& slot,
-                                ForwardContext& context) const {
-  const NoGrad off;
+Variable TransformerBlock::attend_cached(const Variable& x, const CacheSlot& slot) const {
   const std::int64_t batch = x.dim(0), length = x.dim(1);
   const std::int64_t query_columns = args_.heads * args_.head_dim;
   const std::int64_t key_columns = args_.kv_heads * args_.head_dim;
@@ -194,8 +209,7 @@ Tensor TransformerBlock::decode(const Tensor& x, const CacheSlot& slot,
               positions.data<std::int32_t>() + (b + 1) * length,
               slot.lengths.data<std::int32_t>()[b]);
 
-  const Variable input(x);
-  const Variable qkv = linear(rms_norm(input, input_norm_, args_.rms_norm_eps), qkv_, qkv_bias_);
+  const Variable qkv = linear(rms_norm(x, input_norm_, args_.rms_norm_eps), qkv_, qkv_bias_);
   const Tensor rotated = rope(qkv, {.heads = args_.heads,
                                     .kv_heads = args_.kv_heads,
                                     .head_dim = args_.head_dim,
@@ -208,8 +222,16 @@ Tensor TransformerBlock::decode(const Tensor& x, const CacheSlot& slot,
               slot.lengths);
   const Tensor mixed = attention_cached(rotated.slice(2, 0, query_columns), slot.layer->keys,
                                         slot.layer->values, attention_args(), slot.lengths);
-  const Variable residual = add(input, linear(Variable(mixed), output_));
-  return add(residual, feed_forward(residual, context)).value();
+  return linear(Variable(mixed), output_);
+}
+
+Streams TransformerBlock::decode(const Streams& x, const CacheSlot& slot,
+                                 ForwardContext& context) const {
+  const NoGrad off;
+  const Streams mixed = attention_residual_.around(
+      x, [&](const Variable& in) { return attend_cached(in, slot); }, context);
+  return mlp_residual_.around(
+      mixed, [&](const Variable& in) { return feed_forward(in, context); }, context);
 }
 
 }  // namespace lectern

@@ -2,12 +2,14 @@
 //
 //   x = x + attention(RMSNorm(x));  x = x + mlp(RMSNorm(x))
 //
-// with grouped-query attention, rotary positions, and either a SwiGLU or a mixture of experts.
+// (or with hyper-connections in place of the sums: nn/residual.h), with grouped-query attention,
+// rotary positions, and either a SwiGLU or a mixture of experts.
 #pragma once
 
 #include "autograd/ops/attention.h"
 #include "nn/forward_context.h"
 #include "nn/parameter.h"
+#include "nn/residual.h"
 
 #include <cstdint>
 #include <optional>
@@ -24,6 +26,7 @@ struct BlockArgs {
   double rope_theta = 1e4;
   double initializer_range = 0.02;
   bool qkv_bias = false;
+  ResidualConfig residual;
 };
 
 struct MoeArgs {
@@ -81,23 +84,28 @@ class TransformerBlock {
   TransformerBlock(ParameterStore& store, const std::string& prefix, std::int64_t layer,
                    const BlockArgs& args, const std::optional<MoeArgs>& moe = {});
 
-  /// x [B, T, C] -> [B, T, C]. With context.recompute_blocks only x is kept for backward.
-  Variable forward(const Variable& x, const SequenceLayout& layout, ForwardContext& context) const;
-  /// One step of generation: x [B, T, C] are the tokens after `slot.lengths`; keys and values are
-  /// appended to the cache. Records no graph.
-  Tensor decode(const Tensor& x, const CacheSlot& slot, ForwardContext& context) const;
+  /// x [B, T, C], or streams [B, T, n, C]; the result is the same. With context.recompute_blocks
+  /// only x is kept for backward; of streams, the inputs and outputs of attention and MLP.
+  Streams forward(const Streams& x, const SequenceLayout& layout, ForwardContext& context) const;
+  /// One step of generation: x are the tokens after `slot.lengths`; keys and values are appended to
+  /// the cache. Records no graph.
+  Streams decode(const Streams& x, const CacheSlot& slot, ForwardContext& context) const;
 
  private:
   AttentionArgs attention_args() const;
-  Variable compute(const Variable& x, const SequenceLayout& layout, ForwardContext& context) const;
+  using Part = std::function<Variable(const Variable&, ForwardContext&)>;
+  /// part(x), of which only x is kept for backward when the context says so.
+  Variable run(const Part& part, const Variable& x, ForwardContext& context) const;
   Variable attend(const Variable& x, const SequenceLayout& layout) const;
+  Variable attend_cached(const Variable& x, const CacheSlot& slot) const;
   Variable feed_forward(const Variable& x, ForwardContext& context) const;
 
   BlockArgs args_;
   Variable input_norm_, qkv_, qkv_bias_, output_, post_norm_;
   std::optional<SwigluMlp> dense_;
   std::optional<MoeMlp> moe_;
-  std::vector<Variable> parameters_;
+  std::vector<Variable> parameters_;  ///< of attention and MLP
+  ResidualConnection attention_residual_, mlp_residual_;
 };
 
 }  // namespace lectern

@@ -1,5 +1,7 @@
 #include "recipes/encoder_features.h"
 
+#include "core/ops/sinkhorn.h"
+
 #include <algorithm>
 
 namespace lectern {
@@ -19,6 +21,15 @@ std::optional<std::string> trained_parameter(const ParameterStore& store) {
 std::int64_t views_a_group(std::int64_t size) {
   constexpr std::int64_t kPixels = 1 << 16, kMost = 16;
   return std::clamp<std::int64_t>(kPixels / (size * size), 1, kMost);
+}
+
+/// Settings of hyper-connections that change the encoder's output and are no weights.
+std::string residual_key(const Ocr2Model& model) {
+  const ResidualConfig& residual = model.config().residual;
+  if (residual.is_plain() || !residual.in_encoder) return "";
+  return fmt::format("-{}-{}-{}-{}-{:d}{:d}{:d}", name_of(residual.kind), residual.streams,
+                     name_of(residual.convention), residual.iterations, residual.h_pre,
+                     residual.h_post, residual.h_res);
 }
 
 /// Stacks equally shaped tensors [..] to [n, ..].
@@ -50,7 +61,8 @@ EncoderFeatures::EncoderFeatures(const Recipe& recipe, const Ocr2Model& model) :
   // Rows computed in bf16 are other rows.
   const std::string suffix = recipe.dtype == "fp32" ? "" : " " + recipe.dtype;
   cache_ = std::make_unique<EncoderCache>(
-      folder, parameter_fingerprint(model.store(), ocr2_parts::kEncoder) + suffix,
+      folder,
+      parameter_fingerprint(model.store(), ocr2_parts::kEncoder) + residual_key(model) + suffix,
       recipe.encoder_cache.max_bytes);
 }
 

@@ -165,6 +165,14 @@ ExportFormat export_format_from(const std::string& name) {
 ExportReport export_model(const LoadedModel& loaded, ExportFormat format,
                           const std::filesystem::path& folder) {
   const Ocr2Config& config = loaded.model->config();
+  if (!config.residual.is_plain())
+    fail<ConfigError>(fmt::format(
+        "export: no format of other programs has hyper-connections, and this model has residual = "
+        "\"{}\" (lectern.residual in config.json). It cannot be rewritten as a plain one; what can "
+        "be exported is a model trained with residual = \"plain\". This one is complete as it is: "
+        "the checkpoint {} (config.json, model-*.safetensors, tokenizer.json) is what lectern ocr, "
+        "eval and train read",
+        name_of(config.residual.kind), loaded.folder.string()));
   if (config.queries_768 != 144 || config.queries_1024 != 256)
     fail<ConfigError>(fmt::format(
         "export: other programs know query tables of 144 and 256 rows only, this model has {} "

@@ -41,7 +41,14 @@ void load_qwen2(const std::filesystem::path& path, Ocr2Model& model) {
 
 void load_initial_weights(const ModelRecipe& recipe, Ocr2Model& model) {
   ParameterStore& store = model.store();
-  if (recipe.init != "random") load_weights(store, resolve_model_folder(recipe.init));
+  if (recipe.init != "random") {
+    const auto folder = resolve_model_folder(recipe.init);
+    load_weights(store, folder);
+    const ResidualConfig stored = read_ocr2_config(folder / "config.json").residual;
+    const ResidualConfig& ours = model.config().residual;
+    if (stored.kind == ResidualKind::mhc && !ours.exact)
+      convert_convention(store, stored.convention, ours.convention);
+  }
   if (!recipe.init_encoder.empty())
     load_weights(store, resolve_model_folder(recipe.init_encoder), ocr2_parts::kEncoder);
   if (!recipe.init_decoder.empty())

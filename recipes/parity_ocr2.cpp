@@ -19,41 +19,6 @@ namespace {
 using nlohmann::json;
 using Tensors = std::map<std::string, Tensor>;
 
-double max_abs(const Tensor& tensor) {
-  const Tensor x = tensor.to(DType::f64).contiguous();
-  double out = 0;
-  for (std::int64_t i = 0; i < x.numel(); ++i) out = std::max(out, std::abs(x.data<double>()[i]));
-  return out;
-}
-
-/// NaN counts as infinitely far.
-double max_difference(const Tensor& a, const Tensor& b) {
-  const Tensor x = a.to(DType::f64).contiguous(), y = b.to(DType::f64).contiguous();
-  double out = 0;
-  for (std::int64_t i = 0; i < x.numel(); ++i) {
-    const double difference = std::abs(x.data<double>()[i] - y.data<double>()[i]);
-    out = std::isnan(difference) ? HUGE_VAL : std::max(out, difference);
-  }
-  return out;
-}
-
-double l2(const Tensor& tensor) {
-  const Tensor x = tensor.to(DType::f64).contiguous();
-  double sum = 0;
-  for (std::int64_t i = 0; i < x.numel(); ++i) sum += x.data<double>()[i] * x.data<double>()[i];
-  return std::sqrt(sum);
-}
-
-double l2_difference(const Tensor& a, const Tensor& b) {
-  const Tensor x = a.to(DType::f64).contiguous(), y = b.to(DType::f64).contiguous();
-  double sum = 0;
-  for (std::int64_t i = 0; i < x.numel(); ++i) {
-    const double difference = x.data<double>()[i] - y.data<double>()[i];
-    sum += difference * difference;
-  }
-  return std::isnan(sum) ? HUGE_VAL : std::sqrt(sum);
-}
-
 double relative(double got, double want) {
   const double difference = std::abs(got - want) / std::max(std::abs(want), 1e-12);
   return std::isnan(difference) ? HUGE_VAL : difference;

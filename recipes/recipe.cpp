@@ -1,6 +1,7 @@
 #include "recipes/recipe.h"
 
 #include "core/error.h"
+#include "core/ops/sinkhorn.h"
 #include "recipes/recipe_sources.h"
 
 #include <algorithm>
@@ -12,6 +13,29 @@ namespace {
 constexpr std::int64_t kMaxSteps = 1'000'000'000;
 constexpr std::int64_t kMaxTokens = std::int64_t{1} << 20;
 
+/// Settings of hyper-connections; "config" leaves all of them to config.json.
+std::optional<ResidualConfig> read_residual(ConfigReader& table) {
+  const std::string kind = table.choice("residual", "config", {"config", "plain", "hc", "mhc"});
+  if (kind == "config" || kind == "plain") {
+    for (const char* key : {"streams", "convention", "sinkhorn_iterations", "exact_h_res", "merge",
+                            "h_pre", "h_post", "h_res", "residual_in"})
+      if (table.has(key)) table.refuse(key, "needs residual = \"hc\" or \"mhc\"");
+    return kind == "plain" ? std::optional(ResidualConfig{}) : std::nullopt;
+  }
+  ResidualConfig out{.kind = residual_kind_from(kind)};
+  out.exact = table.boolean("exact_h_res", false);
+  out.streams = table.integer("streams", 4, within(1, out.exact ? 4 : 8));
+  out.convention = stream_convention_from(
+      table.choice("convention", "deepseek-v4", {"paper", "megatron", "deepseek-v4"}));
+  out.iterations = table.integer("sinkhorn_iterations", 20, within(1, 1000));
+  out.merge = stream_merge_from(table.choice("merge", "head", {"head", "mean"}));
+  out.h_pre = table.boolean("h_pre", true);
+  out.h_post = table.boolean("h_post", true);
+  out.h_res = table.boolean("h_res", true);
+  set_residual_in(table.choice("residual_in", "both", {"both", "encoder", "decoder"}), out);
+  return out;
+}
+
 ModelRecipe read_model(ConfigReader table) {
   ModelRecipe out;
   out.config = table.string("config", kRequired);
@@ -20,6 +44,7 @@ ModelRecipe read_model(ConfigReader table) {
   out.init_decoder = table.string("init_decoder", "");
   out.init_sam = table.string("init_sam", "");
   out.init_qwen2 = table.string("init_qwen2", "");
+  out.residual = read_residual(table);
   if (out.config.empty()) table.refuse("config", "must name a config.json, got \"\"");
   if (out.init.empty()) table.refuse("init", "must be \"random\" or a folder, got \"\"");
   return out;
@@ -180,6 +205,9 @@ void read_small_tables(ConfigReader& root, Recipe& out) {
   ConfigReader log = root.table("log");
   out.log.wall_clock = log.boolean("wall_clock", true);
   out.log.tensorboard = log.boolean("tensorboard", true);
+  const bool streams = out.model.residual && !out.model.residual->is_plain();
+  out.log.diagnostics_every =
+      log.integer("diagnostics_every", streams ? 10 : 0, within(0, kMaxSteps));
   out.log.progress_seconds = log.number("progress_seconds", 10.0, positive());
 }
 
@@ -209,6 +237,8 @@ Recipe parse_recipe(const ConfigDocument& document) {
   out.threads = root.integer("threads", 0, within(0, 4096));
   out.dtype = root.choice("dtype", "fp32", {"fp32", "bf16"});
   out.recompute = root.boolean("recompute", false);
+  out.recompute_streams =
+      root.integer("recompute_streams", out.recompute ? -1 : 0, within(-1, 4096));
   out.log_every = root.integer("log_every", 1, within(1, kMaxSteps));
   out.freeze = root.strings("freeze", frozen_prefixes(out.stage));
   if (std::find(out.freeze.begin(), out.freeze.end(), "") != out.freeze.end())
@@ -231,6 +261,16 @@ Recipe parse_recipe(const ConfigDocument& document) {
 
 Recipe load_recipe(const std::filesystem::path& path, const std::vector<std::string>& overrides) {
   return parse_recipe(ConfigDocument::load(path, overrides));
+}
+
+std::vector<std::filesystem::path> recipe_stages(const std::filesystem::path& path) {
+  const ConfigDocument document = ConfigDocument::load(path);
+  ConfigReader root = document.root();
+  if (!root.has("stages")) return {path};
+  const auto stages = root.strings("stages", kRequired);
+  root.finish();
+  if (stages.empty()) root.refuse("stages", "must name at least one recipe, got none");
+  return {stages.begin(), stages.end()};
 }
 
 void check_mesh(const Recipe& recipe, std::int64_t ranks) {

@@ -6,10 +6,12 @@
 
 #include "core/dtype.h"
 #include "data/synthetic.h"
+#include "nn/residual_config.h"
 #include "recipes/toml_config.h"
 
 #include <cstdint>
 #include <filesystem>
+#include <optional>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -31,6 +33,8 @@ struct ModelRecipe {
   std::string init_decoder;  // checkpoint or run folder: embedding, decoder layers, norm, lm_head
   std::string init_sam;      // SAM-base weights in their own layout (folder or .safetensors)
   std::string init_qwen2;    // Qwen2-0.5B weights in their own layout (folder or .safetensors)
+  std::optional<ResidualConfig> residual;  // "residual" and the keys that go with it, named as in
+                                           // config.json; empty: what `config` says
 };
 
 /// [[data.sources]], [[data.validation_sources]] One ingredient of the mixture.
@@ -148,7 +152,9 @@ struct LogRecipe {
   bool wall_clock = true;   // false: metrics.jsonl without seconds and bytes, so that two runs,
                             // or a resumed and an undisturbed one, write equal files
   bool tensorboard = true;  // write events.out.tfevents.* too
-  double progress_seconds = 10;  // between progress lines when not on a terminal
+  std::int64_t diagnostics_every = 0;  // steps between gains of residual streams and gradient norms
+                                       // of each layer; 0: never. hc, mhc in the recipe: 10
+  double progress_seconds = 10;        // between progress lines when not on a terminal
 };
 
 struct Recipe {
@@ -157,12 +163,14 @@ struct Recipe {
   std::int64_t steps = 0;  // optimizer steps
   std::filesystem::path run_dir;
   std::int64_t seed = 0;
-  std::int64_t threads = 0;         // CPU threads; 0: all cores
-  std::string dtype;                // "fp32" | "bf16": of compute; weights and statistics stay fp32
-  bool recompute = false;           // keep layer inputs only and recompute the rest in backward
-  std::int64_t log_every = 1;       // steps between records of metrics.jsonl
-  std::vector<std::string> freeze;  // prefixes of parameter names (hub names) that do not train;
-                                    // default: see frozen_prefixes(stage)
+  std::int64_t threads = 0;  // CPU threads; 0: all cores
+  std::string dtype;         // "fp32" | "bf16": of compute; weights and statistics stay fp32
+  bool recompute = false;    // keep layer inputs only and recompute the rest in backward
+  std::int64_t recompute_streams = 0;  // hc, mhc: keep the streams every so many blocks; -1: the
+                                       // paper's eq. 20; 0: keep all
+  std::int64_t log_every = 1;          // steps between records of metrics.jsonl
+  std::vector<std::string> freeze;     // prefixes of parameter names (hub names) that do not train;
+                                       // default: see frozen_prefixes(stage)
   MeshRecipe mesh;
   ModelRecipe model;
   DataRecipe data;
@@ -191,6 +199,9 @@ std::vector<std::string> frozen_prefixes(std::int64_t stage);
 Recipe load_recipe(const std::filesystem::path& path,
                    const std::vector<std::string>& overrides = {});
 Recipe parse_recipe(const ConfigDocument& document);
+
+/// The recipes that a file stands for: itself, or those that its only key `stages` lists.
+std::vector<std::filesystem::path> recipe_stages(const std::filesystem::path& path);
 
 /// Throws ConfigError unless the mesh fits `ranks` processes (pp divides ranks, ep divides
 /// ranks / pp) and global_size fits the data-parallel ranks.

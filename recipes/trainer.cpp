@@ -10,6 +10,7 @@
 #include "nn/optimizer.h"
 #include "nn/schedule.h"
 #include "recipes/checkpoint_folder.h"
+#include "recipes/diagnostics.h"
 #include "recipes/encoder_features.h"
 #include "recipes/evaluate.h"
 #include "recipes/initial_weights.h"
@@ -41,6 +42,7 @@ Ocr2Config checked_config(const Recipe& recipe, const Tokenizer& tokenizer) {
   if (std::filesystem::is_directory(path)) path = resolve_model_folder(path) / "config.json";
   Ocr2Config config = read_ocr2_config(path);
   config.reading = reading_settings(recipe);
+  if (recipe.model.residual) config.residual = *recipe.model.residual;
   check_tokenizer(tokenizer, config, recipe.data.tokenizer);
   return config;
 }
@@ -65,6 +67,7 @@ struct StepTotals {
   std::int64_t tokens = 0;  // positions that went through the decoder
   std::int64_t samples = 0;
   std::map<std::int64_t, Tensor> expert_counts;
+  std::map<std::string, StreamStatistics> streams;  // by stack
 
   double loss() const {
     return loss_sum / static_cast<double>(std::max<std::int64_t>(1, trained_tokens));
@@ -264,7 +267,9 @@ class Training {
   void micro_step(const LoadedBatch& batch, StepTotals& totals) {
     ForwardContext context;
     context.recompute_blocks = recipe_.recompute;
+    context.stream_interval = recipe_.recompute_streams;
     context.want_balance_loss = recipe_.moe.balance_loss > 0;
+    context.want_stream_statistics = diagnostics_due(state_.step + 1);
     context.selection_bias = state_.selection_bias;
     Ocr2Input input = features_->input_of(batch);
     const VisualFeatures visual = features_->features_of(batch, input, context);
@@ -278,6 +283,8 @@ class Training {
     totals.samples += batch.samples;
     ++totals.micro_batches;
     add_counts(totals.expert_counts, context.expert_counts);
+    for (const StreamStatistics& stack : context.stream_statistics)
+      totals.streams[stack.stack] = combined(totals.streams[stack.stack], stack);
     for (const Variable& balance : context.balance_losses) {
       const double layers = static_cast<double>(context.balance_losses.size());
       totals.balance_sum += balance.value().item() / layers;
@@ -298,6 +305,18 @@ class Training {
         parameter ? fmt::format("the gradient of {} is not finite", *parameter)
                   : "the loss is not finite",
         loss, norm));
+  }
+
+  bool diagnostics_due(std::int64_t step) const {
+    const std::int64_t every = recipe_.log.diagnostics_every;
+    return every > 0 && (step % every == 0 || step == 1 || step == recipe_.steps);
+  }
+
+  /// Gradients are those of the last backward, before clipping.
+  void add_diagnostics(const StepTotals& totals, MetricFields& fields) const {
+    add_stream_fields(totals.streams, fields);
+    for (const auto& [layer, norm] : layer_gradient_norms(model_.store().trainable()))
+      fields["grad_norm_" + layer] = norm;
   }
 
   void balance_experts(const std::map<std::int64_t, Tensor>& counts) {
@@ -322,6 +341,7 @@ class Training {
                            {"peak_bytes", memory_statistics().peak_bytes}};
     if (!totals.expert_counts.empty())
       fields["expert_load"] = worst_expert_load(totals.expert_counts);
+    if (diagnostics_due(state_.step)) add_diagnostics(totals, fields);
     if (recipe_.moe.balance_loss > 0)
       fields["router_loss"] = totals.balance_sum / static_cast<double>(totals.micro_batches);
     if (level()) fields["level"] = state_.level + 1;

@@ -2,6 +2,7 @@
 
 #include "core/error.h"
 #include "core/file.h"
+#include "core/ops/sinkhorn.h"
 
 #include <nlohmann/json.hpp>
 
@@ -65,6 +66,15 @@ class Fields {
       fail<ConfigError>(
           fmt::format("{}.{}: must be a string, got {}", where_, field, object_[field].dump()));
     return object_[field].get<std::string>();
+  }
+
+  std::string choice(const char* field, const std::string& fallback,
+                     const std::vector<std::string>& words) const {
+    const std::string word = text(field, fallback);
+    if (std::find(words.begin(), words.end(), word) == words.end())
+      fail<ConfigError>(fmt::format("{}.{}: must be one of {}, got \"{}\"", where_, field,
+                                    json(words).dump(), word));
+    return word;
   }
 
   std::vector<std::int64_t> sizes(const char* field, std::vector<std::int64_t> fallback,
@@ -258,6 +268,23 @@ void parse_reading(const Fields& in, ReadingSettings& out) {
   out.prompt = in.text("prompt", out.prompt);
 }
 
+ResidualConfig parse_residual(const Fields& in) {
+  ResidualConfig out;
+  out.kind = residual_kind_from(in.choice("residual", "plain", {"plain", "hc", "mhc"}));
+  if (out.is_plain()) return out;
+  out.convention = stream_convention_from(
+      in.choice("convention", "deepseek-v4", {"paper", "megatron", "deepseek-v4"}));
+  out.merge = stream_merge_from(in.choice("merge", "head", {"head", "mean"}));
+  set_residual_in(in.choice("residual_in", "both", {"both", "encoder", "decoder"}), out);
+  out.exact = in.boolean("exact_h_res", out.exact);
+  out.streams = in.size("streams", out.streams, 1, out.exact ? 4 : 8);
+  out.iterations = in.size("sinkhorn_iterations", out.iterations, 1, 1000);
+  out.h_pre = in.boolean("h_pre", out.h_pre);
+  out.h_post = in.boolean("h_post", out.h_post);
+  out.h_res = in.boolean("h_res", out.h_res);
+  return out;
+}
+
 /// The original layout keeps the two encoders under vision_config.width.
 Ocr2Config parse_original(const Fields& in) {
   Ocr2Config out;
@@ -329,7 +356,7 @@ Ocr2Config parse_ocr2_config(const json& root, const std::string& name) {
         name, out.encoder.hidden_size, out.sam.downsample_channels[1]));
   if (in.has("lectern")) {
     const Fields extra = in.object("lectern");
-    extra.only("residual", "plain");
+    out.residual = parse_residual(extra);
     out.queries_768 = extra.size("queries_768", 144);
     out.queries_1024 = extra.size("queries_1024", 256);
     parse_reading(extra, out.reading);

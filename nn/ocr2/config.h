@@ -1,6 +1,8 @@
 // Configuration of a DeepSeek-OCR 2 model: the config.json of transformers' `deepseek_ocr2`.
 #pragma once
 
+#include "nn/residual_config.h"
+
 #include <nlohmann/json_fwd.hpp>
 
 #include <cstdint>
@@ -95,6 +97,7 @@ struct Ocr2Config {
   std::int64_t queries_768 = 144;
   std::int64_t queries_1024 = 256;
   ReadingSettings reading;
+  ResidualConfig residual;
 
   /// Tokens that a square view gives the LM encoder: ceil(grid / 4) a side, squared.
   std::int64_t image_tokens(std::int64_t view_pixels) const;

@@ -1,4 +1,5 @@
 #include "core/error.h"
+#include "core/ops/sinkhorn.h"
 #include "nn/ocr2/config.h"
 
 #include <nlohmann/json.hpp>
@@ -11,15 +12,30 @@ using nlohmann::json;
 
 namespace {
 
+void write_residual(const ResidualConfig& residual, json& out) {
+  out["residual"] = std::string(name_of(residual.kind));
+  if (residual.is_plain()) return;
+  out["streams"] = residual.streams;
+  out["convention"] = std::string(name_of(residual.convention));
+  out["sinkhorn_iterations"] = residual.iterations;
+  out["exact_h_res"] = residual.exact;
+  out["merge"] = std::string(name_of(residual.merge));
+  out["h_pre"] = residual.h_pre;
+  out["h_post"] = residual.h_post;
+  out["h_res"] = residual.h_res;
+  out["residual_in"] = residual_in(residual);
+}
+
 /// Our own settings; other programs ignore the key.
 json lectern_extras(const Ocr2Config& config) {
-  return {{"residual", "plain"},
-          {"queries_768", config.queries_768},
-          {"queries_1024", config.queries_1024},
-          {"global_size", config.reading.global_size},
-          {"tile_size", config.reading.tile_size},
-          {"crop", config.reading.crop},
-          {"prompt", config.reading.prompt}};
+  json out = {{"queries_768", config.queries_768},
+              {"queries_1024", config.queries_1024},
+              {"global_size", config.reading.global_size},
+              {"tile_size", config.reading.tile_size},
+              {"crop", config.reading.crop},
+              {"prompt", config.reading.prompt}};
+  write_residual(config.residual, out);
+  return out;
 }
 
 /// Programs that read the original layout have these values built in; a model with others would

@@ -6,7 +6,10 @@
 namespace lectern {
 
 LmEncoder::LmEncoder(ParameterStore& store, const Ocr2Config& config)
-    : config_(config.encoder), queries_768_count_(config.queries_768) {
+    : config_(config.encoder),
+      queries_768_count_(config.queries_768),
+      residual_(store, "model.qwen2_model.model.model.", "encoder",
+                config.residual.of_stack(config.residual.in_encoder), config.encoder.hidden_size) {
   const std::string prefix = "model.qwen2_model.";
   const auto normal = Initialiser::normal(config_.initializer_range);
   for (std::int64_t i = 0; i < config_.num_hidden_layers; ++i) {
@@ -19,7 +22,8 @@ LmEncoder::LmEncoder(ParameterStore& store, const Ocr2Config& config)
                                    .rms_norm_eps = config_.rms_norm_eps,
                                    .rope_theta = config_.rope_theta,
                                    .initializer_range = config_.initializer_range,
-                                   .qkv_bias = true});
+                                   .qkv_bias = true,
+                                   .residual = residual_.config()});
   }
   norm_ = store.add(prefix + "model.model.norm.weight", {config_.hidden_size}, Initialiser::ones());
   queries_768_ =
@@ -32,15 +36,17 @@ Variable LmEncoder::forward(const Variable& image_tokens, ForwardContext& contex
                             const std::string& view_name) const {
   const std::int64_t batch = image_tokens.dim(0), image_count = image_tokens.dim(1);
   const Variable& queries = image_count <= queries_768_count_ ? queries_768_ : queries_1024_;
-  Variable x = concat({image_tokens, repeat_leading(queries, batch)}, 1);
+  Streams x = residual_.enter(concat({image_tokens, repeat_leading(queries, batch)}, 1), context);
   SequenceLayout layout;
   layout.mask = MaskKind::prefix_causal;
   layout.prefix = image_count;
   for (std::size_t i = 0; i < blocks_.size(); ++i) {
+    x = residual_.at_block(x, i, blocks_.size(), context);
     x = blocks_[i].forward(x, layout, context);
-    context.seam(fmt::format("{}encoder.layer{}", view_name, i), x.value());
+    context.seam(fmt::format("{}encoder.layer{}", view_name, i), x.value);
   }
-  const Variable out = slice(rms_norm(x, norm_, config_.rms_norm_eps), 1, image_count, x.dim(1));
+  const Variable merged = rms_norm(residual_.leave(x, context), norm_, config_.rms_norm_eps);
+  const Variable out = slice(merged, 1, image_count, merged.dim(1));
   context.seam(view_name + "encoder.queries", out.value());
   return out;
 }

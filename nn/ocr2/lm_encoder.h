@@ -26,6 +26,7 @@ class LmEncoder {
   EncoderConfig config_;
   std::int64_t queries_768_count_;
   Variable queries_768_, queries_1024_, norm_;
+  ResidualStack residual_;
   std::vector<TransformerBlock> blocks_;
 };
 

@@ -87,7 +87,9 @@ Ocr2Model::Ocr2Model(const Ocr2Config& config, std::uint64_t seed, DType dtype,
     : config_(config),
       store_(seed, dtype, values),
       sam_(store_, config.sam),
-      encoder_(store_, config) {
+      encoder_(store_, config),
+      residual_(store_, "model.", "decoder", config.residual.of_stack(config.residual.in_decoder),
+                config.text.hidden_size) {
   const TextConfig& text = config.text;
   const auto normal = Initialiser::normal(text.initializer_range);
   projector_weight_ = store_.add_matrix("model.projector.layers.weight",
@@ -106,7 +108,8 @@ Ocr2Model::Ocr2Model(const Ocr2Config& config, std::uint64_t seed, DType dtype,
                         .intermediate_size = text.intermediate_size,
                         .rms_norm_eps = text.rms_norm_eps,
                         .rope_theta = text.rope_theta,
-                        .initializer_range = text.initializer_range};
+                        .initializer_range = text.initializer_range,
+                        .residual = residual_.config()};
   const MoeArgs moe{.routed_experts = text.n_routed_experts,
                     .shared_experts = text.n_shared_experts,
                     .top_k = text.num_experts_per_tok,
@@ -198,14 +201,15 @@ Variable Ocr2Model::decode(const Variable& embeddings, const Ocr2Input& input,
   layout.mask = MaskKind::causal;
   layout.segment_start = input.segment_start;
   layout.positions = input.positions;
-  Variable x = embeddings;
+  Streams x = residual_.enter(embeddings, context);
   for (std::size_t i = 0; i < blocks_.size(); ++i) {
+    x = residual_.at_block(x, i, blocks_.size(), context);
     x = blocks_[i].forward(x, layout, context);
-    context.seam(fmt::format("decoder.layer{}", i), x.value());
+    context.seam(fmt::format("decoder.layer{}", i), x.value);
   }
-  x = rms_norm(x, norm_, config_.text.rms_norm_eps);
-  context.seam("decoder.norm", x.value());
-  return x;
+  const Variable normed = rms_norm(residual_.leave(x, context), norm_, config_.text.rms_norm_eps);
+  context.seam("decoder.norm", normed.value());
+  return normed;
 }
 
 Variable Ocr2Model::logits(const Variable& hidden) const { return linear(hidden, lm_head_); }
@@ -241,12 +245,13 @@ Tensor Ocr2Model::step(const Tensor& embeddings, DecodingCache& cache,
     lengths.data<std::int32_t>()[b] = static_cast<std::int32_t>(cache.length(b));
   }
   cache.reserve(cache.longest() + tokens);
-  Tensor x = embeddings;
+  Streams x = residual_.enter(Variable(embeddings), context);
   for (std::size_t i = 0; i < blocks_.size(); ++i)
     x = blocks_[i].decode(x, {&cache.layers_[i], lengths}, context);
   for (std::int64_t& length : cache.lengths_) length += tokens;
   const std::int64_t width = config_.text.hidden_size;
-  const Tensor last = x.slice(1, tokens - 1, tokens).contiguous().view({batch, width});
+  x = Streams(Variable(x.value.slice(1, tokens - 1, tokens).contiguous()));
+  const Tensor last = residual_.leave(x, context).value().view({batch, width});
   return logits(rms_norm(Variable(last), norm_, config_.text.rms_norm_eps)).value();
 }
 

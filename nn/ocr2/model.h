@@ -111,6 +111,7 @@ class Ocr2Model {
   Variable projector_weight_, projector_bias_, view_separator_;
   Variable embed_tokens_;
   std::vector<TransformerBlock> blocks_;
+  ResidualStack residual_;
   Variable norm_, lm_head_;
 };
 

@@ -31,18 +31,22 @@ double encoder_count(const Ocr2Config& config) {
       (real(encoder.num_attention_heads) + 2 * real(encoder.num_key_value_heads)) * head;
   const double layer = rows * width + rows + width * width +
                        swiglu(width, real(encoder.intermediate_size)) + 2 * width;
-  return real(encoder.num_hidden_layers) * layer + width +
+  const ResidualConfig residual = config.residual.of_stack(config.residual.in_encoder);
+  return real(encoder.num_hidden_layers) * (layer + 2 * mapping_parameters(residual, width)) +
+         head_parameters(residual, width) + width +
          (real(config.queries_768) + real(config.queries_1024)) * width;
 }
 
-double decoder_count(const TextConfig& text) {
+double decoder_count(const TextConfig& text, const ResidualConfig& residual) {
   const double width = real(text.hidden_size), heads = real(text.num_attention_heads);
   const double rows = (heads + 2 * real(text.num_key_value_heads)) * real(text.head_dim);
   const double attention = rows * width + heads * real(text.head_dim) * width + 2 * width;
   const double experts = real(text.n_routed_experts), expert = real(text.moe_intermediate_size);
   const double sparse = experts * width + experts * swiglu(width, expert) +
                         swiglu(width, real(text.n_shared_experts) * expert);
-  double count = 2 * real(text.vocab_size) * width + width;  // embedding, head, last norm
+  double count = 2 * real(text.vocab_size) * width + width +  // embedding, head, last norm
+                 head_parameters(residual, width) +
+                 2 * real(text.num_hidden_layers) * mapping_parameters(residual, width);
   for (const bool is_sparse : text.layer_is_sparse)
     count += attention + (is_sparse ? sparse : swiglu(width, real(text.intermediate_size)));
   return count;
@@ -54,7 +58,7 @@ double parameter_count(const Ocr2Config& config) {
   const double width = real(config.text.hidden_size);
   const double projector = width * real(config.encoder.hidden_size) + width;
   return sam_count(config.sam) + encoder_count(config) + projector + width +
-         decoder_count(config.text);
+         decoder_count(config.text, config.residual.of_stack(config.residual.in_decoder));
 }
 
 }  // namespace lectern

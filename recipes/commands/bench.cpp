@@ -1,6 +1,7 @@
-// lectern bench: training steps, generation and memory, timed on random data.
+// lectern bench: training steps, generation, memory and residual streams, timed on random data.
 #include "recipes/bench_generate.h"
 #include "recipes/bench_step.h"
+#include "recipes/bench_streams.h"
 #include "recipes/commands/command.h"
 
 #include <fmt/core.h>
@@ -102,6 +103,22 @@ void add_bandwidth(CLI::App* bench) {
       [options] { fmt::print("{}\n", bench_bandwidth(options->threads, options->file).dump()); });
 }
 
+void add_bench_streams(CLI::App* bench) {
+  auto args = std::make_shared<BenchStreamsArgs>();
+  CLI::App* mhc = bench->add_subcommand(
+      "mhc", "residual streams: Sinkhorn, one sub-layer, one decoder layer; a JSON line each");
+  mhc->add_option("--tokens", args->tokens, "of the sub-layer and the decoder layer")
+      ->check(CLI::Range(1, 1 << 20));
+  mhc->add_option("--sinkhorn-tokens", args->sinkhorn_tokens, "of Sinkhorn alone")
+      ->check(CLI::Range(1, 1 << 24));
+  add_threads(mhc, args->threads);
+  mhc->add_option("--repeat", args->repeat, "timed runs, after one that warms up")
+      ->check(CLI::Range(1, 100000));
+  mhc->callback([args] {
+    for (const auto& line : bench_streams(*args)) fmt::print("{}\n", line.dump());
+  });
+}
+
 }  // namespace
 
 void add_bench(CLI::App& app) {
@@ -111,6 +128,7 @@ void add_bench(CLI::App& app) {
   add_generate(bench);
   add_write_weights(bench);
   add_bandwidth(bench);
+  add_bench_streams(bench);
 }
 
 }  // namespace lectern::commands

@@ -4,6 +4,7 @@
 #include "core/error.h"
 #include "core/file.h"
 #include "recipes/commands/command.h"
+#include "recipes/parity_mhc.h"
 #include "recipes/parity_ocr2.h"
 #include "recipes/parity_preprocess.h"
 #include "recipes/parity_tokenizer.h"
@@ -27,8 +28,9 @@ ParityReport run_parity(const std::filesystem::path& folder) {
   if (kind == "ocr2") return parity_ocr2(folder);
   if (kind == "tokenizer") return parity_tokenizer(folder);
   if (kind == "preprocess") return parity_preprocess(folder);
+  if (kind == "mhc") return parity_mhc(folder);
   fail<ConfigError>(
-      fmt::format("{}: kind must be \"ocr2\", \"tokenizer\" or \"preprocess\", got \"{}\"",
+      fmt::format("{}: kind must be \"ocr2\", \"mhc\", \"tokenizer\" or \"preprocess\", got \"{}\"",
                   file.string(), kind));
 }
 

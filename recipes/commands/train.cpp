@@ -13,6 +13,34 @@
 
 namespace lectern::commands {
 
+namespace {
+
+/// Stages that write to one folder would overwrite each other (--set run_dir on several).
+void check_run_dirs(const std::vector<Recipe>& recipes) {
+  for (std::size_t i = 1; i < recipes.size(); ++i)
+    if (recipes[i].run_dir == recipes[i - 1].run_dir)
+      fail<ConfigError>(fmt::format("train: each stage needs a run_dir of its own, two have {}",
+                                    recipes[i].run_dir.string()));
+}
+
+void run_stage(const Recipe& recipe, bool resume, bool json) {
+  const TrainingSummary summary = train(recipe, resume);
+  if (json)
+    fmt::print("{}\n", nlohmann::ordered_json{{"stage", recipe.stage},
+                                              {"steps", summary.steps},
+                                              {"loss_first", summary.loss_first},
+                                              {"loss_last", summary.loss_last},
+                                              {"seconds", summary.seconds},
+                                              {"samples_per_second", summary.samples_per_second},
+                                              {"checkpoint", summary.checkpoint}}
+                           .dump());
+  if (summary.stopped_by != 0)
+    fail<Error>(fmt::format("stopped by {} after step {}; saved {}; go on with --resume",
+                            strsignal(summary.stopped_by), summary.steps, summary.checkpoint));
+}
+
+}  // namespace
+
 void add_train(CLI::App& app) {
   struct Options {
     std::string recipe;
@@ -20,8 +48,10 @@ void add_train(CLI::App& app) {
     bool resume = false, json = false;
   };
   auto options = std::make_shared<Options>();
-  CLI::App* command = app.add_subcommand("train", "run one stage of training");
-  command->add_option("RECIPE", options->recipe, "recipe, TOML")->required();
+  CLI::App* command = app.add_subcommand("train", "run one stage of training, or several in turn");
+  command
+      ->add_option("RECIPE", options->recipe, "recipe, TOML; or a list of recipes, stages = [...]")
+      ->required();
   command->add_option("--set", options->overrides, "key=value; table.key reaches into a table")
       ->take_all()
       ->allow_extra_args(false);
@@ -30,20 +60,11 @@ void add_train(CLI::App& app) {
   command->callback([options] {
     install_signal_handlers();
     set_up_log();
-    const Recipe recipe = load_recipe(options->recipe, options->overrides);
-    const TrainingSummary summary = train(recipe, options->resume);
-    if (options->json)
-      fmt::print("{}\n", nlohmann::ordered_json{{"stage", recipe.stage},
-                                                {"steps", summary.steps},
-                                                {"loss_first", summary.loss_first},
-                                                {"loss_last", summary.loss_last},
-                                                {"seconds", summary.seconds},
-                                                {"samples_per_second", summary.samples_per_second},
-                                                {"checkpoint", summary.checkpoint}}
-                             .dump());
-    if (summary.stopped_by != 0)
-      fail<Error>(fmt::format("stopped by {} after step {}; saved {}; go on with --resume",
-                              strsignal(summary.stopped_by), summary.steps, summary.checkpoint));
+    std::vector<Recipe> recipes;  // all are read before the first runs
+    for (const std::filesystem::path& path : recipe_stages(options->recipe))
+      recipes.push_back(load_recipe(path, options->overrides));
+    check_run_dirs(recipes);
+    for (const Recipe& recipe : recipes) run_stage(recipe, options->resume, options->json);
   });
 }
 

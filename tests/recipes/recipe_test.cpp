@@ -1,5 +1,6 @@
 #include "recipes/recipe.h"
 
+#include "core/file.h"
 #include "tests/testing.h"
 
 #include <cmath>
@@ -87,6 +88,26 @@ TEST(Recipe, MeshMustFitTheRanks) {
                           {"batch.global_size must be a multiple", "= 16, got 8"}));
 }
 
+TEST(Recipe, ResidualSettings) {
+  EXPECT_FALSE(small().model.residual.has_value());
+  EXPECT_TRUE(small({"model.residual=plain"}).model.residual->is_plain());
+  const Recipe recipe =
+      small({"model.residual=mhc", "model.streams=3", "model.exact_h_res=true", "model.merge=mean",
+             "model.h_pre=false", "model.residual_in=decoder"});
+  const ResidualConfig want{.kind = ResidualKind::mhc,
+                            .streams = 3,
+                            .exact = true,
+                            .merge = StreamMerge::mean,
+                            .h_pre = false,
+                            .in_encoder = false};
+  EXPECT_EQ(*recipe.model.residual, want);
+  EXPECT_EQ(recipe.log.diagnostics_every, 10);
+  EXPECT_EQ(small().log.diagnostics_every, 0);
+  EXPECT_EQ(small({"recompute=true"}).recompute_streams, -1);
+  EXPECT_EQ(*parse_recipe(ConfigDocument::parse(recipe.resolved, "config.toml")).model.residual,
+            want);
+}
+
 // The schedules of the paper (arXiv 2601.20552, section on training).
 TEST(Recipe, FullSizeRecipesFollowThePaper) {
   struct Expected {
@@ -123,6 +144,28 @@ TEST(Recipe, QuickstartRecipesAreWellFormed) {
     EXPECT_EQ(recipe.stage, stage);
     EXPECT_TRUE(std::filesystem::exists(testing::source_folder() / recipe.model.config));
   }
+}
+
+TEST(Recipe, AFileMayListStages) {
+  const auto folder = testing::source_folder() / "recipes";
+  EXPECT_EQ(recipe_stages(folder / "quickstart-stage1.toml").size(), 1u);
+  const auto stages = recipe_stages(folder / "quickstart-mhc.toml");
+  ASSERT_EQ(stages.size(), 3u);
+  for (std::size_t i = 0; i < stages.size(); ++i) {
+    const Recipe recipe = load_recipe(testing::source_folder() / stages[i]);
+    EXPECT_EQ(recipe.stage, static_cast<std::int64_t>(i) + 1);
+    ASSERT_TRUE(recipe.model.residual.has_value());
+    EXPECT_EQ(recipe.model.residual->kind, ResidualKind::mhc);
+    if (i > 0) {
+      EXPECT_EQ(recipe.model.init, load_recipe(testing::source_folder() / stages[i - 1]).run_dir);
+    }
+  }
+  const testing::TemporaryFolder temporary;
+  write_file(temporary.path() / "a.toml", "stages = []");
+  EXPECT_TRUE(throws_with([&] { recipe_stages(temporary.path() / "a.toml"); },
+                          {"stages must name at least one recipe"}));
+  write_file(temporary.path() / "b.toml", "stages = [\"x\"]\nsteps = 3");
+  EXPECT_TRUE(throws_with([&] { recipe_stages(temporary.path() / "b.toml"); }, {"unknown key"}));
 }
 
 }  // namespace

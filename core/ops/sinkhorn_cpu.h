@@ -1,0 +1,115 @@
+// Sinkhorn for a register of tokens (private to the CPU kernels that need H_res).
+#pragma once
+
+#include "core/error.h"
+#include "core/ops/lanes.h"
+#include "core/ops/sinkhorn_math.h"
+
+#include <algorithm>
+#include <cstdint>
+#include <vector>
+
+namespace lectern {
+
+constexpr int kMaxStreams = 8;
+
+/// Calls f.template operator()<N>() with N = streams, 1 to 8, which the caller has checked.
+template <typename F>
+void dispatch_streams(std::int64_t streams, F&& f) {
+  switch (streams) {
+    case 1:
+      return f.template operator()<1>();
+    case 2:
+      return f.template operator()<2>();
+    case 3:
+      return f.template operator()<3>();
+    case 4:
+      return f.template operator()<4>();
+    case 5:
+      return f.template operator()<5>();
+    case 6:
+      return f.template operator()<6>();
+    case 7:
+      return f.template operator()<7>();
+    default:
+      return f.template operator()<8>();
+  }
+}
+
+/// Entry k of Lanes::kCount tokens, `width` numbers each, into lanes[k]; the last token stands in
+/// for those that are missing.
+template <typename T>
+void load_tokens(const T* from, int width, int tokens, Lanes<T>* lanes) {
+  for (int k = 0; k < width; ++k)
+    for (int t = 0; t < Lanes<T>::kCount; ++t)
+      lanes[k].v[t] = from[std::min(t, tokens - 1) * width + k];
+}
+
+template <typename T>
+void store_tokens(const Lanes<T>* lanes, int width, int tokens, T* to) {
+  for (int k = 0; k < width; ++k)
+    for (int t = 0; t < tokens; ++t) to[t * width + k] = lanes[k].v[t];
+}
+
+template <int N, typename T>
+class SinkhornBlock {
+ public:
+  SinkhornBlock(StreamConvention convention, int iterations)
+      : convention_(convention),
+        iterations_(iterations),
+        divisors_(
+            static_cast<std::size_t>(stream_math::sinkhorn_steps(convention, iterations) * N)),
+        shifts_(static_cast<std::size_t>(2 * iterations * N)) {}
+
+  /// logits -> matrix.
+  void forward(const Lanes<T>* logits, Lanes<T>* matrix) {
+    std::copy_n(logits, N * N, matrix);
+    stream_math::sinkhorn_forward<N>(convention_, iterations_, matrix, divisors_.data());
+    for_each_deep_lane(logits, [&](int lane, T* m) {
+      stream_math::log_sinkhorn_forward<N>(iterations_, m, shifts_.data());
+      for (int k = 0; k < N * N; ++k) matrix[k].v[lane] = stream_math::exponential(m[k]);
+    });
+  }
+
+  /// After forward() of the same logits: grad of the matrix in, of the logits out. Destroys
+  /// `matrix`.
+  void backward(const Lanes<T>* logits, Lanes<T>* matrix, Lanes<T>* grad) {
+    Lanes<T> result[N * N];
+    std::copy_n(grad, N * N, result);
+    stream_math::sinkhorn_backward<N>(convention_, iterations_, logits, matrix, divisors_.data(),
+                                      result);
+    for_each_deep_lane(logits, [&](int lane, T* m) {
+      T scalar_logits[N * N], scalar_grad[N * N];
+      for (int k = 0; k < N * N; ++k) {
+        scalar_logits[k] = m[k];
+        scalar_grad[k] = grad[k].v[lane];
+      }
+      stream_math::log_sinkhorn_forward<N>(iterations_, m, shifts_.data());
+      stream_math::log_sinkhorn_backward<N>(iterations_, scalar_logits, m, shifts_.data(),
+                                            scalar_grad);
+      for (int k = 0; k < N * N; ++k) result[k].v[lane] = scalar_grad[k];
+    });
+    std::copy_n(result, N * N, grad);
+  }
+
+ private:
+  /// Lanes of the paper's convention that need logarithms, one by one: rare.
+  template <typename F>
+  void for_each_deep_lane(const Lanes<T>* logits, F&& f) {
+    if (convention_ != StreamConvention::paper) return;
+    const Lanes<T> floor = stream_math::column_floor<N>(logits);
+    for (int lane = 0; lane < Lanes<T>::kCount; ++lane) {
+      if (floor.v[lane] >= stream_math::kColumnFloor<T>) continue;
+      T m[N * N];
+      for (int k = 0; k < N * N; ++k) m[k] = logits[k].v[lane];
+      f(lane, m);
+    }
+  }
+
+  StreamConvention convention_;
+  int iterations_;
+  std::vector<Lanes<T>> divisors_;
+  std::vector<T> shifts_;
+};
+
+}  // namespace lectern

@@ -1,0 +1,48 @@
+#include "recipes/diagnostics.h"
+
+#include <fmt/format.h>
+
+#include <array>
+#include <cstdlib>
+
+namespace lectern {
+namespace {
+
+struct Stack {
+  const char* name;
+  const char* prefix;  ///< of its layers' parameters, followed by the number
+};
+constexpr std::array<Stack, 2> kStacks = {
+    {{"encoder", "model.qwen2_model.model.model.layers."}, {"decoder", "model.layers."}}};
+
+}  // namespace
+
+void add_stream_fields(const std::map<std::string, StreamStatistics>& stacks,
+                       MetricFields& fields) {
+  for (const auto& [name, stack] : stacks) {
+    if (stack.tokens == 0) continue;
+    const std::string prefix = name == "decoder" ? "" : name + "_";
+    fields[prefix + "gain_forward"] = stack.gain_forward;
+    fields[prefix + "gain_backward"] = stack.gain_backward;
+    fields[prefix + "gain_forward_min"] = stack.gain_forward_min;
+    fields[prefix + "gain_backward_min"] = stack.gain_backward_min;
+    fields[prefix + "stream_deviation"] = stack.deviation;
+    fields[prefix + "stream_entropy"] = stack.entropy;
+  }
+}
+
+std::vector<std::pair<std::string, double>> layer_gradient_norms(const NamedParameters& trainable) {
+  std::vector<std::pair<std::string, double>> out;
+  for (const Stack& stack : kStacks) {
+    std::map<long, NamedParameters> layers;
+    const std::string prefix = stack.prefix;
+    for (const auto& [name, variable] : trainable)
+      if (name.starts_with(prefix))
+        layers[std::strtol(name.c_str() + prefix.size(), nullptr, 10)].emplace_back(name, variable);
+    for (const auto& [layer, parameters] : layers)
+      out.emplace_back(fmt::format("{}_{:02}", stack.name, layer), gradient_norm(parameters));
+  }
+  return out;
+}
+
+}  // namespace lectern
