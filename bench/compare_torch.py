@@ -6,11 +6,12 @@ neighbours on a shared machine, and prints one Markdown table.
 
     bench/compare_torch.py                                    # fp32, stages 1 to 3, five pairs
     bench/compare_torch.py --stages 3 --pairs 2 --steps 3
-    bench/compare_torch.py --variants fp32,fp32-compile --out build/compare.json
+    bench/compare_torch.py --variants all --cached --out build/compare.json
 
 speed-up = PyTorch's seconds / lectern's seconds of a pair of runs; above 1 lectern is faster. The
 table gives the median over the pairs, with the smallest and the largest. A run's seconds are the
-median over its timed steps; each program warms up for two steps first.
+median over its timed steps; each program warms up for two steps first. The second table has, for each
+stage and dtype, the variant of PyTorch that comes nearest.
 """
 import argparse
 import datetime
@@ -43,7 +44,10 @@ def parse_arguments():
     parser.add_argument("--pairs", type=int, default=5, help="pairs of runs for each row (5)")
     parser.add_argument("--stages", default="1,2,3", help="1, 2, 3 or several with commas (all)")
     parser.add_argument("--variants", default="fp32",
-                        help="what PyTorch runs, with commas: %s (fp32)" % ", ".join(VARIANTS))
+                        help="what PyTorch runs, with commas: %s; or all (fp32)"
+                             % ", ".join(VARIANTS))
+    parser.add_argument("--cached", action="store_true",
+                        help="also stage 3 with lectern's encoder cache, against PyTorch's stage 3")
     parser.add_argument("--lectern-dtype", choices=["fp32", "bf16"],
                         help="default: the variant's own")
     parser.add_argument("--steps", type=int, default=6, help="timed steps of a run (6)")
@@ -58,16 +62,20 @@ def parse_arguments():
                         help="a Python with torch and transformers (%(default)s)")
     parser.add_argument("--timeout", type=float, default=3600, help="seconds a run may take (3600)")
     parser.add_argument("--out", type=pathlib.Path, help="write every run to this JSON file")
+    parser.add_argument("--resume", action="store_true",
+                        help="keep the rows that --out has already, and measure only the others")
     args = parser.parse_args()
     try:
         args.stages = [int(stage) for stage in args.stages.split(",")]
     except ValueError:
         parser.error("--stages must be numbers with commas, got %s" % args.stages)
-    args.variants = args.variants.split(",")
+    args.variants = list(VARIANTS) if args.variants == "all" else args.variants.split(",")
     if not set(args.stages) <= {1, 2, 3}:
         parser.error("--stages must be of 1, 2, 3, got %s" % args.stages)
     if not set(args.variants) <= set(VARIANTS):
         parser.error("--variants must be of %s, got %s" % (", ".join(VARIANTS), args.variants))
+    if args.resume and not args.out:
+        parser.error("--resume needs --out")
     if min(args.pairs, args.steps, args.threads) < 1:
         parser.error("--pairs, --steps and --threads must be at least 1")
     return args
@@ -116,7 +124,11 @@ def machine(args):
             "date": datetime.datetime.now(datetime.timezone.utc).strftime("%Y-%m-%d %H:%M UTC")}
 
 
-def measure(args, stage, variant):
+def name_of(stage, cached):
+    return "%d, cache" % stage if cached else str(stage)
+
+
+def measure(args, stage, variant, cached):
     """The runs of one row: [(torch, lectern), ...]."""
     sizes = ["--config", args.config, "--batch", args.batch, "--crops", args.crops,
              "--text", args.text, "--steps", args.steps, "--threads", args.threads,
@@ -126,25 +138,26 @@ def measure(args, stage, variant):
     for number in range(args.pairs):
         torch = run([args.python, HERE / "torch_step.py", *sizes, "--variant", variant],
                     args.timeout)
-        lectern = run([args.lectern, "bench", "step", *sizes, "--dtype", dtype], args.timeout)
+        lectern = run([args.lectern, "bench", "step", *sizes, "--dtype", dtype,
+                       *(["--encoder-cache"] if cached else [])], args.timeout)
         if torch["parameters"] != lectern["parameters"]:
             raise Failure("the programs train different models: %d parameters in PyTorch, %d in "
                           "lectern" % (torch["parameters"], lectern["parameters"]))
         pairs.append((torch, lectern))
-        print("stage %d, %s, pair %d of %d: PyTorch %.3f s, lectern %.3f s"
-              % (stage, variant, number + 1, args.pairs, torch["seconds_median"],
+        print("stage %s, %s, pair %d of %d: PyTorch %.3f s, lectern %.3f s"
+              % (name_of(stage, cached), variant, number + 1, args.pairs, torch["seconds_median"],
                  lectern["seconds_median"]), file=sys.stderr, flush=True)
     return pairs
 
 
-def summarise(stage, variant, pairs):
+def summarise(stage, variant, cached, pairs):
     def side(runs):
         return {"name": runs[0]["peer"], "variant": runs[0]["variant"],
                 "seconds_min": min(r["seconds_min"] for r in runs),
                 "seconds_median": statistics.median(r["seconds_median"] for r in runs),
                 "peak_bytes": max(r["peak_bytes"] for r in runs), "runs": runs}
     ratios = [torch["seconds_median"] / lectern["seconds_median"] for torch, lectern in pairs]
-    return {"stage": stage, "variant": variant,
+    return {"stage": stage, "variant": variant, "cached": cached,
             "torch": side([torch for torch, _ in pairs]),
             "lectern": side([lectern for _, lectern in pairs]),
             "speedup": statistics.median(ratios), "speedup_min": min(ratios),
@@ -165,11 +178,27 @@ def table(rows, about, args):
         "|---|---|---|---|---|---|---|---|"]
     for row in rows:
         torch, lectern = row["torch"], row["lectern"]
-        lines.append("| %d | %s | %.3f / %.3f | %s | %.3f / %.3f | %.2f (%.2f..%.2f) | %d | %d |" % (
-            row["stage"], torch["variant"], torch["seconds_min"], torch["seconds_median"],
+        lines.append("| %s | %s | %.3f / %.3f | %s | %.3f / %.3f | %.2f (%.2f..%.2f) | %d | %d |" % (
+            name_of(row["stage"], row["cached"]), torch["variant"], torch["seconds_min"], torch["seconds_median"],
             lectern["variant"], lectern["seconds_min"], lectern["seconds_median"], row["speedup"],
             row["speedup_min"], row["speedup_max"], torch["peak_bytes"] >> 20,
             lectern["peak_bytes"] >> 20))
+    return "\n".join(lines)
+
+
+def nearest_table(rows):
+    """For each stage and dtype of lectern the row in which PyTorch is nearest in speed."""
+    lines = ["| stage | dtype | nearest of PyTorch | speed-up (min..max) | peak, lectern / PyTorch |",
+             "|---|---|---|---|---|"]
+    groups = {}
+    for row in rows:
+        groups.setdefault((row["stage"], row["cached"], row["lectern"]["variant"]), []).append(row)
+    for (stage, cached, dtype), group in sorted(groups.items()):
+        row = min(group, key=lambda row: row["speedup"])
+        lines.append("| %s | %s | %s | %.2f (%.2f..%.2f) | %.2f |" % (
+            name_of(stage, cached), dtype, row["torch"]["variant"], row["speedup"],
+            row["speedup_min"], row["speedup_max"],
+            row["lectern"]["peak_bytes"] / row["torch"]["peak_bytes"]))
     return "\n".join(lines)
 
 
@@ -180,12 +209,25 @@ def main():
     if about["load_before"] > 0.2 * about["cores"]:
         print("warning: load average %.2f: other programs share this machine, trust only the ratios"
               % about["load_before"], file=sys.stderr)
-    rows = [summarise(stage, variant, measure(args, stage, variant))
-            for variant in args.variants for stage in args.stages]
+    rows = []
+    if args.resume and args.out.is_file():
+        rows = json.loads(args.out.read_text())["rows"]
+    known = {(row["stage"], row["variant"], row["cached"]) for row in rows}
+    for variant in args.variants:
+        for stage in args.stages:
+            for cached in ([False, True] if args.cached and stage == 3 else [False]):
+                if (stage, variant, cached) in known:
+                    continue
+                rows.append(summarise(stage, variant, cached,
+                                      measure(args, stage, variant, cached)))
+                if args.out:
+                    args.out.parent.mkdir(parents=True, exist_ok=True)
+                    args.out.write_text(json.dumps({"machine": about, "rows": rows}, indent=1)
+                                        + "\n")
+    rows.sort(key=lambda row: (row["stage"], row["cached"], VARIANTS.index(row["variant"])))
     print(table(rows, about, args))
-    if args.out:
-        args.out.parent.mkdir(parents=True, exist_ok=True)
-        args.out.write_text(json.dumps({"machine": about, "rows": rows}, indent=1) + "\n")
+    print()
+    print(nearest_table(rows))
 
 
 if __name__ == "__main__":

@@ -1,6 +1,7 @@
 #include "recipes/bench_step.h"
 
 #include "autograd/compute_dtype.h"
+#include "core/allocator.h"
 #include "core/parallel.h"
 #include "core/product_rate.h"
 #include "core/profile.h"
@@ -201,6 +202,7 @@ nlohmann::ordered_json bench_step(const BenchStepArgs& args) {
     if (step >= 2) seconds.push_back(passed.count());
   }
   const std::int64_t peak_bytes = peak_resident_bytes();
+  const MemoryStatistics memory = memory_statistics();
   std::sort(seconds.begin(), seconds.end());
   const std::size_t middle = seconds.size() / 2;
   const double median =
@@ -216,6 +218,8 @@ nlohmann::ordered_json bench_step(const BenchStepArgs& args) {
                                 {"seconds_min", round_to(seconds.front(), 1e-4)},
                                 {"seconds_median", round_to(median, 1e-4)},
                                 {"peak_bytes", peak_bytes},
+                                {"tensor_peak_bytes", memory.peak_bytes},
+                                {"reserved_bytes", memory.reserved_bytes},
                                 {"loss_first", round_to(losses.front(), 1e-4)},
                                 {"loss_last", round_to(losses.back(), 1e-4)}};
   if (args.encoder_cache) out["encoder_cache"] = true;

@@ -23,8 +23,9 @@ struct BenchStepArgs {
 };
 
 /// Runs warm-up and timed steps (forward, backward, clipping at 1.0, AdamW) and returns the fields
-/// of torch_step.py: seconds_min, seconds_median, peak_bytes (of the process), loss_first,
-/// loss_last, parameters, and the arguments. Throws ConfigError for a bad argument.
+/// of torch_step.py: seconds_min, seconds_median, peak_bytes (of the process), tensor_peak_bytes
+/// (in use by tensors), reserved_bytes (held by the allocator in the end), loss_first, loss_last,
+/// parameters, and the arguments. Throws ConfigError for a bad argument.
 nlohmann::ordered_json bench_step(const BenchStepArgs& args);
 
 /// Markdown tables of the field "profile".

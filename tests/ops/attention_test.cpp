@@ -3,6 +3,7 @@
 // threads.
 #include "autograd/ops/attention.h"
 
+#include "autograd/compute_dtype.h"
 #include "autograd/gradient_check.h"
 #include "core/parallel.h"
 #include "tests/testing.h"
@@ -156,6 +157,12 @@ void compare(const Case& c, DType dtype, double bound) {
 void compare_both(const Case& c) {
   compare(c, DType::f64, 1e-12);  // sums of up to a thousand terms of size 1
   compare(c, DType::f32, 1e-5);
+  // Scores of size up to 10 from two factors rounded by up to 2^-9 each: off by up to 0.04 in the
+  // worst case, which is the relative error of a probability; three quarters of that here, as
+  // gradients of tables may add up many terms to zero.
+  Case rounded = c;
+  rounded.args.rounded = true;
+  compare(rounded, DType::f32, 3e-2);
 }
 
 TEST(Attention, FullMaskAllSizes) {
@@ -268,7 +275,9 @@ TEST(Attention, SameBitsOnAnyNumberOfThreads) {
                         {1, 1056, make_args(1, 1, 8), 33, 32},
                         {1, 700, make_args(4, 2, 8, MaskKind::causal)}};
   const int before = thread_count();
-  for (const Case& c : cases) {
+  for (int i = 0; i < 6; ++i) {
+    Case c = cases[i / 2];
+    c.args.rounded = i % 2 == 1;
     const Tensor qkv = random_qkv(c, 7).to(DType::f32);
     std::vector<Tensor> tables = random_tables(c);
     for (Tensor& t : tables)
@@ -401,6 +410,23 @@ TEST(Attention, FrozenInputsAndEmpty) {
   const AttentionResult result = attention_forward(none, args);
   EXPECT_EQ(result.out.shape(), (Shape{0, 5, 8}));
   EXPECT_EQ(attention_backward(result.out, none, result, args).grad_qkv.shape(), none.shape());
+}
+
+TEST(Attention, RoundedProductsAreRounded) {
+  Case c{1, 40, make_args(2, 2, 16)};
+  const Tensor qkv = random_qkv(c, 1).to(DType::f32);
+  const AttentionResult single = attention_forward(qkv, c.args);
+  c.args.rounded = true;
+  EXPECT_FALSE(same_bits(single.out, attention_forward(qkv, c.args).out));
+  {
+    const ComputeDType scope(DType::bf16);
+    c.args.rounded = false;
+    const Tensor out = attention(Variable(qkv), c.args).value();
+    c.args.rounded = true;
+    EXPECT_TRUE(same_bits(out, attention_forward(qkv, c.args).out)) << "the scope turns it on";
+  }
+  EXPECT_TRUE(throws_with([&] { attention_forward(qkv.to(DType::f64), c.args); },
+                          {"attention: qkv must be f32 when products are rounded", "got f64"}));
 }
 
 TEST(Attention, Errors) {
