@@ -39,7 +39,7 @@ Image caption(const ContactEntry& entry, std::int64_t width, std::int64_t height
     canvas.draw(outline, {em, 0, 0, em, 0, baseline});
     baseline += kCaptionLine;
   }
-  return colour(canvas, {160, 0, 0}, {225, 230, 240});
+  return colour(coverage_of(canvas), {160, 0, 0}, {225, 230, 240});
 }
 
 }  // namespace

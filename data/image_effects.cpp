@@ -1,6 +1,7 @@
 #include "data/image_effects.h"
 
 #include "core/error.h"
+#include "core/random.h"
 
 #include <algorithm>
 #include <cmath>
@@ -30,69 +31,86 @@ std::vector<std::int32_t> gaussian(double sigma) {
   return out;
 }
 
-/// Blurs `count` values that stand `stride` apart, three channels at once.
-void blur_line(std::uint8_t* values, std::int64_t count, std::int64_t stride,
-               const std::vector<std::int32_t>& weights, std::vector<std::uint8_t>& padded) {
-  const auto taps = static_cast<std::int64_t>(weights.size());
-  const std::int64_t radius = taps / 2;
-  padded.resize(static_cast<std::size_t>(3 * (count + 2 * radius)));
-  for (std::int64_t i = 0; i < count + 2 * radius; ++i)
-    for (int c = 0; c < 3; ++c)
-      padded[static_cast<std::size_t>(3 * i + c)] =
-          values[std::clamp<std::int64_t>(i - radius, 0, count - 1) * stride + c];
-  for (std::int64_t i = 0; i < count; ++i) {
-    std::int32_t sums[3] = {1 << (kWeightBits - 1), 1 << (kWeightBits - 1), 1 << (kWeightBits - 1)};
-    for (std::int64_t t = 0; t < taps; ++t)
-      for (int c = 0; c < 3; ++c)
-        sums[c] += weights[static_cast<std::size_t>(t)] *
-                   padded[static_cast<std::size_t>(3 * (i + t) + c)];
-    for (int c = 0; c < 3; ++c)
-      values[i * stride + c] = static_cast<std::uint8_t>(sums[c] >> kWeightBits);
+/// out[i] = sum over t of weights[t] x rows[t][i], rounded.
+void weigh(const std::vector<const std::uint8_t*>& rows, const std::vector<std::int32_t>& weights,
+           std::int64_t width, std::vector<std::int32_t>& sums, std::uint8_t* out) {
+  sums.assign(static_cast<std::size_t>(width), 1 << (kWeightBits - 1));
+  for (std::size_t t = 0; t < weights.size(); ++t) {
+    const std::int32_t weight = weights[t];
+    const std::uint8_t* row = rows[t];
+    for (std::int64_t x = 0; x < width; ++x) sums[static_cast<std::size_t>(x)] += weight * row[x];
   }
+  for (std::int64_t x = 0; x < width; ++x)
+    out[x] = static_cast<std::uint8_t>(sums[static_cast<std::size_t>(x)] >> kWeightBits);
 }
 
 }  // namespace
 
-Image colour(const Canvas& canvas, const Colour& ink, const Colour& paper) {
+GreyPlane coverage_of(const Canvas& canvas) {
+  GreyPlane out{canvas.width(), canvas.height(), {}};
+  out.values.reserve(static_cast<std::size_t>(out.width * out.height));
+  for (std::int64_t y = 0; y < out.height; ++y)
+    out.values.insert(out.values.end(), canvas.row(y), canvas.row(y) + out.width);
+  return out;
+}
+
+void blur(GreyPlane& plane, double sigma) {
+  if (!(sigma >= 0 && sigma <= 16))
+    fail<ConfigError>(fmt::format("blur: sigma must be in 0 .. 16 pixels, got {}", sigma));
+  if (sigma < 0.05 || plane.values.empty()) return;
+  const auto weights = gaussian(sigma);
+  const auto taps = static_cast<std::int64_t>(weights.size()), radius = taps / 2;
+  std::vector<const std::uint8_t*> rows(weights.size());
+  std::vector<std::int32_t> sums;
+  std::vector<std::uint8_t> padded(static_cast<std::size_t>(plane.width + 2 * radius));
+  for (std::int64_t y = 0; y < plane.height; ++y) {
+    std::uint8_t* row = plane.values.data() + y * plane.width;
+    std::fill_n(padded.begin(), radius, row[0]);
+    std::copy_n(row, plane.width, padded.begin() + radius);
+    std::fill_n(padded.end() - radius, radius, row[plane.width - 1]);
+    for (std::int64_t t = 0; t < taps; ++t) rows[static_cast<std::size_t>(t)] = padded.data() + t;
+    weigh(rows, weights, plane.width, sums, row);
+  }
+  const std::vector<std::uint8_t> from = plane.values;
+  for (std::int64_t y = 0; y < plane.height; ++y) {
+    for (std::int64_t t = 0; t < taps; ++t)
+      rows[static_cast<std::size_t>(t)] =
+          from.data() + std::clamp<std::int64_t>(y + t - radius, 0, plane.height - 1) * plane.width;
+    weigh(rows, weights, plane.width, sums, plane.values.data() + y * plane.width);
+  }
+}
+
+Image colour(const GreyPlane& coverage, const Colour& ink, const Colour& paper) {
   std::array<Colour, 256> table;
-  for (int coverage = 0; coverage < 256; ++coverage)
+  for (int value = 0; value < 256; ++value)
     for (std::size_t c = 0; c < 3; ++c)
-      table[static_cast<std::size_t>(coverage)][c] =
-          static_cast<std::uint8_t>((paper[c] * (255 - coverage) + ink[c] * coverage + 127) / 255);
+      table[static_cast<std::size_t>(value)][c] =
+          static_cast<std::uint8_t>((paper[c] * (255 - value) + ink[c] * value + 127) / 255);
   Image out;
-  out.width = canvas.width();
-  out.height = canvas.height();
-  out.pixels.resize(static_cast<std::size_t>(3 * out.width * out.height));
-  for (std::int64_t y = 0; y < out.height; ++y) {
-    const std::uint8_t* from = canvas.row(y);
-    std::uint8_t* to = out.row(y);
-    for (std::int64_t x = 0; x < out.width; ++x)
-      for (std::size_t c = 0; c < 3; ++c)
-        to[3 * x + static_cast<std::int64_t>(c)] = table[from[x]][c];
+  out.width = coverage.width;
+  out.height = coverage.height;
+  out.pixels.resize(3 * coverage.values.size());
+  for (std::size_t i = 0; i < coverage.values.size(); ++i) {
+    const Colour& pixel = table[coverage.values[i]];
+    for (std::size_t c = 0; c < 3; ++c) out.pixels[3 * i + c] = pixel[c];
   }
   return out;
 }
 
-void blur(Image& image, double sigma) {
-  if (!(sigma >= 0 && sigma <= 16))
-    fail<ConfigError>(fmt::format("blur: sigma must be in 0 .. 16 pixels, got {}", sigma));
-  if (sigma < 0.05 || image.empty()) return;
-  const auto weights = gaussian(sigma);
-  std::vector<std::uint8_t> padded;
-  for (std::int64_t y = 0; y < image.height; ++y)
-    blur_line(image.row(y), image.width, 3, weights, padded);
-  for (std::int64_t x = 0; x < image.width; ++x)
-    blur_line(image.pixels.data() + 3 * x, image.height, 3 * image.width, weights, padded);
-}
-
-void add_noise(Image& image, double deviation, Random& random) {
+void add_noise(Image& image, double deviation, std::uint64_t seed, std::uint64_t index) {
   if (!(deviation > 0)) return;
-  // Four bytes of one draw: mean 510, variance 4 (256^2 - 1) / 12.
+  // Four bytes of a word: mean 510, variance 4 (256^2 - 1) / 12.
   constexpr double kDeviationOfSum = 147.8;
+  constexpr std::uint32_t kStream = 0x6e6f6973;  // apart from the streams of core/random.h
   const auto factor = static_cast<std::int32_t>(std::lround(deviation / kDeviationOfSum * 65536));
-  const std::int64_t pixels = image.width * image.height;
-  for (std::int64_t i = 0; i < pixels; ++i) {
-    const std::uint32_t word = random.next();
+  const auto low = [](std::uint64_t value) { return static_cast<std::uint32_t>(value); };
+  const auto high = [](std::uint64_t value) { return static_cast<std::uint32_t>(value >> 32); };
+  std::array<std::uint32_t, 4> words{};
+  const auto pixels = static_cast<std::size_t>(image.width * image.height);
+  for (std::size_t i = 0; i < pixels; ++i) {
+    if (i % 4 == 0)
+      words = philox4x32({low(i / 4), kStream, low(index), high(index)}, {low(seed), high(seed)});
+    const std::uint32_t word = words[i % 4];
     const auto sum = static_cast<std::int32_t>((word & 255) + (word >> 8 & 255) +
                                                (word >> 16 & 255) + (word >> 24));
     const std::int32_t added = ((sum - 510) * factor + 32768) >> 16;

@@ -3,6 +3,7 @@
 #define PCRE2_CODE_UNIT_WIDTH 8
 #include <fmt/core.h>
 #include <hdf5.h>
+#include <pango/pangocairo.h>
 #include <pcre2.h>
 #include <png.h>
 
@@ -22,5 +23,9 @@ std::string pcre2_version() {
 }
 
 std::string png_version() { return png_get_libpng_ver(nullptr); }
+
+std::string pango_version_text() { return pango_version_string(); }
+
+std::string cairo_version_text() { return cairo_version_string(); }
 
 }  // namespace lectern

@@ -2,6 +2,7 @@
 
 #include "core/error.h"
 #include "data/files.h"
+#include "data/library_versions.h"
 #include "data/synthetic_state.h"
 #include "data/unit_index.h"
 #include "data/utf8.h"
@@ -23,7 +24,7 @@ constexpr double kLeastShare = 0.1;  // of the words that a face must spell to b
 constexpr int kLeastContrast = 64;   // grey levels between ink and paper
 constexpr double kEdge = 1;          // pixels between ink and the border of a view
 // Draws that one sample may take from its stream.
-constexpr int kTextBits = 24, kStyleBits = 8, kNoiseBits = 30;
+constexpr int kTextBits = 24, kStyleBits = 8;
 
 template <typename T>
 void check_range(std::string_view name, T value, T least, T most) {
@@ -287,13 +288,10 @@ PagePlan SyntheticSource::State::page(std::uint64_t index, int attempt, std::siz
 
 Image SyntheticSource::State::finish(const Canvas& canvas, const Style& style,
                                      std::uint64_t index) const {
-  Image out = colour(canvas, style.ink, style.paper);
-  blur(out, style.blur);
-  if (style.noise > 0) {
-    Random noise(options.seed, "synthetic/noise");
-    noise.seek(index << kNoiseBits);
-    add_noise(out, style.noise, noise);
-  }
+  GreyPlane coverage = coverage_of(canvas);
+  blur(coverage, style.blur);
+  Image out = colour(coverage, style.ink, style.paper);
+  add_noise(out, style.noise, options.seed, index);
   return style.jpeg > 0 ? through_jpeg(out, style.jpeg) : out;
 }
 
@@ -324,7 +322,8 @@ SyntheticSource::SyntheticSource(TextCorpus corpus, SyntheticOptions options)
                     o.distinct_share, o.random_share, o.font_size[0], o.font_size[1], o.bold_share,
                     o.italic_share, o.stretch, o.rotation_degrees, o.blur, o.noise, o.jpeg_share,
                     o.jpeg_quality, o.ink, o.paper, o.colour_share, o.page_width[0],
-                    o.page_width[1], state_->corpus.sha256(), faces, text_drawing_versions()))
+                    o.page_width[1], state_->corpus.sha256(), faces,
+                    pango_version_text() + cairo_version_text()))
           .substr(0, 16);
 }
 

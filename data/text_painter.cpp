@@ -166,10 +166,6 @@ std::vector<bool> coverage_of(const FontFace& face, const std::vector<char32_t>&
   return out;
 }
 
-std::string text_drawing_versions() {
-  return fmt::format("pango {}, cairo {}", pango_version_string(), cairo_version_string());
-}
-
 struct LineOutline::Path {
   std::unique_ptr<cairo_path_t, FreePath> path;
 };

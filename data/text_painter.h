@@ -30,9 +30,6 @@ std::vector<FontFace> faces_of(const std::string& family);
 std::vector<std::string> font_families();
 /// Which of `characters` the face has.
 std::vector<bool> coverage_of(const FontFace& face, const std::vector<char32_t>& characters);
-/// "pango 1.50.12, cairo 1.16.0, ..." for `lectern info` and error reports.
-std::string text_drawing_versions();
-
 /// x' = xx x + xy y + x0, y' = yx x + yy y + y0.
 struct Affine {
   double xx = 1, yx = 0, xy = 0, yy = 1, x0 = 0, y0 = 0;

@@ -15,6 +15,8 @@ nlohmann::json library_versions() {
           {"HDF5", hdf5_version()},
           {"PCRE2", pcre2_version()},
           {"libpng", png_version()},
+          {"pango", pango_version_text()},
+          {"cairo", cairo_version_text()},
           {"fmt", fmt::format("{}.{}.{}", FMT_VERSION / 10000, FMT_VERSION / 100 % 100,
                               FMT_VERSION % 100)}};
 }

@@ -311,24 +311,36 @@ TEST(TextPainter, AMissingGlyphIsRefusedAndNamed) {
 }
 
 TEST(ImageEffects, BlurKeepsTheMeanAndSpreadsAnEdge) {
-  Image image = make_image(41, 9, 200);
-  for (std::int64_t y = 0; y < 9; ++y)
-    for (std::int64_t x = 0; x < 20; ++x)
-      for (int c = 0; c < 3; ++c) image.row(y)[3 * x + c] = 100;
-  const Image sharp = image;
-  blur(image, 0);
-  EXPECT_EQ(image.pixels, sharp.pixels);
-  blur(image, 2);
+  GreyPlane plane{41, 41, std::vector<std::uint8_t>(41 * 41, 200)};
+  for (std::size_t y = 0; y < 41; ++y)
+    for (std::size_t x = 0; x < 20; ++x) plane.values[y * 41 + x] = 100;
+  GreyPlane upright = plane;
+  for (std::size_t y = 0; y < 41; ++y)
+    for (std::size_t x = 0; x < 41; ++x) upright.values[x * 41 + y] = plane.values[y * 41 + x];
+  const GreyPlane sharp = plane;
+  blur(plane, 0);
+  EXPECT_EQ(plane.values, sharp.values);
+  blur(plane, 2);
+  blur(upright, 2);
   // A step blurred with a Gaussian is its distribution function.
-  for (std::int64_t x = 12; x < 28; ++x) {
-    const double want =
-        150 + 50 * std::erf((static_cast<double>(x) + 0.5 - 20) / 2 / std::sqrt(2.0));
-    EXPECT_NEAR(image.row(4)[3 * x], want, 1.5) << x;
+  for (std::size_t x = 12; x < 28; ++x) {
+    const double at = static_cast<double>(x) + 0.5 - 20;
+    const double want = 150 + 50 * std::erf(at / 2 / std::sqrt(2.0));
+    EXPECT_NEAR(plane.values[20 * 41 + x], want, 1.5) << x;
+    EXPECT_NEAR(upright.values[x * 41 + 20], want, 1.5) << x;
   }
-  EXPECT_TRUE(throws_with([&] { blur(image, -1); }, {"sigma must be in 0 .. 16"}));
-  Image grey = make_image(64, 64, 128);
-  Random random(1, "noise");
-  add_noise(grey, 10, random);
+  EXPECT_EQ(plane.values[0], 100);
+  EXPECT_EQ(plane.values[40], 200);
+  EXPECT_TRUE(throws_with([&] { blur(plane, -1); }, {"sigma must be in 0 .. 16"}));
+}
+
+TEST(ImageEffects, NoiseHasItsDeviationAndIsItsSeeds) {
+  Image grey = make_image(64, 64, 128), again = grey, other = grey;
+  add_noise(grey, 10, 1, 7);
+  add_noise(again, 10, 1, 7);
+  add_noise(other, 10, 1, 8);
+  EXPECT_EQ(grey.pixels, again.pixels);
+  EXPECT_NE(grey.pixels, other.pixels);
   double sum = 0, squares = 0;
   for (std::size_t i = 0; i < grey.pixels.size(); i += 3) {
     EXPECT_EQ(grey.pixels[i], grey.pixels[i + 1]);

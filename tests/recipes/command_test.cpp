@@ -1,6 +1,7 @@
 // The program as its users meet it: exit statuses, one line on stderr, JSON on stdout.
 #include "data/image.h"
 #include "recipes/model_folder.h"
+#include "tests/data/text_sample.h"
 #include "tests/recipes/spawn.h"
 #include "tests/recipes/tiny_run.h"
 
@@ -55,6 +56,7 @@ TEST(Command, HelpSucceedsEverywhere) {
        std::vector<std::vector<std::string>>{{"--help"},
                                              {"data", "pages", "--help"},
                                              {"data", "shards", "--help"},
+                                             {"data", "synthetic", "--help"},
                                              {"tokenizer", "train", "--help"},
                                              {"tokenizer", "encode", "--help"},
                                              {"tokenizer", "decode", "--help"},
@@ -153,6 +155,29 @@ TEST(Command, Info) {
   EXPECT_EQ(info["devices"], json::array({"cpu"}));
   EXPECT_TRUE(info["libraries"].contains("HDF5"));
   EXPECT_NE(run_lectern({"info"}).out.find("libraries"), std::string::npos);
+}
+
+TEST(Command, DataSynthetic) {
+  const TinyData data;
+  const auto text = data.folder() / "text.txt", out = data.folder() / "drawn",
+             sheet = data.folder() / "sheet.png";
+  write_file(text, testing::kEnglish);
+  const json report =
+      parsed(run_lectern({"data", "synthetic", "--text", text.string(), "--level", "region",
+                          "--count", "6", "--out", out.string(), "--contact-sheet", sheet.string(),
+                          "--columns", "3", "--view", "96", "--json"}));
+  EXPECT_EQ(report["count"], 6);
+  EXPECT_GT(report["faces"], 8);
+  EXPECT_EQ(report["words_dropped"], 0);
+  EXPECT_EQ(read_image(out / "region-000005.png").width, 96);
+  EXPECT_NE(read_file(out / "region-000005.txt").find('\n'), std::string::npos);
+  EXPECT_EQ(read_image(sheet).width, 3 * (96 + 6) + 6);
+  EXPECT_TRUE(
+      failed(run_lectern({"data", "synthetic", "--text", text.string(), "--fonts", "No Font"}),
+             {"fonts must be installed", "No Font"}));
+  EXPECT_TRUE(failed(run_lectern({"data", "synthetic", "--text", "/nowhere"}), {"/nowhere"}));
+  EXPECT_TRUE(failed(run_lectern({"data", "synthetic", "--text", text.string(), "--level", "leaf"}),
+                     {"level must be", "\"leaf\""}));
 }
 
 TEST(Command, Parity) {

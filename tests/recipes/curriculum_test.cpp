@@ -208,7 +208,11 @@ TEST(Curriculum, MixturesFollowTheWeights) {
   EXPECT_EQ(training.validation(2)[0].samples->options().jitter_pixels, 0);
 
   // Counts that are known without drawing are those of what is drawn.
-  Loader loader(second, {.seed = 5, .global_batch = 64, .micro_batch = 64, .workers = 0});
+  LoaderOptions options;
+  options.seed = 5;
+  options.global_batch = 64;
+  options.workers = 0;
+  Loader loader(second, options);
   const LoadedBatch batch = loader.next();
   EXPECT_EQ(batch.trained_tokens, batch.step_trained_tokens);
   const Sampler sampler(second->sampler_sources(), 5);

@@ -1,8 +1,10 @@
 #include "recipes/recipe.h"
 
 #include "core/file.h"
+#include "nn/ocr2/model.h"
 #include "tests/testing.h"
 
+#include <algorithm>
 #include <cmath>
 
 namespace lectern {
@@ -166,6 +168,25 @@ TEST(Recipe, AFileMayListStages) {
                           {"stages must name at least one recipe"}));
   write_file(temporary.path() / "b.toml", "stages = [\"x\"]\nsteps = 3");
   EXPECT_TRUE(throws_with([&] { recipe_stages(temporary.path() / "b.toml"); }, {"unknown key"}));
+}
+
+TEST(Recipe, NanoRecipeIsWellFormedAndLeavesOutWhatIsHeldOut) {
+  const Recipe recipe = load_recipe(testing::source_folder() / "recipes" / "nano-pretrain.toml");
+  EXPECT_EQ(recipe.stage, 1);
+  EXPECT_GE(recipe.curriculum.size(), 2u);
+  for (const SourceRecipe& source : recipe.data.sources) {
+    if (source.kind == "shards") {
+      EXPECT_EQ(source.shards, "out/nano/shards/train");
+      continue;
+    }
+    for (const char* document : {"jags_user_manual", "bridgesampling_paper"})
+      EXPECT_NE(std::find(source.exclude.begin(), source.exclude.end(), document),
+                source.exclude.end())
+          << source.name;
+  }
+  // 12 MB in bf16.
+  const Ocr2Config config = read_ocr2_config(testing::source_folder() / recipe.model.config);
+  EXPECT_LE(2 * Ocr2Model(config, 1).store().parameter_count(), 12'000'000);
 }
 
 }  // namespace
