@@ -1,4 +1,5 @@
 // The jobs of an ablation, side by side, and what is written after each.
+#include "core/error.h"
 #include "core/file.h"
 #include "data/process.h"
 #include "recipes/ablate.h"
@@ -97,7 +98,7 @@ class Schedule {
     try {
       const ProcessResult result = run_process(argv, job.id, limits);
       if (result.exit_status != 0) problem = result.errors;
-    } catch (const Error& error) {
+    } catch (const lectern::Error& error) {
       problem = error.what();
     }
     const std::lock_guard lock(mutex_);
