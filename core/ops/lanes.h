@@ -17,7 +17,7 @@ struct Lanes {
   Vector v;
 
   Lanes() = default;
-  Lanes(T all) : v(Vector{} + all) {}  // NOLINT: numbers mix with lanes as with numbers
+  Lanes(T all) : v(all - Vector{}) {}  // NOLINT: numbers mix with lanes; x - 0 is x, -0 too
   explicit Lanes(const Vector& lanes) : v(lanes) {}
 
   static Lanes load(const T* from) {

@@ -39,12 +39,13 @@ struct Problem {
   }
 };
 
+/// The projection in panels; a tensor, because its memory is aligned to whole registers.
 template <int N, typename T>
-std::vector<T> pack(const Problem<N, T>& problem, const Tensor& fn) {
+Tensor pack(const Problem<N, T>& problem, const Tensor& fn) {
   const PanelLayout& layout = problem.layout;
-  std::vector<T> panels(static_cast<std::size_t>(layout.size()));
+  const Tensor panels = Tensor::empty({layout.size()}, fn.dtype());
   const T* from = fn.data<T>();
-  T* to = panels.data();
+  T* to = panels.data<T>();
   parallel_for(layout.panels(), 4, [=](std::int64_t begin, std::int64_t end) {
     for (std::int64_t i = begin; i < end; ++i)
       stream_tiles::pack_panel(layout, from, i / layout.panels_per_stream(),
@@ -96,10 +97,16 @@ class BlockProducts {
       for (int t = 0; t < stream_tiles::kTokens; ++t)  // a missing token: the last one again
         rows[t] =
             x + (std::min(first + t, tokens - 1) * N + stream) * width + panel * kPanelColumns;
-      for (int group = 0; group < groups_; ++group)
-        stream_tiles::add_products<T>(
-            rows, values + group * stream_tiles::kProductRows * kPanelColumns, columns,
-            at(first, set) + group * stream_tiles::kProductRows, sets() * stride_);
+      // The next panel of these tokens follows in memory; four short runs are too few for the
+      // hardware to see a pattern.
+      for (const T* row : rows)
+        for (int c = 0; c < columns; c += V::kCount) __builtin_prefetch(row + columns + c);
+      for (int group = 0; group < groups_; ++group) {
+        const T* panel_rows = values + group * stream_tiles::kProductRows * kPanelColumns;
+        V* sums = at(first, set) + group * stream_tiles::kProductRows;
+        stream_tiles::add_products<T>(rows, panel_rows, columns, sums, sets() * stride_);
+        stream_tiles::add_product_tail<T>(rows, panel_rows, columns, sums, sets() * stride_);
+      }
     }
   }
 
@@ -134,7 +141,7 @@ template <int N, typename T>
 void forward(const Tensor& x, const StreamParameters& parameters, const StreamReadArgs& args,
              const StreamReadOutput& result) {
   const Problem<N, T> problem(x, args.mapping);
-  const std::vector<T> panels = pack(problem, parameters.fn);
+  const Tensor panels = pack(problem, parameters.fn);
   const bool has_mix = result.mix.defined();
   const T *in = x.data<T>(), *scale = parameters.scale.data<T>(), *base = parameters.base.data<T>();
   T *input = result.input.data<T>(), *pre = result.pre.data<T>(),
@@ -145,14 +152,14 @@ void forward(const Tensor& x, const StreamParameters& parameters, const StreamRe
     BlockProducts<N, T> block(problem);
     MappingBlock<N, T> mapping(args, scale, base, problem.width);
     Lanes<T> raw[MappingBlock<N, T>::kMaxRows], sums[N];
-    StreamCoefficients<N, T> out;
+    StreamCoefficients<N, T> out{};
     for (std::int64_t b = begin; b < end; ++b) {
       const std::int64_t first = b * problem.kBlock;
       const int tokens = problem.block_tokens(first);
       const T* streams = in + first * N * problem.width;
       T *block_products = products + first * problem.raw,
         *block_squares = squares + first * problem.norms;
-      block.run(streams, tokens, panels.data(), block_products, block_squares);
+      block.run(streams, tokens, panels.data<T>(), block_products, block_squares);
       load_tokens(block_products, problem.raw, tokens, raw);
       load_tokens(block_squares, problem.norms, tokens, sums);
       mapping.forward(raw, sums, out);
@@ -310,8 +317,11 @@ class BackwardBlock {
         for (int v = 0; v < VC; ++v) total[k][v] += w * row[v];
       }
     }
-    for (int k = 0; k < kTokens && t0 + k < tokens; ++k) {
+#pragma GCC unroll 4
+    for (int k = 0; k < kTokens; ++k) {
+      if (t0 + k >= tokens) break;
       T* out = in_.grad_x + ((first + t0 + k) * N + j) * width + column;
+#pragma GCC unroll 4
       for (int v = 0; v < VC; ++v)
         VC == 1 && tail < V::kCount ? total[k][v].store(out, tail)
                                     : total[k][v].store(out + v * V::kCount);
@@ -382,14 +392,14 @@ void backward(const Tensor& grad_input, const Tensor& grad_mixed, const Tensor& 
               const StreamReadArgs& args, const StreamReadGradients& result) {
   const Problem<N, T> problem(x, args.mapping);
   const PanelLayout& layout = problem.layout;
-  const std::vector<T> panels = pack(problem, parameters.fn);
+  const Tensor panels = pack(problem, parameters.fn);
   const bool need_parameters = result.fn.defined();
   const auto data_of = [](const Tensor& tensor) {
     return tensor.defined() ? tensor.data<T>() : nullptr;
   };
   const BackwardInputs<T> in{data_of(grad_input), data_of(grad_mixed),      data_of(grad_post),
                              x.data<T>(),         saved.products.data<T>(), saved.squares.data<T>(),
-                             panels.data(),       data_of(result.x)};
+                             panels.data<T>(),    data_of(result.x)};
   const std::int64_t blocks = problem.blocks(), per_chunk = chunk_blocks(blocks);
   const std::int64_t chunks = (blocks + per_chunk - 1) / per_chunk;
   const std::int64_t rows = problem.raw, row_sums = rows + 3;

@@ -39,14 +39,15 @@ void sum_cpu(const Tensor& x, double factor, const Tensor& output) {
     const T* in = x.data<T>();
     T* out = output.data<T>();
     const T f = static_cast<T>(factor);
-    if (output.numel() == 0) return;
+    if (output.numel() == 0 || n == 0) return output.fill(0);
     for_each_token(output.numel() / width, n * width, [=](std::int64_t t) {
       const T* from = in + t * n * width;
+      T* to = out + t * width;
 #pragma omp simd
-      for (std::int64_t c = 0; c < width; ++c) {
-        T total = n > 0 ? from[c] : T(0);
-        for (std::int64_t i = 1; i < n; ++i) total += from[i * width + c];
-        out[t * width + c] = f * total;
+      for (std::int64_t c = 0; c < width; ++c) to[c] = f * from[c];
+      for (std::int64_t i = 1; i < n; ++i) {
+#pragma omp simd
+        for (std::int64_t c = 0; c < width; ++c) to[c] += f * from[i * width + c];
       }
     });
   });

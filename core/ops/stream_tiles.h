@@ -59,17 +59,18 @@ void unpack_panel(const PanelLayout& layout, const T* panel_values, std::int64_t
                 fn + (row * layout.streams + stream) * layout.width + panel * kPanelColumns);
 }
 
-/// sums[t][r] += x[t] . panel row r over `columns` columns, lane by lane, for kTokens token rows
-/// and kProductRows panel rows. `stride` is elements between rows of sums.
+/// sums[t][r] += x[t] . panel row r over whole registers of `columns` columns, lane by lane, for
+/// kTokens token rows and kProductRows panel rows. `stride` is elements between rows of sums.
 template <typename T>
 inline void add_products(const T* const (&x)[kTokens], const T* panel, int columns, Lanes<T>* sums,
                          std::int64_t stride) {
   using V = Lanes<T>;
   V total[kTokens][kProductRows];
+#pragma GCC unroll 8
   for (int t = 0; t < kTokens; ++t)
+#pragma GCC unroll 8
     for (int r = 0; r < kProductRows; ++r) total[t][r] = sums[t * stride + r];
-  int c = 0;
-  for (; c + V::kCount <= columns; c += V::kCount) {
+  for (int c = 0; c + V::kCount <= columns; c += V::kCount) {
     V value[kTokens];
 #pragma GCC unroll 8
     for (int t = 0; t < kTokens; ++t) value[t] = V::load(x[t] + c);
@@ -80,14 +81,24 @@ inline void add_products(const T* const (&x)[kTokens], const T* panel, int colum
       for (int t = 0; t < kTokens; ++t) total[t][r] += value[t] * weight;
     }
   }
-  if (c < columns)
-    for (int t = 0; t < kTokens; ++t) {
-      const V value = V::load(x[t] + c, columns - c);
-      for (int r = 0; r < kProductRows; ++r)
-        total[t][r] += value * V::load(panel + r * kPanelColumns + c);
-    }
+#pragma GCC unroll 8
   for (int t = 0; t < kTokens; ++t)
+#pragma GCC unroll 8
     for (int r = 0; r < kProductRows; ++r) sums[t * stride + r] = total[t][r];
+}
+
+/// The columns behind the last whole register: apart, so that they do not cost the loop above its
+/// registers.
+template <typename T>
+void add_product_tail(const T* const (&x)[kTokens], const T* panel, int columns, Lanes<T>* sums,
+                      std::int64_t stride) {
+  using V = Lanes<T>;
+  const int c = columns / V::kCount * V::kCount;
+  for (int t = 0; t < kTokens && c < columns; ++t) {
+    const V value = V::load(x[t] + c, columns - c);
+    for (int r = 0; r < kProductRows; ++r)
+      sums[t * stride + r] += value * V::load(panel + r * kPanelColumns + c);
+  }
 }
 
 /// grad_panel[r][c] += sum_t weight[t][r] x[t][c] for kGradientRows rows and VC registers of
@@ -128,27 +139,29 @@ inline void dot_products(const T* const* left, const T* const* right, std::int64
                          int stride) {
   using V = Lanes<T>;
   V total[A][B];
+#pragma GCC unroll 16
   for (int a = 0; a < A; ++a)
+#pragma GCC unroll 8
     for (int b = 0; b < B; ++b) total[a][b] = V(T(0));
-  std::int64_t c = 0;
-  for (; c + V::kCount <= columns; c += V::kCount) {
+  const auto add = [&](auto load, std::int64_t c) {
     V value[B];
 #pragma GCC unroll 8
-    for (int b = 0; b < B; ++b) value[b] = V::load(right[b] + c);
+    for (int b = 0; b < B; ++b) value[b] = load(right[b] + c);
 #pragma GCC unroll 16
     for (int a = 0; a < A; ++a) {
-      const V factor = V::load(left[a] + c);
+      const V factor = load(left[a] + c);
 #pragma GCC unroll 8
       for (int b = 0; b < B; ++b) total[a][b] += factor * value[b];
     }
-  }
-  if (c < columns) {
-    const int rest = static_cast<int>(columns - c);
-    for (int a = 0; a < A; ++a)
-      for (int b = 0; b < B; ++b)
-        total[a][b] += V::load(left[a] + c, rest) * V::load(right[b] + c, rest);
-  }
+  };
+  std::int64_t c = 0;
+  for (; c + V::kCount <= columns; c += V::kCount)
+    add([](const T* from) { return V::load(from); }, c);
+  if (c < columns)
+    add([=](const T* from) { return V::load(from, static_cast<int>(columns - c)); }, c);
+#pragma GCC unroll 16
   for (int a = 0; a < A; ++a)
+#pragma GCC unroll 8
     for (int b = 0; b < B; ++b) sums[a * stride + b] = total[a][b].sum();
 }
 

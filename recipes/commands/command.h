@@ -23,5 +23,6 @@ void add_ocr(CLI::App& app);
 void add_export(CLI::App& app);
 void add_bench(CLI::App& app);
 void add_report(CLI::App& app);
+void add_ablate(CLI::App& app);
 
 }  // namespace lectern::commands

@@ -12,6 +12,7 @@ void add_all(CLI::App& app) {
   add_export(app);
   add_parity(app);
   add_bench(app);
+  add_ablate(app);
   add_report(app);
   add_info(app);
 }

@@ -230,8 +230,9 @@ TEST(Ocr2Config, WhatTheModelCannotDoIsRefused) {
                           {"use_rel_pos: only true is supported"}));
   EXPECT_TRUE(throws_with(with("/vision_config/encoder_config/use_sliding_window", true),
                           {"use_sliding_window: only false"}));
-  EXPECT_TRUE(throws_with(with("/lectern", {{"residual", "mhc"}}),
-                          {"c.json.lectern.residual: only \"plain\" is supported, got \"mhc\""}));
+  EXPECT_TRUE(throws_with(
+      with("/lectern", {{"residual", "sum"}}),
+      {"c.json.lectern.residual: must be one of [\"plain\",\"hc\",\"mhc\"], got \"sum\""}));
 }
 
 TEST(Ocr2Config, SizesOfAnAbsurdModelAreRefusedBeforeMemoryIsTaken) {
