@@ -1,6 +1,8 @@
 #include "autograd/variable.h"
 
+#include "autograd/compute_dtype.h"
 #include "core/ops/accumulate.h"
+#include "core/profile.h"
 
 #include <algorithm>
 #include <atomic>
@@ -98,6 +100,7 @@ void Variable::set_value(Tensor value) {
 
 Variable record(std::string_view operation, Tensor value, std::vector<Variable> inputs,
                 Backward backward) {
+  profile_mark("forward ", operation);
   Variable out(std::move(value));
   auto node = make_node(operation, inputs,
                         [backward = std::move(backward)](const std::vector<Tensor>& grads) {
@@ -113,6 +116,7 @@ Variable record(std::string_view operation, Tensor value, std::vector<Variable> 
 
 std::vector<Variable> record_many(std::string_view operation, std::vector<Tensor> values,
                                   std::vector<Variable> inputs, BackwardMany backward) {
+  profile_mark("forward ", operation);
   std::vector<Variable> out;
   for (Tensor& value : values) out.emplace_back(std::move(value));
   auto node = make_node(operation, inputs, std::move(backward));
@@ -188,7 +192,9 @@ class BackwardPass {
     std::vector<Tensor> input_grads;
     {
       const NoGrad off;
+      profile_mark("backward ", "(adding gradients)");
       input_grads = node.backward(grads);
+      profile_mark("backward ", node.operation);
     }
     grads.clear();
     node.backward = nullptr;  // frees the activations it held
@@ -240,7 +246,9 @@ std::vector<Variable> recompute(
   all.insert(all.end(), parameters.begin(), parameters.end());
   const std::size_t parameter_count = parameters.size();
   return record_many("recompute", std::move(values), std::move(all),
-                     [segment, inputs, parameter_count](const std::vector<Tensor>& grads) {
+                     [segment, inputs, parameter_count,
+                      dtype = compute_dtype()](const std::vector<Tensor>& grads) {
+                       const ComputeDType same(dtype);
                        grad_is_enabled = true;  // the engine runs closures inside NoGrad
                        std::vector<Variable> leaves;
                        for (const Variable& input : inputs)

@@ -1,16 +1,13 @@
 #include "core/gemm.h"
 
 #include "core/error.h"
-#include "core/parallel.h"
+#include "core/gemm_tiles.h"
 
 #include <oneapi/dnnl/dnnl.h>
 
 #include <algorithm>
 #include <array>
-#include <cstdlib>
 #include <cstring>
-#include <memory>
-#include <new>
 #include <type_traits>
 #include <utility>
 
@@ -19,61 +16,12 @@
 // of A, held in the second-level cache, passes by. B is packed into such panels; A is read in place
 // where its rows are contiguous. The order in which one element of C is summed depends on k alone.
 namespace lectern {
+
+using namespace gemm_tiles;
+
 namespace {
 
-#ifdef __AVX512F__
-constexpr int kVectorBytes = 64, kRows = 12;
-#else
-constexpr int kVectorBytes = 32, kRows = 6;
-#endif
 constexpr std::int64_t kDepth = 256, kBlockRows = 16 * kRows, kBlockColumns = 1024;
-
-template <typename T>
-struct Vector;
-template <>
-struct Vector<float> {
-  typedef float type __attribute__((vector_size(kVectorBytes)));
-};
-template <>
-struct Vector<double> {
-  typedef double type __attribute__((vector_size(kVectorBytes)));
-};
-template <typename T>
-using Vec = typename Vector<T>::type;
-template <typename T>
-constexpr int kLanes = kVectorBytes / static_cast<int>(sizeof(T));
-template <typename T>
-constexpr int kColumns = 2 * kLanes<T>;
-
-template <typename T>
-inline Vec<T> load(const T* from) {
-  Vec<T> value;
-  __builtin_memcpy(&value, from, kVectorBytes);
-  return value;
-}
-template <typename T>
-inline void store(T* to, const Vec<T>& value) {
-  __builtin_memcpy(to, &value, kVectorBytes);
-}
-
-/// Memory of one thread for packed blocks, kept between calls.
-template <typename T, int kSlot>
-T* scratch(std::int64_t count) {
-  struct Free {
-    void operator()(T* p) const { std::free(p); }
-  };
-  thread_local std::unique_ptr<T, Free> block;
-  thread_local std::int64_t capacity = 0;
-  if (capacity < count) {
-    block.reset();
-    capacity = 0;
-    const auto bytes = (static_cast<std::size_t>(count) * sizeof(T) + 4095) / 4096 * 4096;
-    block.reset(static_cast<T*>(std::aligned_alloc(4096, bytes)));
-    if (block == nullptr) throw std::bad_alloc();
-    capacity = count;
-  }
-  return block.get();
-}
 
 /// Where element (row i, depth p) of a block of A is: at[i * row + p * depth].
 template <typename T>
@@ -92,7 +40,7 @@ void tile(std::int64_t depth, const BlockA<T>& a, const T* b, std::int64_t ldb, 
 #pragma GCC unroll 12
     for (int i = 0; i < R; ++i)
 #pragma GCC unroll 2
-      for (int v = 0; v < V; ++v) sum[i][v] = load(bias + v * kLanes<T>);
+      for (int v = 0; v < V; ++v) sum[i][v] = load<T>(bias + v * kLanes<T>);
   }
 #pragma GCC unroll 12
   for (int i = 0; i < R; ++i) {
@@ -103,7 +51,7 @@ void tile(std::int64_t depth, const BlockA<T>& a, const T* b, std::int64_t ldb, 
   for (std::int64_t p = 0; p < depth; ++p, rows += a.depth, b += ldb) {
     Vec<T> columns[V];
 #pragma GCC unroll 2
-    for (int v = 0; v < V; ++v) columns[v] = load(b + v * kLanes<T>);
+    for (int v = 0; v < V; ++v) columns[v] = load<T>(b + v * kLanes<T>);
 #pragma GCC unroll 12
     for (int i = 0; i < R; ++i) {
       const T x = rows[i * a.row];
@@ -116,7 +64,7 @@ void tile(std::int64_t depth, const BlockA<T>& a, const T* b, std::int64_t ldb, 
 #pragma GCC unroll 2
     for (int v = 0; v < V; ++v) {
       T* to = c + i * ldc + v * kLanes<T>;
-      store(to, accumulate ? load(to) + sum[i][v] : sum[i][v]);
+      store(to, accumulate ? load<T>(to) + sum[i][v] : sum[i][v]);
     }
 }
 
@@ -156,38 +104,6 @@ void run_tile(std::int64_t rows, std::int64_t columns, std::int64_t depth, const
     }
 }
 
-/// Lanes of one butterfly step of a transposition: exchanges, at distance H, the upper lanes of x
-/// with the lower lanes of y.
-template <typename T, int H, int... L>
-inline void exchange(Vec<T>& x, Vec<T>& y, std::integer_sequence<int, L...>) {
-  const Vec<T> low =
-      __builtin_shufflevector(x, y, ((L & H) == 0 ? L : L - H + static_cast<int>(sizeof...(L)))...);
-  y = __builtin_shufflevector(x, y, ((L & H) == 0 ? L + H : L + static_cast<int>(sizeof...(L)))...);
-  x = low;
-}
-
-template <typename T, int H>
-inline void transpose_step(Vec<T> (&block)[kLanes<T>]) {
-  if constexpr (H >= 1) {
-#pragma GCC unroll 16
-    for (int i = 0; i < kLanes<T>; ++i)
-      if ((i & H) == 0)
-        exchange<T, H>(block[i], block[i + H], std::make_integer_sequence<int, kLanes<T>>());
-    transpose_step<T, H / 2>(block);
-  }
-}
-
-/// to[p * ldt + j] = from[j * ldf + p] for one square of kLanes.
-template <typename T>
-inline void transpose_square(const T* from, std::int64_t ldf, T* to, std::int64_t ldt) {
-  Vec<T> block[kLanes<T>];
-#pragma GCC unroll 16
-  for (int j = 0; j < kLanes<T>; ++j) block[j] = load(from + j * ldf);
-  transpose_step<T, kLanes<T> / 2>(block);
-#pragma GCC unroll 16
-  for (int p = 0; p < kLanes<T>; ++p) store(to + p * ldt, block[p]);
-}
-
 /// One panel of B: to[p * kColumns + j] = B(p, j) for `columns` columns, the rest zero.
 template <typename T>
 void pack_panel(bool transposed, const T* b, std::int64_t ldb, std::int64_t depth,
@@ -196,8 +112,8 @@ void pack_panel(bool transposed, const T* b, std::int64_t ldb, std::int64_t dept
   if (!transposed) {
     for (std::int64_t p = 0; p < depth; ++p, b += ldb, to += kC) {
       if (columns == kC) {
-        store(to, load(b));
-        store(to + kL, load(b + kL));
+        store(to, load<T>(b));
+        store(to + kL, load<T>(b + kL));
       } else {
         std::copy_n(b, columns, to);
         std::fill_n(to + columns, kC - columns, T{0});
@@ -210,7 +126,8 @@ void pack_panel(bool transposed, const T* b, std::int64_t ldb, std::int64_t dept
     const bool whole = j + kL <= columns;
     if (whole)
       for (std::int64_t p = 0; p < whole_depth; p += kL)
-        transpose_square(b + j * ldb + p, ldb, to + p * kC + j, kC);
+        transpose_square<T>(b + j * ldb + p, ldb * static_cast<std::int64_t>(sizeof(T)),
+                            to + p * kC + j, kC);
     for (std::int64_t p = whole ? whole_depth : 0; p < depth; ++p)
       for (std::int64_t i = j; i < j + kL; ++i)
         to[p * kC + i] = i < columns ? b[i * ldb + p] : T{0};
@@ -262,24 +179,10 @@ class RowsOfA {
   std::int64_t row_, depth_, panel_ = 0;
 };
 
-std::int64_t blocks(std::int64_t n, std::int64_t size) { return (n + size - 1) / size; }
-
-/// Depth of each block of k: equal parts of at most kDepth, a function of k alone.
-std::int64_t depth_of(std::int64_t k) {
-  return std::min<std::int64_t>(k, blocks(blocks(k, blocks(k, kDepth)), 16) * 16);
-}
-
-const auto* offset_a(const GemmArgs& args, const auto* a, std::int64_t i, std::int64_t p) {
-  return a + (args.transpose_a ? p * args.lda + i : i * args.lda + p);
-}
-const auto* offset_b(const GemmArgs& args, const auto* b, std::int64_t p, std::int64_t j) {
-  return b + (args.transpose_b ? j * args.ldb + p : p * args.ldb + j);
-}
-
 /// The product on one thread.
 template <typename T>
 void gemm_serial(const GemmArgs& args, const T* a, const T* b, const T* bias, T* c) {
-  const std::int64_t step = depth_of(args.k);
+  const std::int64_t step = depth_of(args.k, kDepth);
   // With few rows of A, packing B would cost more than it saves.
   const bool in_place = args.m <= kRows && !args.transpose_b;
   for (std::int64_t jc = 0; jc < args.n; jc += kBlockColumns) {
@@ -316,11 +219,11 @@ void dots(const T* const (&a)[R], const T* b, std::int64_t k, T (&out)[R]) {
   Vec<T> sum[R][2] = {};
   std::int64_t p = 0;
   for (; p + 2 * kL <= k; p += 2 * kL) {
-    const Vec<T> b0 = load(b + p), b1 = load(b + p + kL);
+    const Vec<T> b0 = load<T>(b + p), b1 = load<T>(b + p + kL);
 #pragma GCC unroll 4
     for (int i = 0; i < R; ++i) {
-      sum[i][0] += load(a[i] + p) * b0;
-      sum[i][1] += load(a[i] + p + kL) * b1;
+      sum[i][0] += load<T>(a[i] + p) * b0;
+      sum[i][1] += load<T>(a[i] + p + kL) * b1;
     }
   }
 #pragma GCC unroll 4
@@ -367,30 +270,6 @@ void gemm_part(const GemmArgs& args, bool use_dots, const T* a, const T* b, cons
   }
 }
 
-/// Threads along rows and columns of C: as many as there is work for, and the split that reads
-/// least.
-std::pair<std::int64_t, std::int64_t> thread_grid(const GemmArgs& args, std::int64_t columns) {
-  constexpr double kWorkPerThread = 3e5;  // multiply-adds; several times the cost of a fork
-  const double work =
-      static_cast<double>(args.m) * static_cast<double>(args.n) * static_cast<double>(args.k);
-  const auto threads =
-      std::clamp<std::int64_t>(static_cast<std::int64_t>(work / kWorkPerThread), 1, thread_count());
-  if (threads == 1 || omp_in_parallel()) return {1, 1};
-  std::pair<std::int64_t, std::int64_t> best{1, 1};
-  double best_cost = 0;
-  for (std::int64_t by_row = 1; by_row <= threads; ++by_row) {
-    const std::int64_t by_column = threads / by_row;
-    const auto rows = static_cast<double>(blocks(blocks(args.m, kRows), by_row) * kRows);
-    const auto cols = static_cast<double>(blocks(blocks(args.n, columns), by_column) * columns);
-    const double cost = rows * cols + 8 * (rows + cols);  // products, and the packing of both sides
-    if (by_row == 1 || cost < best_cost) {
-      best = {by_row, by_column};
-      best_cost = cost;
-    }
-  }
-  return best;
-}
-
 /// Multiply-adds, rows and columns of C, and depth from which oneDNN's sgemm beats the kernel
 /// above.
 constexpr std::int64_t kLibraryWork = 1 << 20, kLibraryRows = 16, kLibraryDepth = 32;
@@ -398,21 +277,11 @@ constexpr std::int64_t kLibraryWork = 1 << 20, kLibraryRows = 16, kLibraryDepth 
 template <typename T>
 void gemm_parallel(const GemmArgs& args, const T* a, const T* b, const T* bias, T* c) {
   const bool use_dots = args.m <= kDotRows && args.transpose_b && !args.transpose_a;
-  const std::int64_t row_unit = kRows, column_unit = kColumns<T>;
-  const auto [by_row, by_column] = thread_grid(args, column_unit);
-  const std::int64_t row_units = blocks(args.m, row_unit);
-  const std::int64_t column_units = blocks(args.n, column_unit);
-  parallel_tasks(by_row * by_column, [&, by_row = by_row, by_column = by_column](std::int64_t i) {
-    const std::int64_t r = i / by_column, s = i % by_column;
-    const std::int64_t row = row_units * r / by_row * row_unit;
-    const std::int64_t column = column_units * s / by_column * column_unit;
-    GemmArgs part = args;
-    part.m = std::min(args.m, row_units * (r + 1) / by_row * row_unit) - row;
-    part.n = std::min(args.n, column_units * (s + 1) / by_column * column_unit) - column;
-    if (part.m > 0 && part.n > 0)
-      gemm_part(part, use_dots, offset_a(args, a, row, 0), offset_b(args, b, 0, column),
-                bias == nullptr ? nullptr : bias + column, c + row * args.ldc + column);
-  });
+  for_thread_parts(
+      args, kColumns<T>, [&](const GemmArgs& part, std::int64_t row, std::int64_t column) {
+        gemm_part(part, use_dots, offset_a(args, a, row, 0), offset_b(args, b, 0, column),
+                  bias == nullptr ? nullptr : bias + column, c + row * args.ldc + column);
+      });
 }
 
 /// True when oneDNN's sgemm is the faster one and gives the same bits for any number of threads:

@@ -1,5 +1,6 @@
 #include "autograd/ops/experts.h"
 
+#include "autograd/compute_dtype.h"
 #include "core/ops/experts.h"
 
 #include <memory>
@@ -12,7 +13,8 @@ Variable experts(const Variable& x, const Variable& weights, const Tensor& indic
   const ExpertsWanted wanted = {x.requires_grad(), weights.requires_grad(), gate_up.requires_grad(),
                                 down.requires_grad()};
   const bool keep = grad_enabled() && (wanted.x || wanted.weights || wanted.gate_up || wanted.down);
-  const ExpertsInput input = {x.value(), weights.value(), indices, gate_up.value(), down.value()};
+  const ExpertsInput input = {as_operand(x.value()), weights.value(), indices,
+                              as_weight_operand(gate_up.value()), as_weight_operand(down.value())};
   ExpertsResult result = experts_forward(input, keep);
   Tensor out = std::move(result.out);
   result.out = Tensor();

@@ -1,5 +1,6 @@
 #include "autograd/ops/linear_cross_entropy.h"
 
+#include "autograd/compute_dtype.h"
 #include "core/ops/linear_cross_entropy.h"
 
 namespace lectern {
@@ -8,8 +9,8 @@ LinearCrossEntropyResult linear_cross_entropy(const Variable& hidden, const Vari
                                               const Tensor& labels) {
   const bool recording = grad_enabled();
   const LinearCrossEntropyTensors result = linear_cross_entropy_forward(
-      hidden.value(), weight.value(), labels, recording && hidden.requires_grad(),
-      recording && weight.requires_grad());
+      as_operand(hidden.value()), as_weight_operand(weight.value()), labels,
+      recording && hidden.requires_grad(), recording && weight.requires_grad());
   Variable loss = record(
       "linear_cross_entropy", result.loss_sum, {hidden, weight},
       [grad_hidden = result.grad_hidden, grad_weight = result.grad_weight](const Tensor& grad) {

@@ -2,6 +2,7 @@
 
 #include "core/kernel_table.h"
 #include "core/ops/attention_cpu.h"
+#include "core/profile.h"
 
 #include <cmath>
 #include <limits>
@@ -194,6 +195,17 @@ void check_rows(const Tensor& tensor, const Tensor& like, std::int64_t columns, 
                     name, tensor.describe()));
 }
 
+/// Operations of one product of the queries with the keys that each of them sees.
+double work_of(const Tensor& qkv, const AttentionArgs& args) {
+  const std::int64_t rows = qkv.dim(1);
+  double seen = static_cast<double>(rows) * static_cast<double>(rows);
+  if (args.mask != MaskKind::full) {
+    const std::int64_t prefix = args.mask == MaskKind::prefix_causal ? args.prefix : 0;
+    seen = (seen + static_cast<double>(rows) + static_cast<double>(prefix * (prefix - 1))) / 2;
+  }
+  return 2.0 * seen * static_cast<double>(qkv.dim(0) * args.heads * args.head_dim);
+}
+
 }  // namespace
 
 AttentionResult attention_forward(const Tensor& qkv, const AttentionArgs& args,
@@ -203,6 +215,7 @@ AttentionResult attention_forward(const Tensor& qkv, const AttentionArgs& args,
   const AttentionResult result{
       Tensor::empty({batch, rows, args.heads * args.head_dim}, qkv.dtype(), qkv.device()),
       Tensor::empty({batch, args.heads, rows}, qkv.dtype(), qkv.device())};
+  const ProfileProduct timed("attention forward", 2 * work_of(qkv, args));
   if (qkv.numel() > 0) table().at(qkv.device()).forward(qkv, args, table_h, table_w, result);
   return result;
 }
@@ -224,6 +237,7 @@ AttentionGradients attention_backward(const Tensor& grad_out, const Tensor& qkv,
     gradients.grad_table_h = Tensor::zeros_like(table_h);
     gradients.grad_table_w = Tensor::zeros_like(table_w);
   }
+  const ProfileProduct timed("attention backward", 5 * work_of(qkv, args));
   if (qkv.numel() > 0)
     table()
         .at(qkv.device())

@@ -1,10 +1,12 @@
 #include "core/ops/conv2d.h"
 
-#include "core/gemm.h"
+#include "core/gemm_bf16.h"
 #include "core/kernel_table.h"
 #include "core/ops/conv2d_onednn.h"
+#include "core/ops/convert.h"
 #include "core/ops/linear.h"
 #include "core/parallel.h"
+#include "core/profile.h"
 
 #include <algorithm>
 
@@ -50,7 +52,7 @@ void gather_columns(const Geometry& g, const T* image, T* columns) {
                      T* to = columns + (i * g.out_w + j) * g.columns();
                      for_taps(g, image, i, j, [&](std::int64_t column, const T* from) {
                        if (from == nullptr) {
-                         std::fill_n(to + column, g.c, T{0});
+                         std::fill_n(to + column, g.c, T{});
                        } else {
                          std::copy_n(from, g.c, to + column);
                        }
@@ -74,10 +76,16 @@ void scatter_columns(const Geometry& g, const T* columns, T* image) {
 /// [O, C, kh, kw] -> [O, kh, kw, C], the order of the columns.
 Tensor channels_last(const Tensor& weight) { return weight.permute({0, 2, 3, 1}).contiguous(); }
 
+/// oneDNN convolves bf16 only where there are instructions for it.
+Tensor for_library(const Tensor& x) {
+  return x.dtype() == DType::bf16 && bf16_arithmetic() == "f32" ? convert(x, DType::f32) : x;
+}
+
 void forward_cpu(const Tensor& x, const Tensor& weight, const Tensor& bias, const Conv2dArgs& args,
                  const Tensor& out) {
-  if (x.dtype() == DType::f32)
-    return conv2d_forward_onednn(x, weight, bias, args.stride, args.padding, out);
+  if (x.dtype() != DType::f64)
+    return conv2d_forward_onednn(for_library(x), for_library(weight), bias, args.stride,
+                                 args.padding, out);
   const Geometry g(x.shape(), weight.shape(), out.shape(), args);
   const Tensor taps = channels_last(weight).view({g.o, g.columns()});
   const Tensor columns = Tensor::empty({g.pixels(), g.columns()}, x.dtype());
@@ -90,8 +98,9 @@ void forward_cpu(const Tensor& x, const Tensor& weight, const Tensor& bias, cons
 
 void grad_x_cpu(const Tensor& grad_y, const Tensor& weight, const Conv2dArgs& args,
                 const Tensor& out) {
-  if (grad_y.dtype() == DType::f32)
-    return conv2d_grad_x_onednn(grad_y, weight, args.stride, args.padding, out);
+  if (grad_y.dtype() != DType::f64)
+    return conv2d_grad_x_onednn(for_library(grad_y), for_library(weight), args.stride, args.padding,
+                                out);
   const Geometry g(out.shape(), weight.shape(), grad_y.shape(), args);
   const Tensor taps = channels_last(weight).view({g.o, g.columns()});
   for (std::int64_t n = 0; n < out.dim(0); ++n) {
@@ -100,13 +109,13 @@ void grad_x_cpu(const Tensor& grad_y, const Tensor& weight, const Conv2dArgs& ar
   }
 }
 
-/// Both dtypes: oneDNN splits this sum over threads, so its result would depend on their number.
+/// All dtypes: oneDNN splits this sum over threads, so its result would depend on their number.
 void grad_weight_cpu(const Tensor& grad_y, const Tensor& x, const Conv2dArgs& args,
                      const Tensor& out) {
   const Geometry g(x.shape(), out.shape(), grad_y.shape(), args);
-  const Tensor sum = Tensor::zeros({g.o, g.kh, g.kw, g.c}, x.dtype());
+  const Tensor sum = Tensor::zeros({g.o, g.kh, g.kw, g.c}, out.dtype());
   const Tensor columns = Tensor::empty({g.pixels(), g.columns()}, x.dtype());
-  dispatch_floating(x.dtype(), "conv2d", [&]<typename T>() {
+  dispatch_operand(x.dtype(), "conv2d", [&]<typename T>() {
     for (std::int64_t n = 0; n < x.dim(0); ++n) {
       gather_columns(g, x.data<T>() + n * g.h * g.w * g.c, columns.data<T>());
       linear_accumulate_grad_weight(grad_y.slice(0, n, n + 1).view({g.pixels(), g.o}), columns,
@@ -119,6 +128,11 @@ void grad_weight_cpu(const Tensor& grad_y, const Tensor& x, const Conv2dArgs& ar
 KernelTable<Conv2dKernels>& table() {
   static KernelTable<Conv2dKernels> instance("conv2d", {forward_cpu, grad_x_cpu, grad_weight_cpu});
   return instance;
+}
+
+double work_of(const Tensor& y, const Shape& weight) {
+  return 2.0 * static_cast<double>(y.numel()) *
+         static_cast<double>(weight[1] * weight[2] * weight[3]);
 }
 
 bool is_pointwise(const Shape& weight, const Conv2dArgs& args) {
@@ -151,12 +165,13 @@ Tensor conv2d(const Tensor& x, const Tensor& weight, const Tensor& bias, const C
   check_dtype(weight, x.dtype(), "conv2d", "weight");
   if (bias.defined()) {
     check_shape(bias, {shape[3]}, "conv2d", "bias");
-    check_dtype(bias, x.dtype(), "conv2d", "bias");
+    check_dtype(bias, sum_dtype(x.dtype()), "conv2d", "bias");
   }
   if (is_pointwise(weight.shape(), args))
     return linear(x, weight.contiguous().view({shape[3], x.dim(3)}), bias);
-  Tensor y = Tensor::empty(shape, x.dtype(), x.device());
+  Tensor y = Tensor::empty(shape, sum_dtype(x.dtype()), x.device());
   if (y.numel() == 0) return y;
+  const ProfileProduct timed("conv2d forward", work_of(y, weight.shape()));
   table()
       .at(x.device())
       .forward(x.contiguous(), weight.contiguous(), bias.defined() ? bias.contiguous() : bias, args,
@@ -171,8 +186,9 @@ Tensor conv2d_grad_x(const Tensor& grad_y, const Tensor& weight, const Shape& x_
   check_dtype(grad_y, weight.dtype(), "conv2d", "grad_y");
   if (is_pointwise(weight.shape(), args))
     return linear_grad_x(grad_y, weight.contiguous().view({weight.dim(0), weight.dim(1)}));
-  Tensor out = Tensor::empty(x_shape, grad_y.dtype(), grad_y.device());
+  Tensor out = Tensor::empty(x_shape, sum_dtype(grad_y.dtype()), grad_y.device());
   if (out.numel() == 0) return out;
+  const ProfileProduct timed("conv2d grad_x", work_of(grad_y, weight.shape()));
   table().at(grad_y.device()).grad_x(grad_y.contiguous(), weight.contiguous(), args, out);
   return out;
 }
@@ -183,8 +199,8 @@ Tensor conv2d_grad_weight(const Tensor& grad_y, const Tensor& x, const Shape& we
   check_shape(grad_y, output_shape(x.shape(), weight_shape, args), "conv2d", "grad_y");
   check_dtype(grad_y, x.dtype(), "conv2d", "grad_y");
   if (is_pointwise(weight_shape, args)) return linear_grad_weight(grad_y, x).view(weight_shape);
-  if (x.numel() == 0) return Tensor::zeros(weight_shape, x.dtype(), x.device());
-  Tensor out = Tensor::empty(weight_shape, x.dtype(), x.device());
+  if (x.numel() == 0) return Tensor::zeros(weight_shape, sum_dtype(x.dtype()), x.device());
+  Tensor out = Tensor::empty(weight_shape, sum_dtype(x.dtype()), x.device());
   table().at(x.device()).grad_weight(grad_y.contiguous(), x.contiguous(), args, out);
   return out;
 }

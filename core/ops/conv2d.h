@@ -2,14 +2,16 @@
 //
 //   y[n, i, j, o] = bias[o] + sum over ky, kx, c of
 //                   x[n, i s + ky - p, j s + kx - p, c] weight[o, c, ky, kx]
-//   x      [N, H, W, C]    f32 or f64; outside the image it is zero
+//   x      [N, H, W, C]    f32, f64 or bf16; outside the image it is zero
 //   weight [O, C, kh, kw]  same dtype, the layout of checkpoints
-//   bias   [O]             same dtype, optional
-//   y      [N, H', W', O]  same dtype, contiguous; H' = floor((H + 2 p - kh) / s) + 1, W' likewise
+//   bias   [O]             f32 for bf16, else the same dtype; optional
+//   y      [N, H', W', O]  f32 for bf16, else the same dtype; contiguous; H' = floor((H + 2 p - kh)
+//   / s) + 1, W' likewise
 // with stride s and padding p. Saved for backward: x (if weight needs a gradient), weight (if x
 // does); grad_bias is linear_grad_bias(grad_y).
-// Sums in the dtype of x, in an order that does not depend on the number of threads. 1 x 1 at
-// stride 1 without padding is linear(). N = 0 gives empty y. Throws ShapeError, DTypeError.
+// Gradients of bf16 operands (grad_y too is bf16 then) are f32. Sums in the dtype of y, in an order
+// that does not depend on the number of threads. 1 x 1 at stride 1 without padding is linear(). N =
+// 0 gives empty y. Throws ShapeError, DTypeError.
 #pragma once
 
 #include "core/tensor.h"

@@ -1,13 +1,16 @@
 #include "core/ops/experts.h"
 
-#include "core/gemm.h"
+#include "core/gemm_bf16.h"
 #include "core/mixed_gemm.h"
+#include "core/ops/convert_math.h"
 #include "core/parallel.h"
+#include "core/profile.h"
 #include "core/vector_math.h"
 
 #include <algorithm>
 #include <limits>
 #include <numeric>
+#include <type_traits>
 
 namespace lectern {
 namespace {
@@ -49,14 +52,26 @@ void for_each_active(const ExpertOrder& order, const Sizes& sizes, F&& f) {
     for (std::int64_t i = 0; i < count; ++i) run(i);
 }
 
-/// out[r] = source[token of the pair at place first + r]
+inline void put(float& to, float value) { to = value; }
+inline void put(double& to, double value) { to = value; }
+inline void put(BFloat16& to, float value) { to.bits = convert_math::bf16_bits(value); }
+
 template <typename T>
+void copy_row(const T* from, std::int64_t count, T* to) {
+  std::copy_n(from, count, to);
+}
+inline void copy_row(const float* from, std::int64_t count, BFloat16* to) {
+  convert_math::row_to_bf16(from, count, to);
+}
+
+/// out[r] = source[token of the pair at place first + r]
+template <typename From, typename To>
 void gather_rows(const ExpertOrder& order, const Sizes& sizes, std::int64_t first,
-                 std::int64_t rows, const T* source, T* out) {
+                 std::int64_t rows, const From* source, To* out) {
   parallel_for(rows, row_grain(sizes.width), [&](std::int64_t begin, std::int64_t end) {
     for (std::int64_t r = begin; r < end; ++r) {
       const std::int64_t token = order.pair_at[static_cast<std::size_t>(first + r)] / sizes.top_k;
-      std::copy_n(source + token * sizes.width, sizes.width, out + r * sizes.width);
+      copy_row(source + token * sizes.width, sizes.width, out + r * sizes.width);
     }
   });
 }
@@ -82,99 +97,104 @@ void combine_rows(const ExpertOrder& order, const Sizes& sizes, const T* rows, c
 }
 
 /// h[r] = silu(gate[r]) * up[r]; h may lie on gate (then ldh = 2 * inner).
-template <typename T>
-void activate(const T* gate_up, std::int64_t rows, std::int64_t inner, T* h, std::int64_t ldh) {
+template <typename T, typename H>
+void activate(const T* gate_up, std::int64_t rows, std::int64_t inner, H* h, std::int64_t ldh) {
   parallel_for(rows, row_grain(4 * inner), [=](std::int64_t begin, std::int64_t end) {
     for (std::int64_t r = begin; r < end; ++r) {
       const T* gate = gate_up + r * 2 * inner;
       const T* up = gate + inner;
-      T* out = h + r * ldh;
+      H* out = h + r * ldh;
 #pragma omp simd
-      for (std::int64_t i = 0; i < inner; ++i) out[i] = gate[i] * fast_sigmoid(gate[i]) * up[i];
+      for (std::int64_t i = 0; i < inner; ++i) put(out[i], gate[i] * fast_sigmoid(gate[i]) * up[i]);
     }
   });
 }
 
-/// y[m, n] = x[m, k] w[n, k]^T, the weight in the dtype of x or in bf16.
+/// A second buffer for the form that a product reads (bf16), or the first one when they are alike.
 template <typename T>
-void multiply(const MixedGemmArgs& args, const T* x, const T* w, T* y) {
-  gemm<T>({.transpose_b = true,
-           .m = args.m,
-           .n = args.n,
-           .k = args.k,
-           .lda = args.ldx,
-           .ldb = args.ldw,
-           .ldc = args.ldy},
-          x, w, y);
-}
-void multiply(const MixedGemmArgs& args, const float* x, const BFloat16* w, float* y) {
-  mixed_gemm(args, x, w, nullptr, y);
+Tensor operand_buffer(const Tensor& sums) {
+  return sums.dtype() == kDTypeOf<T> ? sums : Tensor::empty(sums.shape(), kDTypeOf<T>);
 }
 
 template <typename T, typename Weight>
 ExpertsResult forward_typed(const ExpertsInput& input, bool keep) {
+  using Sum = SumOf<T>;
   const Sizes s(input);
   ExpertsResult result;
   result.order = sort_by_expert(input.indices, s.experts);
-  result.out = Tensor::empty_like(input.x);
-  const DType dtype = input.x.dtype();
-  const Tensor gate_up_output = Tensor::empty({s.pairs, 2 * s.inner}, dtype);
-  const Tensor hidden = keep ? Tensor::empty({s.pairs, s.inner}, dtype) : gate_up_output;
-  // Holds the gathered inputs of an expert, then its outputs.
-  const Tensor rows_buffer = Tensor::empty({s.pairs, s.width}, dtype);
+  result.out = Tensor::empty(input.x.shape(), kDTypeOf<Sum>);
+  const Tensor gate_up_output = Tensor::empty({s.pairs, 2 * s.inner}, kDTypeOf<Sum>);
+  const bool in_place = !keep && std::is_same_v<T, Sum>;
+  const Tensor hidden = in_place ? gate_up_output : Tensor::empty({s.pairs, s.inner}, kDTypeOf<T>);
+  const std::int64_t ldh = in_place ? 2 * s.inner : s.inner;
+  const Tensor outputs = Tensor::empty({s.pairs, s.width}, kDTypeOf<Sum>);
+  const Tensor inputs = operand_buffer<T>(outputs);
   const T* x = input.x.data<T>();
   const Weight *gate_up = input.gate_up.data<Weight>(), *down = input.down.data<Weight>();
-  T *middle = gate_up_output.data<T>(), *h = hidden.data<T>(), *buffer = rows_buffer.data<T>();
-  const std::int64_t ldh = keep ? s.inner : 2 * s.inner;
+  T *h = hidden.data<T>(), *in = inputs.data<T>();
+  Sum *middle = gate_up_output.data<Sum>(), *out = outputs.data<Sum>();
   for_each_active(result.order, s, [&](std::int64_t expert, std::int64_t first, std::int64_t rows) {
-    T* part = buffer + first * s.width;
-    gather_rows(result.order, s, first, rows, x, part);
-    multiply({.m = rows,
-              .n = 2 * s.inner,
-              .k = s.width,
-              .ldx = s.width,
-              .ldw = s.width,
-              .ldy = 2 * s.inner},
-             part, gate_up + expert * 2 * s.inner * s.width, middle + first * 2 * s.inner);
+    gather_rows(result.order, s, first, rows, x, in + first * s.width);
+    gemm({.transpose_b = true,
+          .m = rows,
+          .n = 2 * s.inner,
+          .k = s.width,
+          .lda = s.width,
+          .ldb = s.width,
+          .ldc = 2 * s.inner},
+         in + first * s.width, gate_up + expert * 2 * s.inner * s.width,
+         middle + first * 2 * s.inner);
     activate(middle + first * 2 * s.inner, rows, s.inner, h + first * ldh, ldh);
-    multiply({.m = rows, .n = s.width, .k = s.inner, .ldx = ldh, .ldw = s.inner, .ldy = s.width},
-             h + first * ldh, down + expert * s.width * s.inner, part);
+    gemm({.transpose_b = true,
+          .m = rows,
+          .n = s.width,
+          .k = s.inner,
+          .lda = ldh,
+          .ldb = s.inner,
+          .ldc = s.width},
+         h + first * ldh, down + expert * s.width * s.inner, out + first * s.width);
   });
-  combine_rows(result.order, s, buffer, input.weights.data<T>(), result.out.data<T>());
+  combine_rows(result.order, s, out, input.weights.data<Sum>(), result.out.data<Sum>());
   if (keep) result.gate_up_output = gate_up_output;
   return result;
 }
 
-/// What backward works on; the pointers of gradients that are not wanted are null.
+/// What backward works on; the pointers of gradients that are not wanted are null. Scratch is
+/// indexed by place; `grad_h` and `h`, and `grad_x_rows` and `grad_rows`, are one unless T is bf16.
 template <typename T>
 struct BackwardPointers {
-  const T *x, *weights, *gate_up, *down, *gate_up_output, *grad_out;
-  T *rows, *x_rows, *h, *grad_middle;  // scratch by place
-  T *grad_weights, *grad_gate_up, *grad_down;
+  using Sum = SumOf<T>;
+  const T *x, *gate_up, *down;
+  const Sum *weights, *gate_up_output, *grad_out;
+  T *grad_rows, *x_rows, *h, *grad_middle;
+  Sum *grad_h, *grad_x_rows;
+  Sum *grad_weights, *grad_gate_up, *grad_down;
   bool want_x;
 };
 
-/// From grad_h = down^T grad_out (unweighted) in `h`: the gradients of the weights and of the
-/// gate_up output; leaves weight * silu(gate) * up, the right factor of grad_down, in `h`.
+/// From grad_h = down^T grad_out (unweighted): the gradients of the weights and of the gate_up
+/// output, and weight * silu(gate) * up, the right factor of grad_down, in `h`.
 template <typename T>
 void activation_backward(const BackwardPointers<T>& p, const ExpertOrder& order, std::int64_t inner,
                          std::int64_t first, std::int64_t rows) {
+  using Sum = SumOf<T>;
   parallel_for(rows, row_grain(4 * inner), [&](std::int64_t begin, std::int64_t end) {
     for (std::int64_t place = first + begin; place < first + end; ++place) {
       const std::int64_t pair = order.pair_at[static_cast<std::size_t>(place)];
-      const T weight = p.weights[pair];
-      const T *gate = p.gate_up_output + place * 2 * inner, *up = gate + inner;
+      const Sum weight = p.weights[pair];
+      const Sum *gate = p.gate_up_output + place * 2 * inner, *up = gate + inner;
+      const Sum* grad_h = p.grad_h + place * inner;
       T* h = p.h + place * inner;
       T *grad_gate = p.grad_middle + place * 2 * inner, *grad_up = grad_gate + inner;
-      T dot = 0;
+      Sum dot = 0;
 #pragma omp simd reduction(+ : dot)
       for (std::int64_t i = 0; i < inner; ++i) {
-        const T s = fast_sigmoid(gate[i]);
-        const T silu = gate[i] * s, grad = h[i];
+        const Sum s = fast_sigmoid(gate[i]);
+        const Sum silu = gate[i] * s, grad = grad_h[i];
         dot += grad * silu * up[i];
-        grad_gate[i] = weight * grad * up[i] * s * (T{1} + gate[i] * (T{1} - s));
-        grad_up[i] = weight * grad * silu;
-        h[i] = weight * silu * up[i];
+        put(grad_gate[i], weight * grad * up[i] * s * (Sum{1} + gate[i] * (Sum{1} - s)));
+        put(grad_up[i], weight * grad * silu);
+        put(h[i], weight * silu * up[i]);
       }
       if (p.grad_weights != nullptr) p.grad_weights[pair] = dot;
     }
@@ -185,42 +205,41 @@ template <typename T>
 void expert_backward(const BackwardPointers<T>& p, const ExpertOrder& order, const Sizes& s,
                      std::int64_t expert, std::int64_t first, std::int64_t rows) {
   const std::int64_t matrix = s.width * s.inner;
-  T* grad_rows = p.rows + first * s.width;
-  T* h = p.h + first * s.inner;
+  T *grad_rows = p.grad_rows + first * s.width, *h = p.h + first * s.inner;
   T* grad_middle = p.grad_middle + first * 2 * s.inner;
   gather_rows(order, s, first, rows, p.grad_out, grad_rows);
-  gemm<T>({.m = rows, .n = s.inner, .k = s.width, .lda = s.width, .ldb = s.inner, .ldc = s.inner},
-          grad_rows, p.down + expert * matrix, h);
+  gemm({.m = rows, .n = s.inner, .k = s.width, .lda = s.width, .ldb = s.inner, .ldc = s.inner},
+       grad_rows, p.down + expert * matrix, p.grad_h + first * s.inner);
   activation_backward(p, order, s.inner, first, rows);
   if (p.grad_down != nullptr)
-    gemm<T>({.transpose_a = true,
-             .m = s.width,
-             .n = s.inner,
-             .k = rows,
-             .lda = s.width,
-             .ldb = s.inner,
-             .ldc = s.inner},
-            grad_rows, h, p.grad_down + expert * matrix);
+    gemm({.transpose_a = true,
+          .m = s.width,
+          .n = s.inner,
+          .k = rows,
+          .lda = s.width,
+          .ldb = s.inner,
+          .ldc = s.inner},
+         grad_rows, h, p.grad_down + expert * matrix);
   if (p.grad_gate_up != nullptr) {
     T* x_rows = p.x_rows + first * s.width;
     gather_rows(order, s, first, rows, p.x, x_rows);
-    gemm<T>({.transpose_a = true,
-             .m = 2 * s.inner,
-             .n = s.width,
-             .k = rows,
-             .lda = 2 * s.inner,
-             .ldb = s.width,
-             .ldc = s.width},
-            grad_middle, x_rows, p.grad_gate_up + expert * 2 * matrix);
+    gemm({.transpose_a = true,
+          .m = 2 * s.inner,
+          .n = s.width,
+          .k = rows,
+          .lda = 2 * s.inner,
+          .ldb = s.width,
+          .ldc = s.width},
+         grad_middle, x_rows, p.grad_gate_up + expert * 2 * matrix);
   }
   if (p.want_x)  // grad_rows has been read for the last time
-    gemm<T>({.m = rows,
-             .n = s.width,
-             .k = 2 * s.inner,
-             .lda = 2 * s.inner,
-             .ldb = s.width,
-             .ldc = s.width},
-            grad_middle, p.gate_up + expert * 2 * matrix, grad_rows);
+    gemm({.m = rows,
+          .n = s.width,
+          .k = 2 * s.inner,
+          .lda = 2 * s.inner,
+          .ldb = s.width,
+          .ldc = s.width},
+         grad_middle, p.gate_up + expert * 2 * matrix, p.grad_x_rows + first * s.width);
 }
 
 /// Zeros in the gradients of experts without tokens.
@@ -237,56 +256,61 @@ void clear_idle(const ExpertOrder& order, std::int64_t elements, T* grad) {
 template <typename T>
 ExpertsGradients backward_typed(const Tensor& grad_out, const ExpertsInput& input,
                                 const ExpertsResult& forward, const ExpertsWanted& wanted) {
+  using Sum = SumOf<T>;
   const Sizes s(input);
-  const DType dtype = input.x.dtype();
   const ExpertOrder& order = forward.order;
   ExpertsGradients out;
   const auto wanted_like = [](bool is_wanted, const Tensor& like) {
-    return is_wanted ? Tensor::empty_like(like) : Tensor();
+    return is_wanted ? Tensor::empty(like.shape(), kDTypeOf<Sum>) : Tensor();
   };
   out.x = wanted_like(wanted.x, input.x);
   out.weights = wanted_like(wanted.weights, input.weights);
   out.gate_up = wanted_like(wanted.gate_up, input.gate_up);
   out.down = wanted_like(wanted.down, input.down);
-  const Tensor rows = Tensor::empty({s.pairs, s.width}, dtype);
-  const Tensor x_rows = Tensor::empty({wanted.gate_up ? s.pairs : 0, s.width}, dtype);
-  const Tensor h = Tensor::empty({s.pairs, s.inner}, dtype);
-  const Tensor grad_middle = Tensor::empty({s.pairs, 2 * s.inner}, dtype);
-  const auto pointer = [](const Tensor& tensor) {
-    return tensor.defined() ? tensor.data<T>() : nullptr;
+  const Tensor grad_x_rows = Tensor::empty({s.pairs, s.width}, kDTypeOf<Sum>);
+  const Tensor grad_rows = operand_buffer<T>(grad_x_rows);
+  const Tensor x_rows = Tensor::empty({wanted.gate_up ? s.pairs : 0, s.width}, kDTypeOf<T>);
+  const Tensor grad_h = Tensor::empty({s.pairs, s.inner}, kDTypeOf<Sum>);
+  const Tensor h = operand_buffer<T>(grad_h);
+  const Tensor grad_middle = Tensor::empty({s.pairs, 2 * s.inner}, kDTypeOf<T>);
+  const auto sums = [](const Tensor& tensor) {
+    return tensor.defined() ? tensor.data<Sum>() : nullptr;
   };
-  const BackwardPointers<T> p = {.x = pointer(input.x),
-                                 .weights = pointer(input.weights),
-                                 .gate_up = pointer(input.gate_up),
-                                 .down = pointer(input.down),
-                                 .gate_up_output = pointer(forward.gate_up_output),
-                                 .grad_out = pointer(grad_out),
-                                 .rows = pointer(rows),
-                                 .x_rows = pointer(x_rows),
-                                 .h = pointer(h),
-                                 .grad_middle = pointer(grad_middle),
-                                 .grad_weights = pointer(out.weights),
-                                 .grad_gate_up = pointer(out.gate_up),
-                                 .grad_down = pointer(out.down),
+  const BackwardPointers<T> p = {.x = input.x.data<T>(),
+                                 .gate_up = input.gate_up.data<T>(),
+                                 .down = input.down.data<T>(),
+                                 .weights = sums(input.weights),
+                                 .gate_up_output = sums(forward.gate_up_output),
+                                 .grad_out = sums(grad_out),
+                                 .grad_rows = grad_rows.data<T>(),
+                                 .x_rows = x_rows.data<T>(),
+                                 .h = h.data<T>(),
+                                 .grad_middle = grad_middle.data<T>(),
+                                 .grad_h = sums(grad_h),
+                                 .grad_x_rows = sums(grad_x_rows),
+                                 .grad_weights = sums(out.weights),
+                                 .grad_gate_up = sums(out.gate_up),
+                                 .grad_down = sums(out.down),
                                  .want_x = wanted.x};
   clear_idle(order, 2 * s.inner * s.width, p.grad_gate_up);
   clear_idle(order, s.inner * s.width, p.grad_down);
   for_each_active(order, s, [&](std::int64_t expert, std::int64_t first, std::int64_t count) {
     expert_backward(p, order, s, expert, first, count);
   });
-  if (wanted.x) combine_rows<T>(order, s, p.rows, nullptr, out.x.data<T>());
+  if (wanted.x) combine_rows<Sum>(order, s, p.grad_x_rows, nullptr, out.x.data<Sum>());
   return out;
 }
 
 ExpertsResult forward_cpu(const ExpertsInput& input, bool keep) {
-  if (input.gate_up.dtype() == DType::bf16) return forward_typed<float, BFloat16>(input, keep);
-  return dispatch_floating(input.x.dtype(), "experts",
-                           [&]<typename T>() { return forward_typed<T, T>(input, keep); });
+  if (input.x.dtype() == DType::f32 && input.gate_up.dtype() == DType::bf16)
+    return forward_typed<float, BFloat16>(input, keep);
+  return dispatch_operand(input.x.dtype(), "experts",
+                          [&]<typename T>() { return forward_typed<T, T>(input, keep); });
 }
 
 ExpertsGradients backward_cpu(const Tensor& grad_out, const ExpertsInput& input,
                               const ExpertsResult& forward, const ExpertsWanted& wanted) {
-  return dispatch_floating(input.x.dtype(), "experts", [&]<typename T>() {
+  return dispatch_operand(input.x.dtype(), "experts", [&]<typename T>() {
     return backward_typed<T>(grad_out, input, forward, wanted);
   });
 }
@@ -303,7 +327,7 @@ void check_input(const ExpertsInput& input) {
   check_shape(input.down, {experts, width, inner}, kName, "down");
   check_shape(input.gate_up, {experts, 2 * inner, width}, kName, "gate_up");
   check_dtype(input.indices, DType::i32, kName, "indices");
-  check_dtype(input.weights, input.x.dtype(), kName, "weights");
+  check_dtype(input.weights, sum_dtype(input.x.dtype()), kName, "weights");
   const bool is_mixed = input.x.dtype() == DType::f32 && input.gate_up.dtype() == DType::bf16;
   const DType weight = is_mixed ? DType::bf16 : input.x.dtype();
   check_dtype(input.gate_up, weight, kName, "gate_up");
@@ -313,6 +337,12 @@ void check_input(const ExpertsInput& input) {
   check_contiguous(input.indices, kName, "indices");
   check_contiguous(input.gate_up, kName, "gate_up");
   check_contiguous(input.down, kName, "down");
+}
+
+/// Operations of the two products of every pair.
+double work_of(const ExpertsInput& input) {
+  const Sizes s(input);
+  return 6.0 * static_cast<double>(s.pairs) * static_cast<double>(s.width * s.inner);
 }
 
 }  // namespace
@@ -358,17 +388,19 @@ ExpertOrder sort_by_expert(const Tensor& indices, std::int64_t experts) {
 
 ExpertsResult experts_forward(const ExpertsInput& input, bool keep) {
   check_input(input);
+  const ProfileProduct timed("experts forward", work_of(input));
   return experts_table().at(input.x.device()).forward(input, keep);
 }
 
 ExpertsGradients experts_backward(const Tensor& grad_out, const ExpertsInput& input,
                                   const ExpertsResult& forward, const ExpertsWanted& wanted) {
   check_shape(grad_out, input.x.shape(), "experts_backward", "grad_out");
-  check_dtype(grad_out, input.x.dtype(), "experts_backward", "grad_out");
+  check_dtype(grad_out, sum_dtype(input.x.dtype()), "experts_backward", "grad_out");
   check_dtype(input.gate_up, input.x.dtype(), "experts_backward", "gate_up");
   if (!forward.gate_up_output.defined())
     fail<Error>(
         "experts_backward: the forward pass must keep its gate_up output, got keep = false");
+  const ProfileProduct timed("experts backward", 2 * work_of(input));
   return experts_table()
       .at(input.x.device())
       .backward(grad_out.contiguous(), input, forward, wanted);

@@ -1,10 +1,11 @@
 #include "core/ops/linear.h"
 
-#include "core/gemm.h"
+#include "core/gemm_bf16.h"
 #include "core/kernel_table.h"
 #include "core/mixed_gemm.h"
 #include "core/ops/linear_packed.h"
 #include "core/parallel.h"
+#include "core/profile.h"
 
 #include <algorithm>
 
@@ -17,35 +18,36 @@ constexpr std::int64_t kFewRows = 4;
 void forward_cpu(const Tensor& x, const Tensor& weight, const Tensor& bias, WeightUse use,
                  const Tensor& y) {
   const std::int64_t m = x.dim(0), k = x.dim(1), n = weight.dim(0);
-  if (weight.dtype() == DType::bf16)
+  if (x.dtype() == DType::f32 && weight.dtype() == DType::bf16)
     return mixed_gemm({.m = m, .n = n, .k = k, .ldx = k, .ldw = weight.stride(0), .ldy = n},
                       x.data<float>(), weight.data<BFloat16>(),
                       bias.defined() ? bias.data<float>() : nullptr, y.data<float>());
   if (x.dtype() == DType::f32 && m > kFewRows && !omp_in_parallel() &&
       linear_onednn(x, weight, bias, use == WeightUse::constant, y))
     return;
-  dispatch_floating(x.dtype(), "linear", [&]<typename T>() {
+  dispatch_operand(x.dtype(), "linear", [&]<typename T>() {
+    using Sum = SumOf<T>;
     const GemmArgs args{
         .transpose_b = true, .m = m, .n = n, .k = k, .lda = k, .ldb = weight.stride(0), .ldc = n};
     if (bias.defined()) {
-      gemm_bias(args, x.data<T>(), weight.data<T>(), bias.data<T>(), y.data<T>());
+      gemm_bias(args, x.data<T>(), weight.data<T>(), bias.data<Sum>(), y.data<Sum>());
     } else {
-      gemm(args, x.data<T>(), weight.data<T>(), y.data<T>());
+      gemm(args, x.data<T>(), weight.data<T>(), y.data<Sum>());
     }
   });
 }
 
 void grad_x_cpu(const Tensor& grad_y, const Tensor& weight, const Tensor& out) {
   const std::int64_t m = grad_y.dim(0), n = grad_y.dim(1), k = weight.dim(1);
-  dispatch_floating(grad_y.dtype(), "linear", [&]<typename T>() {
+  dispatch_operand(grad_y.dtype(), "linear", [&]<typename T>() {
     gemm({.m = m, .n = k, .k = n, .lda = n, .ldb = weight.stride(0), .ldc = k}, grad_y.data<T>(),
-         weight.data<T>(), out.data<T>());
+         weight.data<T>(), out.data<SumOf<T>>());
   });
 }
 
 void grad_weight_cpu(const Tensor& grad_y, const Tensor& x, bool accumulate, const Tensor& out) {
   const std::int64_t m = grad_y.dim(0), n = grad_y.dim(1), k = x.dim(1);
-  dispatch_floating(grad_y.dtype(), "linear", [&]<typename T>() {
+  dispatch_operand(grad_y.dtype(), "linear", [&]<typename T>() {
     gemm({.transpose_a = true,
           .m = n,
           .n = k,
@@ -54,7 +56,7 @@ void grad_weight_cpu(const Tensor& grad_y, const Tensor& x, bool accumulate, con
           .ldb = k,
           .ldc = k,
           .accumulate = accumulate},
-         grad_y.data<T>(), x.data<T>(), out.data<T>());
+         grad_y.data<T>(), x.data<T>(), out.data<SumOf<T>>());
   });
 }
 
@@ -109,6 +111,11 @@ void check_has_rows(const Tensor& x, std::string_view name) {
         fmt::format("linear: {} must have 1 dimension or more, got {}", name, x.describe()));
 }
 
+/// Operations of a product of x [..., k] with n columns.
+double work_of(const Tensor& x, std::int64_t n) {
+  return 2.0 * static_cast<double>(x.numel()) * static_cast<double>(n);
+}
+
 /// The weight itself, or a copy when its rows are not contiguous.
 Tensor checked_weight(const Tensor& weight) {
   check_ndim(weight, 2, "linear", "weight");
@@ -121,9 +128,10 @@ void grad_weight_into(const Tensor& grad_y, const Tensor& x, bool accumulate, co
   check_shape(grad_y, with_last(x.shape(), grad_y.dim(-1)), "linear", "grad_y");
   check_dtype(grad_y, x.dtype(), "linear", "grad_y");
   check_shape(out, {grad_y.dim(-1), x.dim(-1)}, "linear", "grad_weight");
-  check_dtype(out, x.dtype(), "linear", "grad_weight");
+  check_dtype(out, sum_dtype(x.dtype()), "linear", "grad_weight");
   check_contiguous(out, "linear", "grad_weight");
   if (out.numel() == 0 || x.numel() == 0) return;
+  const ProfileProduct timed("linear grad_weight", work_of(grad_y, x.dim(-1)));
   table().at(x.device()).grad_weight(as_matrix(grad_y), as_matrix(x), accumulate, out);
 }
 
@@ -140,10 +148,11 @@ Tensor linear(const Tensor& x, const Tensor& weight, const Tensor& bias, WeightU
     check_dtype(weight, x.dtype(), "linear", "weight");
   if (bias.defined()) {
     check_shape(bias, {n}, "linear", "bias");
-    check_dtype(bias, x.dtype(), "linear", "bias");
+    check_dtype(bias, sum_dtype(x.dtype()), "linear", "bias");
   }
-  Tensor y = Tensor::empty(with_last(x.shape(), n), x.dtype(), x.device());
+  Tensor y = Tensor::empty(with_last(x.shape(), n), sum_dtype(x.dtype()), x.device());
   if (y.numel() == 0) return y;
+  const ProfileProduct timed("linear forward", work_of(x, n));
   table()
       .at(x.device())
       .forward(as_matrix(x), w, bias.defined() ? bias.contiguous() : bias, use, y.view({-1, n}));
@@ -157,8 +166,10 @@ Tensor linear_grad_x(const Tensor& grad_y, const Tensor& weight) {
     fail<ShapeError>(fmt::format("linear: grad_y must be [..., {}] for weight {}, got {}", w.dim(0),
                                  weight.describe(), grad_y.describe()));
   check_dtype(weight, grad_y.dtype(), "linear", "weight");
-  Tensor out = Tensor::empty(with_last(grad_y.shape(), w.dim(1)), grad_y.dtype(), grad_y.device());
+  Tensor out = Tensor::empty(with_last(grad_y.shape(), w.dim(1)), sum_dtype(grad_y.dtype()),
+                             grad_y.device());
   if (out.numel() == 0) return out;
+  const ProfileProduct timed("linear grad_x", work_of(grad_y, w.dim(1)));
   table().at(grad_y.device()).grad_x(as_matrix(grad_y), w, out.view({-1, w.dim(1)}));
   return out;
 }
@@ -168,8 +179,9 @@ Tensor linear_grad_weight(const Tensor& grad_y, const Tensor& x) {
   check_has_rows(x, "x");
   const Shape shape{grad_y.dim(-1), x.dim(-1)};
   const bool no_rows = x.numel() == 0 || grad_y.numel() == 0;
-  Tensor out = no_rows ? Tensor::zeros(shape, x.dtype(), x.device())
-                       : Tensor::empty(shape, x.dtype(), x.device());
+  const DType dtype = sum_dtype(x.dtype());
+  Tensor out =
+      no_rows ? Tensor::zeros(shape, dtype, x.device()) : Tensor::empty(shape, dtype, x.device());
   grad_weight_into(grad_y, x, false, out);
   return out;
 }

@@ -1,14 +1,15 @@
 // linear: y = x W^T + b, the layer that nearly all of the work is in.
 //
-//   x      [..., K]  f32 or f64
+//   x      [..., K]  f32, f64 or bf16
 //   weight [N, K]    same dtype, or bf16 with f32 x (forward only, core/mixed_gemm.h); contiguous, or
 //                    rows of a contiguous matrix (unit stride along K)
-//   bias   [N]       dtype of x, optional
-//   y      [..., N]  dtype of x, contiguous
+//   bias   [N]       f32 for bf16, else the same dtype; optional
+//   y      [..., N]  f32 for bf16, else the same dtype; contiguous
 // Gradients: grad_x = grad_y W,  grad_weight = grad_y^T x,  grad_bias = sum of grad_y over its
-// rows. Saved for backward: x (if weight needs a gradient), weight (if x does). Sums in the dtype
-// of x, in an order that does not depend on the number of threads. Empty x gives empty y; K = 0
-// gives the bias. Throws ShapeError, DTypeError.
+// rows. Saved for backward: x (if weight needs a gradient), weight (if x does). Gradients of
+// bf16 operands (grad_y too is bf16 then) are f32. Sums in the dtype of y, in an order that does
+// not depend on the number of threads. Empty x gives empty y; K = 0 gives the bias. Throws
+// ShapeError, DTypeError.
 #pragma once
 
 #include "core/tensor.h"

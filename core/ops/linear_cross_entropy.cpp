@@ -1,12 +1,15 @@
 #include "core/ops/linear_cross_entropy.h"
 
-#include "core/gemm.h"
+#include "core/gemm_bf16.h"
+#include "core/ops/convert.h"
 #include "core/ops/cross_entropy.h"
 #include "core/ops/cross_entropy_math.h"
 #include "core/parallel.h"
+#include "core/profile.h"
 
 #include <algorithm>
 #include <span>
+#include <type_traits>
 #include <vector>
 
 namespace lectern {
@@ -47,62 +50,72 @@ void finish_rows(Rows rows, std::int64_t classes, const std::int32_t* labels, bo
 template <typename T>
 LinearCrossEntropyTensors forward_typed(const Tensor& hidden, const Tensor& weight,
                                         const Tensor& labels, bool want_hidden, bool want_weight) {
+  using Sum = SumOf<T>;
   const std::int64_t width = hidden.dim(1), classes = weight.dim(0);
   const std::vector<std::int32_t> labelled = labelled_rows(labels, classes, "linear_cross_entropy");
   LinearCrossEntropyTensors out;
   out.count = static_cast<std::int64_t>(labelled.size());
-  if (want_hidden) out.grad_hidden = Tensor::zeros_like(hidden);
+  const ProfileProduct timed(
+      "linear_cross_entropy",
+      2.0 * static_cast<double>(out.count) * static_cast<double>(width * classes) *
+          (1.0 + static_cast<double>(want_hidden) + static_cast<double>(want_weight)));
+  if (want_hidden) out.grad_hidden = Tensor::zeros(hidden.shape(), kDTypeOf<Sum>);
   if (want_weight)
-    out.grad_weight = out.count == 0 ? Tensor::zeros_like(weight) : Tensor::empty_like(weight);
+    out.grad_weight = out.count == 0 ? Tensor::zeros(weight.shape(), kDTypeOf<Sum>)
+                                     : Tensor::empty(weight.shape(), kDTypeOf<Sum>);
   const std::int64_t step = std::min(
       out.count, std::clamp<std::int64_t>(kLogitElements / std::max<std::int64_t>(classes, 1), 1,
                                           kMaxLogitRows));
-  const Tensor logits = Tensor::empty({step, classes}, hidden.dtype());
-  const Tensor packed = Tensor::empty({step, width}, hidden.dtype());
-  const Tensor packed_grad = Tensor::empty({want_hidden ? step : 0, width}, hidden.dtype());
+  const Tensor logits = Tensor::empty({step, classes}, kDTypeOf<Sum>);
+  const Tensor packed = Tensor::empty({step, width}, kDTypeOf<T>);
+  const Tensor packed_grad = Tensor::empty({want_hidden ? step : 0, width}, kDTypeOf<Sum>);
   const T* w = weight.data<T>();
-  T *p = packed.data<T>(), *z = logits.data<T>();
+  T* p = packed.data<T>();
   std::vector<double> loss(labelled.size());
   for (std::int64_t begin = 0; begin < out.count; begin += step) {
     const std::int64_t rows = std::min(step, out.count - begin);
     const Rows chunk =
         Rows(labelled).subspan(static_cast<std::size_t>(begin), static_cast<std::size_t>(rows));
     gather(chunk, width, hidden.data<T>(), p);
-    gemm<T>({.transpose_b = true,
-             .m = rows,
-             .n = classes,
-             .k = width,
-             .lda = width,
-             .ldb = width,
-             .ldc = classes},
-            p, w, z);
-    finish_rows(chunk, classes, labels.data<std::int32_t>(), want_hidden || want_weight, z,
-                loss.data() + begin);
+    gemm({.transpose_b = true,
+          .m = rows,
+          .n = classes,
+          .k = width,
+          .lda = width,
+          .ldb = width,
+          .ldc = classes},
+         p, w, logits.data<Sum>());
+    finish_rows(chunk, classes, labels.data<std::int32_t>(), want_hidden || want_weight,
+                logits.data<Sum>(), loss.data() + begin);
+    if (!want_hidden && !want_weight) continue;
+    const Tensor gradient =
+        std::is_same_v<T, Sum> ? logits : convert(logits.slice(0, 0, rows), kDTypeOf<T>);
+    const T* z = gradient.data<T>();
     if (want_hidden) {
-      gemm<T>({.m = rows, .n = width, .k = classes, .lda = classes, .ldb = width, .ldc = width}, z,
-              w, packed_grad.data<T>());
-      scatter(chunk, width, packed_grad.data<T>(), out.grad_hidden.data<T>());
+      gemm({.m = rows, .n = width, .k = classes, .lda = classes, .ldb = width, .ldc = width}, z, w,
+           packed_grad.data<Sum>());
+      scatter(chunk, width, packed_grad.data<Sum>(), out.grad_hidden.data<Sum>());
     }
     if (want_weight)
-      gemm<T>({.transpose_a = true,
-               .m = classes,
-               .n = width,
-               .k = rows,
-               .lda = classes,
-               .ldb = width,
-               .ldc = width,
-               .accumulate = begin > 0},
-              z, p, out.grad_weight.data<T>());
+      gemm({.transpose_a = true,
+            .m = classes,
+            .n = width,
+            .k = rows,
+            .lda = classes,
+            .ldb = width,
+            .ldc = width,
+            .accumulate = begin > 0},
+           z, p, out.grad_weight.data<Sum>());
   }
   double sum = 0;
   for (const double value : loss) sum += value;
-  out.loss_sum = Tensor::full({}, sum, hidden.dtype());
+  out.loss_sum = Tensor::full({}, sum, kDTypeOf<Sum>);
   return out;
 }
 
 LinearCrossEntropyTensors forward_cpu(const Tensor& hidden, const Tensor& weight,
                                       const Tensor& labels, bool want_hidden, bool want_weight) {
-  return dispatch_floating(hidden.dtype(), "linear_cross_entropy", [&]<typename T>() {
+  return dispatch_operand(hidden.dtype(), "linear_cross_entropy", [&]<typename T>() {
     return forward_typed<T>(hidden, weight, labels, want_hidden, want_weight);
   });
 }

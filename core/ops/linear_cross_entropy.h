@@ -2,7 +2,8 @@
 //
 //   loss_sum = sum over labelled rows n of (logsumexp_v(hidden[n] . weight[v]) - hidden[n] .
 //              weight[labels[n]])
-// hidden [N, C], weight [V, C] both f32 or both f64, contiguous; labels [N] i32, -100 = ignored.
+// hidden [N, C], weight [V, C] both f32, both f64 or both bf16, contiguous; labels [N] i32, -100 =
+// ignored.
 //
 // Only labelled rows are computed, a few at a time: the buffer of logits is [R, V] with
 // R = clamp(kLogitElements / V, 1, kMaxRows), at most 128 MiB in f32 (or one row, if that is more).
@@ -11,8 +12,9 @@
 //   hidden[n]
 // and backward only multiplies them by the incoming scalar. So three matrix products in all, and
 // the memory that lives from forward to backward is the two gradients. Log-sum-exp in f32 (f64 for
-// f64), sum over rows in f64. The chunks do not depend on the number of threads. No labelled row:
-// loss_sum 0, count 0, zero gradients.
+// f64), sum over rows in f64. For bf16 all results are f32, and s is rounded to bf16 for the two
+// products. The chunks do not depend on the number of threads. No labelled row: loss_sum 0, count
+// 0, zero gradients.
 #pragma once
 
 #include "core/kernel_table.h"
@@ -26,7 +28,7 @@ inline constexpr std::int64_t kLogitElements = std::int64_t{1} << 25;
 inline constexpr std::int64_t kMaxLogitRows = 256;
 
 struct LinearCrossEntropyTensors {
-  Tensor loss_sum;         ///< scalar, dtype of hidden
+  Tensor loss_sum;         ///< scalar, dtype of hidden (f32 for bf16)
   std::int64_t count = 0;  ///< labelled rows
   Tensor grad_hidden;      ///< [N, C] gradient of loss_sum; undefined when not wanted
   Tensor grad_weight;      ///< [V, C] likewise

@@ -55,12 +55,13 @@ Shape out_shape(const Case& c) {
 }
 
 TEST(Conv2d, ForwardAndGradientsMatchDefinition) {
-  for (const DType dtype : {DType::f32, DType::f64})
+  for (const DType dtype : {DType::f32, DType::f64, DType::bf16})
     for (const Case& c : kCases) {
       SCOPED_TRACE(to_string(c.x) + to_string(c.weight) + std::string(name_of(dtype)));
       const Shape shape = out_shape(c);
-      const Tensor x = random_tensor(c.x, 1, dtype), w = random_tensor(c.weight, 2, dtype);
-      const Tensor b = random_tensor({c.weight[0]}, 3, dtype), g = random_tensor(shape, 4, dtype);
+      const Tensor x = random_tensor(c.x, 1).to(dtype), w = random_tensor(c.weight, 2).to(dtype);
+      const Tensor b = random_tensor({c.weight[0]}, 3).to(dtype == DType::f64 ? dtype : DType::f32);
+      const Tensor g = random_tensor(shape, 4).to(dtype);
       const Tensor x64 = x.to(DType::f64), w64 = w.to(DType::f64), g64 = g.to(DType::f64);
       Tensor y = Tensor::zeros(shape, DType::f64), gx = Tensor::zeros(c.x, DType::f64);
       Tensor gw = Tensor::zeros(c.weight, DType::f64);
@@ -69,7 +70,7 @@ TEST(Conv2d, ForwardAndGradientsMatchDefinition) {
         gx.data<double>()[at_x] += g64.data<double>()[at_y] * w64.data<double>()[at_w];
         gw.data<double>()[at_w] += g64.data<double>()[at_y] * x64.data<double>()[at_x];
       });
-      const double bound = dtype == DType::f32 ? 3e-6 : 1e-14;
+      const double bound = dtype == DType::f64 ? 1e-14 : 3e-6;
       EXPECT_TRUE(near(conv2d(x, w, {}, c.args), y, bound));
       for (std::int64_t i = 0; i < y.numel(); ++i)
         y.data<double>()[i] += b.to(DType::f64).data<double>()[i % c.weight[0]];
@@ -109,9 +110,14 @@ TEST(Conv2d, SameBitsForAnyNumberOfThreads) {
   const int before = thread_count();
   const Tensor x = random_tensor({2, 32, 32, 48}, 1), w = random_tensor({64, 48, 3, 3}, 2);
   const Tensor g = random_tensor({2, 16, 16, 64}, 3);
+  const Tensor x16 = x.to(DType::bf16), w16 = w.to(DType::bf16), g16 = g.to(DType::bf16);
   const auto all = [&] {
-    return std::vector<Tensor>{conv2d(x, w, {}, {2, 1}), conv2d_grad_x(g, w, x.shape(), {2, 1}),
-                               conv2d_grad_weight(g, x, w.shape(), {2, 1})};
+    return std::vector<Tensor>{conv2d(x, w, {}, {2, 1}),
+                               conv2d_grad_x(g, w, x.shape(), {2, 1}),
+                               conv2d_grad_weight(g, x, w.shape(), {2, 1}),
+                               conv2d(x16, w16, {}, {2, 1}),
+                               conv2d_grad_x(g16, w16, x.shape(), {2, 1}),
+                               conv2d_grad_weight(g16, x16, w.shape(), {2, 1})};
   };
   set_thread_count(1);
   const auto want = all();

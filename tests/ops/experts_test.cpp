@@ -37,6 +37,11 @@ ExpertsInput random_input(const Sizes& s, DType dtype) {
           random_tensor({s.experts, s.width, s.inner}, 5, dtype, 0.3)};
 }
 
+ExpertsInput with_bf16_operands(const ExpertsInput& in) {
+  return {in.x.to(DType::bf16), in.weights, in.indices, in.gate_up.to(DType::bf16),
+          in.down.to(DType::bf16)};
+}
+
 ExpertsInput to_double(const ExpertsInput& in) {
   return {in.x.to(DType::f64), in.weights.to(DType::f64), in.indices, in.gate_up.to(DType::f64),
           in.down.to(DType::f64)};
@@ -104,6 +109,33 @@ TEST(Experts, MatchesTheLoopOverTokens) {
       EXPECT_TRUE(near(experts_forward(in, false).out, want, bound)) << s.tokens;
     }
   }
+}
+
+TEST(Experts, Bf16OperandsMatchTheLoopOverTokens) {
+  for (const Sizes& s : kShapes) {
+    const ExpertsInput in = with_bf16_operands(random_input(s, DType::f32));
+    const Tensor want = reference(in);
+    // Only silu(gate) * up is rounded again: 2^-9 of each of `inner` terms, with random signs.
+    EXPECT_TRUE(near(experts_forward(in, true).out, want, 4e-3)) << s.tokens;
+    EXPECT_TRUE(near(experts_forward(in, false).out, want, 4e-3)) << s.tokens;
+    EXPECT_EQ(experts_forward(in, false).out.dtype(), DType::f32);
+  }
+}
+
+TEST(Experts, Bf16GradientsAgreeWithDouble) {
+  const Sizes s{131, 63, 47, 8, 3};
+  const ExpertsInput in = with_bf16_operands(random_input(s, DType::f32));
+  const ExpertsInput wide = to_double(in);
+  const Tensor cotangent = random_tensor({s.tokens, s.width}, 9);
+  const ExpertsGradients got =
+      experts_backward(cotangent, in, experts_forward(in, true), ExpertsWanted{});
+  const ExpertsGradients want = experts_backward(cotangent.to(DType::f64), wide,
+                                                 experts_forward(wide, true), ExpertsWanted{});
+  // The cotangent and what backward passes on are rounded to 2^-9 each.
+  EXPECT_TRUE(near(got.x, want.x, 6e-3));
+  EXPECT_TRUE(near(got.weights, want.weights, 6e-3));
+  EXPECT_TRUE(near(got.gate_up, want.gate_up, 6e-3));
+  EXPECT_TRUE(near(got.down, want.down, 6e-3));
 }
 
 TEST(Experts, OrderIsAStableSortByExpert) {
@@ -193,8 +225,9 @@ TEST(Experts, NoGradKeepsNothing) {
   EXPECT_FALSE(out.requires_grad());
 }
 
-void expect_same_bits_for_any_number_of_threads(const Sizes& s) {
-  const ExpertsInput in = random_input(s, DType::f32);
+void expect_same_bits_for_any_number_of_threads(const Sizes& s, bool bf16) {
+  const ExpertsInput single = random_input(s, DType::f32);
+  const ExpertsInput in = bf16 ? with_bf16_operands(single) : single;
   const Tensor cotangent = random_tensor({s.tokens, s.width}, 9);
   const int before = thread_count();
   std::vector<std::vector<Tensor>> results;
@@ -212,16 +245,21 @@ void expect_same_bits_for_any_number_of_threads(const Sizes& s) {
 }
 
 TEST(Experts, SameBitsForAnyNumberOfThreads) {
-  expect_same_bits_for_any_number_of_threads({200, 64, 32, 16, 4});
-  expect_same_bits_for_any_number_of_threads({1, 64, 32, 16, 4});
-  expect_same_bits_for_any_number_of_threads({90, 256, 128, 2, 1});
+  for (const bool bf16 : {false, true})
+    expect_same_bits_for_any_number_of_threads({200, 64, 32, 16, 4}, bf16);
+  for (const bool bf16 : {false, true})
+    expect_same_bits_for_any_number_of_threads({1, 64, 32, 16, 4}, bf16);
+  for (const bool bf16 : {false, true})
+    expect_same_bits_for_any_number_of_threads({90, 256, 128, 2, 1}, bf16);
 }
 
 // Sums of over 256 terms in every product, where a product inside a parallel region (experts side
 // by side) and one outside it (a single thread, or few experts) could differ.
 TEST(Experts, SameBitsForAnyNumberOfThreadsWithLongSums) {
-  expect_same_bits_for_any_number_of_threads({700, 320, 288, 2, 1});
-  expect_same_bits_for_any_number_of_threads({400, 320, 160, 4, 4});
+  for (const bool bf16 : {false, true})
+    expect_same_bits_for_any_number_of_threads({700, 320, 288, 2, 1}, bf16);
+  for (const bool bf16 : {false, true})
+    expect_same_bits_for_any_number_of_threads({400, 320, 160, 4, 4}, bf16);
 }
 
 TEST(Experts, RefusesBadInput) {

@@ -94,6 +94,23 @@ TEST(LinearCrossEntropy, MatchesCrossEntropyOfTheFullLogits) {
   }
 }
 
+TEST(LinearCrossEntropy, Bf16OperandsMatchTheFullLogits) {
+  for (const Case& c :
+       {Case{1, 1, 1, 0.0}, Case{5, 3, 7, 0.3}, Case{600, 9, 33, 0.1}, Case{40, 17, 301, 0.5}}) {
+    const Tensor labels = random_labels(c.rows, c.classes, c.ignored, 1);
+    const Tensor hidden = random_tensor({c.rows, c.width}, 2).to(DType::bf16);
+    const Tensor weight = random_tensor({c.classes, c.width}, 3, DType::f32, 0.5).to(DType::bf16);
+    const Gradients want = reference(hidden, weight, labels);
+    const LinearCrossEntropyTensors got =
+        linear_cross_entropy_forward(hidden, weight, labels, true, true);
+    EXPECT_NEAR(got.loss_sum.item(), want.loss, 2e-6 * std::max(1.0, want.loss));
+    // The gradient of the logits is rounded to 2^-9 before its two products.
+    EXPECT_TRUE(near(got.grad_hidden, want.hidden, 3e-3));
+    EXPECT_TRUE(near(got.grad_weight, want.weight, 3e-3));
+    EXPECT_EQ(got.grad_weight.dtype(), DType::f32);
+  }
+}
+
 TEST(LinearCrossEntropy, Gradient) {
   const Tensor labels = Tensor::from<std::int32_t>({3, -100, 0, 5, 3}, {5});
   const auto result = check_gradient(

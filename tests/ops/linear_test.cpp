@@ -125,6 +125,37 @@ TEST(Linear, GradientsMatchDefinitionInF32) {
   EXPECT_TRUE(near(sum, want, 3e-6));
 }
 
+// Products of bf16 numbers are exact in f32, so the naive sum of the rounded operands is the answer
+// but for the order of additions.
+TEST(Linear, Bf16OperandsMatchDefinition) {
+  for (const auto& [m, n, k] : {Sizes{1, 1, 1}, Sizes{1, 77, 131}, Sizes{6, 64, 65},
+                                Sizes{33, 7, 19}, Sizes{129, 96, 63}, Sizes{150, 90, 1100}}) {
+    const Tensor x = random_tensor({m, k}, 1).to(DType::bf16);
+    const Tensor w = random_tensor({n, k}, 2).to(DType::bf16);
+    const Tensor g = random_tensor({m, n}, 3).to(DType::bf16), b = random_tensor({n}, 4);
+    const Tensor y = linear(x, w, b);
+    EXPECT_EQ(y.dtype(), DType::f32);
+    EXPECT_TRUE(near(y, naive(x, w, b), 3e-6)) << m << "x" << n << "x" << k;
+    EXPECT_TRUE(near(linear(x, w), naive(x, w, {}), 3e-6));
+    EXPECT_TRUE(near(linear_grad_x(g, w), naive(g, w.transpose(0, 1), {}), 3e-6));
+    const Tensor want = naive(g.transpose(0, 1), x.transpose(0, 1), {});
+    EXPECT_TRUE(near(linear_grad_weight(g, x), want, 3e-6));
+    Tensor sum = Tensor::full({n, k}, 2);
+    linear_accumulate_grad_weight(g, x, sum);
+    for (std::int64_t i = 0; i < want.numel(); ++i) want.data<double>()[i] += 2;
+    EXPECT_TRUE(near(sum, want, 3e-6));
+  }
+  EXPECT_EQ(linear(Tensor::zeros({0, 4}, DType::bf16), Tensor::zeros({3, 4}, DType::bf16)).shape(),
+            (Shape{0, 3}));
+}
+
+TEST(Linear, Bf16SliceOfAStack) {
+  const Tensor stack = random_tensor({2, 6, 40}, 1).to(DType::bf16);
+  const Tensor w = stack.slice(0, 1, 2).view({6, 40}).slice(1, 3, 20);
+  const Tensor x = random_tensor({5, 17}, 2).to(DType::bf16);
+  EXPECT_TRUE(near(linear(x, w), naive(x, w, {}), 3e-6));
+}
+
 TEST(Linear, GradBiasOfManyRowsKeepsItsDigits) {
   const std::int64_t rows = 1 << 17;
   const Tensor sum = linear_grad_bias(Tensor::full({rows, 3}, 0.1));
@@ -246,6 +277,11 @@ TEST(Linear, Errors) {
                           {"linear: bias must be f32"}));
   EXPECT_TRUE(throws_with([&] { linear(x.to(DType::i32), w.to(DType::i32)); },
                           {"linear: dtype must be f32 or f64, got i32"}));
+  const Tensor narrow = x.to(DType::bf16);
+  EXPECT_TRUE(throws_with([&] { linear(narrow, w); }, {"linear: weight must be bf16, got f32"}));
+  EXPECT_TRUE(
+      throws_with([&] { linear(narrow, w.to(DType::bf16), Tensor::zeros({3}, DType::bf16)); },
+                  {"linear: bias must be f32, got bf16"}));
   EXPECT_TRUE(throws_with([&] { linear(Tensor(), w); }, {"linear: x must have", "undefined"}));
   EXPECT_TRUE(throws_with(
       [&] {
