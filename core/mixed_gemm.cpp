@@ -1,15 +1,12 @@
 #include "core/mixed_gemm.h"
 
-#include "core/gemm.h"
+#include "core/gemm_bf16.h"
+#include "core/ops/convert_math.h"
 #include "core/parallel.h"
 #include "core/tensor.h"
 
 #include <algorithm>
 #include <bit>
-
-#ifdef __AVX512BF16__
-#include <immintrin.h>
-#endif
 
 namespace lectern {
 namespace {
@@ -189,161 +186,26 @@ void run_few_rows(const MixedGemmArgs& args, const float* x, const BFloat16* w, 
                });
 }
 
-// ---- many rows ---------------------------------------------------------------------------------
-
-/// Columns of y that one task computes: a few tasks a thread even out what else the machine does.
-std::int64_t task_columns(const MixedGemmArgs& args) {
-  constexpr std::int64_t kTasksPerThread = 4, kLeast = 32;
-  const std::int64_t share = blocks(args.n, kTasksPerThread * thread_count());
-  return blocks(std::max(share, kLeast), kColumns) * kColumns;
-}
-
-/// Calls f(first column, last column) for all columns of y.
-template <typename F>
-void for_column_tasks(const MixedGemmArgs& args, F&& f) {
-  constexpr std::int64_t kWorth = 1 << 21;  // multiply-adds
-  if (args.m * args.n < kWorth / args.k || omp_in_parallel()) return f(std::int64_t{0}, args.n);
-  const std::int64_t size = task_columns(args);
-  parallel_tasks(blocks(args.n, size),
-                 [&](std::int64_t i) { f(i * size, std::min(args.n, (i + 1) * size)); });
-}
-
-#ifdef __AVX512BF16__
-
-constexpr int kManyTile = 6;           // rows of x: 6 x 4 sums and 4 weights in the 32 registers
-constexpr std::int64_t kDepth = 2048;  // of one pass: a tile of the weight stays in the first cache
-constexpr std::int64_t kBlockValues = 1 << 18;  // of x, in the second cache
-
-/// x [m, k] -> bf16 [m, padded], zero beyond k.
-void round_rows(const MixedGemmArgs& args, std::int64_t padded, const float* x, BFloat16* out) {
-  parallel_for(args.m, 1 + (1 << 15) / padded, [=](std::int64_t begin, std::int64_t end) {
-    for (std::int64_t i = begin; i < end; ++i) {
-      const float* from = x + i * args.ldx;
-      BFloat16* to = out + i * padded;
-      for (std::int64_t p = 0; p < padded; p += kStep) {
-        const std::int64_t left = args.k - p;
-        const auto mask = left >= kStep ? 0xffffffffU : (1U << std::max<std::int64_t>(left, 0)) - 1;
-        const __m512 low = _mm512_maskz_loadu_ps(static_cast<__mmask16>(mask), from + p);
-        const __m512 high =
-            _mm512_maskz_loadu_ps(static_cast<__mmask16>(mask >> 16), from + p + kLanes);
-        const __m512bh pair = _mm512_cvtne2ps_pbh(high, low);
-        _mm512_storeu_si512(to + p, (__m512i)pair);
-      }
-    }
-  });
-}
-
-template <int R>
-inline __attribute__((always_inline)) void many_step(const BFloat16* x, std::int64_t ldx,
-                                                     const __m512i (&w)[kColumns],
-                                                     __m512 (&sum)[R][kColumns]) {
-#pragma GCC unroll 6
-  for (int r = 0; r < R; ++r) {
-    const auto row = load<__m512i>(x + r * ldx);
-#pragma GCC unroll 4
-    for (int c = 0; c < kColumns; ++c)
-      sum[r][c] = _mm512_dpbf16_ps(sum[r][c], (__m512bh)w[c], (__m512bh)row);
-  }
-}
-
-/// R rows of x times up to kColumns rows of the weight over `depth` values of k; `first_pass`
-/// begins with the bias, later ones with what is in y.
-template <int R>
-void many_tile(const MixedGemmArgs& args, std::int64_t depth, const BFloat16* x, std::int64_t ldx,
-               const BFloat16* w, std::int64_t columns, bool first_pass, const float* bias,
-               float* y) {
-  const WeightRows rows(w, args.ldw, columns);
-  __m512 sum[R][kColumns];
-#pragma GCC unroll 6
-  for (int r = 0; r < R; ++r)
-#pragma GCC unroll 4
-    for (int c = 0; c < kColumns; ++c) sum[r][c] = _mm512_setzero_ps();
-  std::int64_t p = 0;
-  for (; p + kStep <= depth; p += kStep) {
-    __m512i values[kColumns];
-#pragma GCC unroll 4
-    for (int c = 0; c < kColumns; ++c) values[c] = load<__m512i>(rows.at[c] + p);
-    many_step<R>(x + p, ldx, values, sum);
-  }
-  if (p < depth) {
-    const auto mask = static_cast<__mmask32>((1U << (depth - p)) - 1);
-    __m512i values[kColumns];
-    for (int c = 0; c < kColumns; ++c) values[c] = _mm512_maskz_loadu_epi16(mask, rows.at[c] + p);
-    many_step<R>(x + p, ldx, values, sum);
-  }
-  for (int r = 0; r < R; ++r) {
-    Floats line[kColumns];
-    __builtin_memcpy(line, sum[r], sizeof line);
-    float* to = y + r * args.ldy;
-    put(totals(line), columns, first_pass ? bias : to, to);
-  }
-}
-
-using ManyTile = void (*)(const MixedGemmArgs&, std::int64_t, const BFloat16*, std::int64_t,
-                          const BFloat16*, std::int64_t, bool, const float*, float*);
-
-/// Columns first .. last - 1 of y.
-void many_rows(const MixedGemmArgs& args, const BFloat16* x, std::int64_t ldx, const BFloat16* w,
-               const float* bias, float* y, std::int64_t first, std::int64_t last) {
-  static constexpr ManyTile kTiles[kManyTile] = {many_tile<1>, many_tile<2>, many_tile<3>,
-                                                 many_tile<4>, many_tile<5>, many_tile<6>};
-  for (std::int64_t at = 0; at < args.k; at += kDepth) {
-    const std::int64_t depth = std::min(kDepth, args.k - at);
-    const std::int64_t block = std::max<std::int64_t>(1, kBlockValues / depth / kManyTile);
-    for (std::int64_t ic = 0; ic < args.m; ic += block * kManyTile)
-      for (std::int64_t j = first; j < last; j += kColumns) {
-        const std::int64_t columns = std::min<std::int64_t>(kColumns, last - j);
-        const std::int64_t end = std::min(args.m, ic + block * kManyTile);
-        for (std::int64_t i = ic; i < end; i += kManyTile) {
-          const std::int64_t rows = std::min<std::int64_t>(kManyTile, end - i);
-          kTiles[rows - 1](args, depth, x + i * ldx + at, ldx, w + j * args.ldw + at, columns,
-                           at == 0, bias == nullptr ? nullptr : bias + j, y + i * args.ldy + j);
-        }
-      }
-  }
-}
+// ---- many rows: x is rounded, and gemm_bf16() does the rest
+// --------------------------------------
 
 void run_many_rows(const MixedGemmArgs& args, const float* x, const BFloat16* w, const float* bias,
                    float* y) {
-  const std::int64_t padded = blocks(args.k, kStep) * kStep;
-  const Tensor rounded = Tensor::empty({args.m, padded}, DType::bf16);
-  round_rows(args, padded, x, rounded.data<BFloat16>());
-  for_column_tasks(args,
-                   [&, from = rounded.data<BFloat16>()](std::int64_t first, std::int64_t last) {
-                     many_rows(args, from, padded, w, bias, y, first, last);
-                   });
-}
-
-#else
-
-/// Widens a block of the weight and leaves the rest to gemm().
-void run_many_rows(const MixedGemmArgs& args, const float* x, const BFloat16* w, const float* bias,
-                   float* y) {
-  constexpr std::int64_t kBlock = 64;
-  for_column_tasks(args, [&](std::int64_t first, std::int64_t last) {
-    const Tensor wide = Tensor::empty({kBlock, args.k});
-    float* to = wide.data<float>();
-    for (std::int64_t j = first; j < last; j += kBlock) {
-      const std::int64_t columns = std::min(kBlock, last - j);
-      for (std::int64_t c = 0; c < columns; ++c)
-        for (std::int64_t p = 0; p < args.k; ++p)
-          to[c * args.k + p] = static_cast<float>(w[(j + c) * args.ldw + p]);
-      const GemmArgs part{.transpose_b = true,
-                          .m = args.m,
-                          .n = columns,
-                          .k = args.k,
-                          .lda = args.ldx,
-                          .ldb = args.k,
-                          .ldc = args.ldy};
-      if (bias == nullptr)
-        gemm(part, x, to, y + j);
-      else
-        gemm_bias(part, x, to, bias + j, y + j);
-    }
+  const Tensor rounded = Tensor::empty({args.m, args.k}, DType::bf16);
+  BFloat16* to = rounded.data<BFloat16>();
+  parallel_for(args.m, 1 + (1 << 15) / args.k, [=](std::int64_t begin, std::int64_t end) {
+    for (std::int64_t i = begin; i < end; ++i)
+      convert_math::row_to_bf16(x + i * args.ldx, args.k, to + i * args.k);
   });
+  gemm_bf16({.transpose_b = true,
+             .m = args.m,
+             .n = args.n,
+             .k = args.k,
+             .lda = args.k,
+             .ldb = args.ldw,
+             .ldc = args.ldy},
+            to, w, y, bias);
 }
-
-#endif
 
 }  // namespace
 

@@ -3,6 +3,7 @@
 #pragma once
 
 #include "core/dtype.h"
+#include "core/gemm.h"
 
 #include <cstdint>
 
@@ -19,11 +20,18 @@ inline constexpr std::int64_t kExactRows = 8;
 /// y[m, n] = x[m, k] w[n, k]^T + bias[n]; a null bias is zero. y must not overlap x.
 ///
 /// Up to kExactRows rows the weight is widened in registers and read once: bound by memory, and a
-/// row of y does not depend on the other rows. With more rows x is rounded to bf16 first where the
-/// CPU multiplies in bf16 (AVX-512 BF16, which also takes subnormal numbers for zero); elsewhere
-/// the weight is widened block by block. Sums in f32, in an order that k alone decides. k = 0
-/// gives the bias. Uses all threads unless called inside a parallel region.
+/// row of y does not depend on the other rows. With more rows x is rounded to bf16 and gemm_bf16()
+/// multiplies. Sums in f32, in an order that does not depend on the number of threads. k = 0 gives
+/// the bias. Uses all threads unless called inside a parallel region.
 void mixed_gemm(const MixedGemmArgs& args, const float* x, const BFloat16* w, const float* bias,
                 float* y);
+
+/// The same under the name that templates call for every dtype; `args` as for gemm(), with
+/// transpose_b, without transpose_a and `accumulate`.
+inline void gemm(const GemmArgs& args, const float* x, const BFloat16* w, float* y) {
+  mixed_gemm(
+      {.m = args.m, .n = args.n, .k = args.k, .ldx = args.lda, .ldw = args.ldb, .ldy = args.ldc}, x,
+      w, nullptr, y);
+}
 
 }  // namespace lectern

@@ -116,22 +116,6 @@ Tensor operand_buffer(const Tensor& sums) {
   return sums.dtype() == kDTypeOf<T> ? sums : Tensor::empty(sums.shape(), kDTypeOf<T>);
 }
 
-/// y[m, n] = x[m, k] w[n, k]^T, the weight in the dtype of x, or in bf16 for f32 x.
-template <typename T>
-void multiply(const MixedGemmArgs& args, const T* x, const T* w, SumOf<T>* y) {
-  gemm({.transpose_b = true,
-        .m = args.m,
-        .n = args.n,
-        .k = args.k,
-        .lda = args.ldx,
-        .ldb = args.ldw,
-        .ldc = args.ldy},
-       x, w, y);
-}
-void multiply(const MixedGemmArgs& args, const float* x, const BFloat16* w, float* y) {
-  mixed_gemm(args, x, w, nullptr, y);
-}
-
 template <typename T, typename Weight>
 ExpertsResult forward_typed(const ExpertsInput& input, bool keep) {
   using Sum = SumOf<T>;
@@ -151,17 +135,24 @@ ExpertsResult forward_typed(const ExpertsInput& input, bool keep) {
   Sum *middle = gate_up_output.data<Sum>(), *out = outputs.data<Sum>();
   for_each_active(result.order, s, [&](std::int64_t expert, std::int64_t first, std::int64_t rows) {
     gather_rows(result.order, s, first, rows, x, in + first * s.width);
-    multiply({.m = rows,
-              .n = 2 * s.inner,
-              .k = s.width,
-              .ldx = s.width,
-              .ldw = s.width,
-              .ldy = 2 * s.inner},
-             in + first * s.width, gate_up + expert * 2 * s.inner * s.width,
-             middle + first * 2 * s.inner);
+    gemm({.transpose_b = true,
+          .m = rows,
+          .n = 2 * s.inner,
+          .k = s.width,
+          .lda = s.width,
+          .ldb = s.width,
+          .ldc = 2 * s.inner},
+         in + first * s.width, gate_up + expert * 2 * s.inner * s.width,
+         middle + first * 2 * s.inner);
     activate(middle + first * 2 * s.inner, rows, s.inner, h + first * ldh, ldh);
-    multiply({.m = rows, .n = s.width, .k = s.inner, .ldx = ldh, .ldw = s.inner, .ldy = s.width},
-             h + first * ldh, down + expert * s.width * s.inner, out + first * s.width);
+    gemm({.transpose_b = true,
+          .m = rows,
+          .n = s.width,
+          .k = s.inner,
+          .lda = ldh,
+          .ldb = s.inner,
+          .ldc = s.width},
+         h + first * ldh, down + expert * s.width * s.inner, out + first * s.width);
   });
   combine_rows(result.order, s, out, input.weights.data<Sum>(), result.out.data<Sum>());
   if (keep) result.gate_up_output = gate_up_output;

@@ -18,12 +18,12 @@ constexpr std::int64_t kFewRows = 4;
 void forward_cpu(const Tensor& x, const Tensor& weight, const Tensor& bias, WeightUse use,
                  const Tensor& y) {
   const std::int64_t m = x.dim(0), k = x.dim(1), n = weight.dim(0);
-  if (weight.dtype() == DType::bf16 && x.dtype() == DType::f32)
+  if (x.dtype() == DType::f32 && weight.dtype() == DType::bf16)
     return mixed_gemm({.m = m, .n = n, .k = k, .ldx = k, .ldw = weight.stride(0), .ldy = n},
                       x.data<float>(), weight.data<BFloat16>(),
                       bias.defined() ? bias.data<float>() : nullptr, y.data<float>());
-  if (use == WeightUse::constant && x.dtype() == DType::f32 && m > kFewRows && !omp_in_parallel() &&
-      linear_packed(x, weight, bias, y))
+  if (x.dtype() == DType::f32 && m > kFewRows && !omp_in_parallel() &&
+      linear_onednn(x, weight, bias, use == WeightUse::constant, y))
     return;
   dispatch_operand(x.dtype(), "linear", [&]<typename T>() {
     using Sum = SumOf<T>;
