@@ -131,7 +131,7 @@ TEST_F(Memorise, ThreeStagesReadEightCropsExactly) {
 
   // It reads the pictures and not only eight sentences: with two pictures swapped, so are the
   // texts.
-  const Reader reader(*loaded.model, loaded.tokenizer, args.reader);
+  Reader reader(*loaded.model, loaded.tokenizer, args.reader);
   const std::vector<ImageViews> swapped = {{result.samples[1].picture, {}, {}},
                                            {result.samples[0].picture, {}, {}}};
   EXPECT_EQ(reader.read_views(swapped),
