@@ -22,8 +22,8 @@ void forward_cpu(const Tensor& x, const Tensor& weight, const Tensor& bias, Weig
     return mixed_gemm({.m = m, .n = n, .k = k, .ldx = k, .ldw = weight.stride(0), .ldy = n},
                       x.data<float>(), weight.data<BFloat16>(),
                       bias.defined() ? bias.data<float>() : nullptr, y.data<float>());
-  if (x.dtype() == DType::f32 && m > kFewRows && !omp_in_parallel() &&
-      linear_onednn(x, weight, bias, use == WeightUse::constant, y))
+  if (use == WeightUse::constant && x.dtype() == DType::f32 && m > kFewRows && !omp_in_parallel() &&
+      linear_packed(x, weight, bias, y))
     return;
   dispatch_operand(x.dtype(), "linear", [&]<typename T>() {
     using Sum = SumOf<T>;
