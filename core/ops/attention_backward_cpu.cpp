@@ -12,7 +12,7 @@
 namespace lectern {
 
 using namespace attention_tiles;
-using namespace attention_backward;
+using namespace attention_plan;
 
 namespace {
 

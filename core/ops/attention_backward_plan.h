@@ -4,7 +4,7 @@
 
 #include "core/ops/attention_cpu.h"
 
-namespace lectern::attention_backward {
+namespace lectern::attention_plan {
 
 using namespace attention_tiles;
 
@@ -105,4 +105,4 @@ struct BackwardBuffers {
   }
 };
 
-}  // namespace lectern::attention_backward
+}  // namespace lectern::attention_plan
