@@ -30,7 +30,7 @@ double visible_scores(const Problem& p) {
   return m * m + (n * (n + 1) - m * (m + 1)) / 2;
 }
 
-void run(benchmark::State& state, const Problem& p, bool with_backward) {
+void run(benchmark::State& state, const Problem& p, bool with_backward, bool rounded) {
   AttentionArgs args;
   args.heads = p.heads;
   args.kv_heads = p.kv_heads;
@@ -38,6 +38,7 @@ void run(benchmark::State& state, const Problem& p, bool with_backward) {
   args.scale = 1 / std::sqrt(double(p.dim));
   args.mask = p.mask;
   args.prefix = p.prefix;
+  args.rounded = rounded;
   const Tensor qkv = random({p.batch, p.rows, (p.heads + 2 * p.kv_heads) * p.dim}, "qkv");
   const Tensor grad_out = random({p.batch, p.rows, p.heads * p.dim}, "grad_out");
   Tensor table_h, table_w;
@@ -71,13 +72,18 @@ const int kRegistered = [] {
       {"decoder_801x128", {1, 801, 10, 10, 128, MaskKind::causal}},
   };
   for (const auto& [name, problem] : problems)
-    for (const bool backward : {false, true})
+    for (const int variant : {0, 1, 2, 3}) {
+      const bool backward = variant % 2 == 1, rounded = variant >= 2;
       benchmark::RegisterBenchmark(
-          (std::string("attention/") + name + (backward ? "/forward+backward" : "/forward"))
+          (std::string("attention/") + name + (rounded ? "/bf16" : "/f32") +
+           (backward ? "/forward+backward" : "/forward"))
               .c_str(),
-          [problem = problem, backward](benchmark::State& state) { run(state, problem, backward); })
+          [problem = problem, backward, rounded](benchmark::State& state) {
+            run(state, problem, backward, rounded);
+          })
           ->Unit(benchmark::kMillisecond)
           ->UseRealTime();
+    }
   return 0;
 }();
 

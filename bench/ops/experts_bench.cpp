@@ -1,6 +1,7 @@
 // The routed experts at the sizes of the small models and of the published one, and one token as in
 // decoding. Operations of a forward pass: 6 N K C I (three products of N K rows: gate, up, down);
 // backward has two products for each of them.
+#include "core/ops/convert.h"
 #include "core/ops/experts.h"
 #include "core/random.h"
 
@@ -46,14 +47,21 @@ void report(benchmark::State& state, double operations) {
       operations * 1e-9 * static_cast<double>(state.iterations()), benchmark::Counter::kIsRate);
 }
 
-void forward(benchmark::State& state) {
-  const Problem p = make_problem(state);
+void round_operands(ExpertsInput& input) {
+  for (Tensor* tensor : {&input.x, &input.gate_up, &input.down})
+    *tensor = convert(*tensor, DType::bf16);
+}
+
+void forward(benchmark::State& state, DType dtype) {
+  Problem p = make_problem(state);
+  if (dtype == DType::bf16) round_operands(p.input);
   for (auto _ : state) benchmark::DoNotOptimize(experts_forward(p.input, false));
   report(state, p.operations);
 }
 
-void forward_backward(benchmark::State& state) {
-  const Problem p = make_problem(state);
+void forward_backward(benchmark::State& state, DType dtype) {
+  Problem p = make_problem(state);
+  if (dtype == DType::bf16) round_operands(p.input);
   for (auto _ : state) {
     const ExpertsResult result = experts_forward(p.input, true);
     benchmark::DoNotOptimize(experts_backward(p.grad_out, p.input, result, ExpertsWanted{}));
@@ -62,15 +70,20 @@ void forward_backward(benchmark::State& state) {
 }
 
 constexpr auto kUnit = benchmark::kMillisecond;
-BENCHMARK(forward)
-    ->Args({900, 256, 128, 16, 4})
-    ->Args({1, 256, 128, 16, 4})
-    ->Args({1, 1280, 896, 64, 6})
+void forward_shapes(benchmark::internal::Benchmark* bench) {
+  bench->Args({900, 256, 128, 16, 4})->Args({1, 256, 128, 16, 4})->Args({1, 1280, 896, 64, 6});
+}
+void training_shapes(benchmark::internal::Benchmark* bench) {
+  bench->Args({900, 256, 128, 16, 4})->Args({512, 1280, 896, 16, 4});
+}
+BENCHMARK_CAPTURE(forward, f32, DType::f32)->Apply(forward_shapes)->Unit(kUnit)->UseRealTime();
+BENCHMARK_CAPTURE(forward, bf16, DType::bf16)->Apply(forward_shapes)->Unit(kUnit)->UseRealTime();
+BENCHMARK_CAPTURE(forward_backward, f32, DType::f32)
+    ->Apply(training_shapes)
     ->Unit(kUnit)
     ->UseRealTime();
-BENCHMARK(forward_backward)
-    ->Args({900, 256, 128, 16, 4})
-    ->Args({512, 1280, 896, 16, 4})
+BENCHMARK_CAPTURE(forward_backward, bf16, DType::bf16)
+    ->Apply(training_shapes)
     ->Unit(kUnit)
     ->UseRealTime();
 

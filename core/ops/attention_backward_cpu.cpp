@@ -7,28 +7,14 @@
 // groups depends on the shapes only, so the result does not depend on the number of threads.
 // With bfloat16 cells Q, K, V, grad_out, P and dS are rounded for these products; the softmax, its
 // gradient, the tables' gradients and all sums stay float.
-#include "core/ops/attention_cpu.h"
-
-#include <limits>
+#include "core/ops/attention_backward_plan.h"
 
 namespace lectern {
 
 using namespace attention_tiles;
+using namespace attention_plan;
 
 namespace {
-
-template <typename T>
-constexpr std::int64_t kBlock = 2 * kPanel<T>;
-template <typename T>
-constexpr int kStride = int(kBlock<T>) + kLanes<T>;  // of P and dS; an odd number of cache lines
-constexpr std::int64_t kWantedUnits = 16;            // split keys until there are as many tasks
-constexpr std::int64_t kTaskGroups = 256;            // at most; each sums table gradients apart
-
-/// Numbers that a product reads as cells of pairs; nothing where cells are the numbers themselves.
-template <typename Cell>
-constexpr std::int64_t if_pairs(std::int64_t count) {
-  return kIsPair<Cell> ? count : 0;
-}
 
 /// c[r] += sum_k a[r * row_stride + k * depth_stride] * b[k * b_stride] for r < rows, where c and b
 /// are rows of `vectors` vectors and strides may be negative.
@@ -52,89 +38,6 @@ void add_product(std::int64_t rows, std::int64_t depth, const T* a, std::int64_t
     });
   }
 }
-
-/// Sizes that all units share.
-template <typename T, typename Cell>
-struct BackwardPlan {
-  const AttentionView<T>& view;
-  const AttentionBackwardView<T>& backward;
-  RelativeScores<T, Cell> tables;
-  Tensor table_rows;  // [2 grid_h - 1 + 2 grid_w - 1, padded dim], tables as they are
-  std::int64_t chunks = 1, chunk_keys = 0;
-  std::int64_t padded_rows = 0;             // of queries
-  std::int64_t stride_h = 0, stride_w = 0;  // of the gradients of relative scores
-  std::int64_t relative_rows = 0;           // with room for a group of rows past the end
-
-  BackwardPlan(const AttentionView<T>& view_, const AttentionBackwardView<T>& backward_)
-      : view(view_), backward(backward_), tables(view_) {
-    const std::int64_t pairs = view.batch * view.kv_heads;
-    // With tables every chunk repeats their share of the work, so chunks are larger.
-    const std::int64_t shortest = tables.used() ? 1024 : 256;
-    chunks = std::clamp<std::int64_t>((kWantedUnits + pairs - 1) / pairs, 1,
-                                      (view.keys + shortest - 1) / shortest);
-    chunk_keys = round_up((view.keys + chunks - 1) / chunks, kPanel<T>);
-    chunks = (view.keys + chunk_keys - 1) / chunk_keys;
-    padded_rows = round_up(view.rows, kTileRows);
-    if (!tables.used()) return;
-    stride_h = round_up(view.grid_h, kLanes<T>) + kLanes<T>;
-    stride_w = round_up(view.grid_w, kLanes<T>) + kLanes<T>;
-    relative_rows = padded_rows + kRows * view.grid_w;
-    const std::int64_t rows_h = 2 * view.grid_h - 1, rows_w = 2 * view.grid_w - 1;
-    table_rows = Tensor::empty({rows_h + rows_w, view.padded_dim()}, kDTypeOf<T>);
-    T* rows = table_rows.template data<T>();
-    pack_rows(view.table_h, rows_h, view.dim, view.dim, rows_h, view.padded_dim(), T(1), rows);
-    pack_rows(view.table_w, rows_w, view.dim, view.dim, rows_w, view.padded_dim(), T(1),
-              rows + rows_h * view.padded_dim());
-  }
-  std::int64_t units() const { return view.batch * view.kv_heads * chunks; }
-  std::int64_t partial_size() const { return padded_rows * view.padded_dim(); }
-};
-
-template <typename T, typename Cell>
-struct BackwardBuffers {
-  Cell *keys, *values, *key_rows;              // of the chunk: packed, packed, rows
-  T *grad_k, *grad_v;                          // of the chunk
-  T *query_rows, *grad_q, *grad_h, *grad_w;    // of a head
-  Cell* query_cells;                           // of a head; query_rows where Cell is T
-  Cell *query, *grad_out, *grad_out_rows;      // of a tile
-  Cell *p_cells, *ds_cells, *ds_rows;          // of a tile, and of a group; pairs only
-  T *relative, *p, *ds, *log_sum_exp, *delta;  // of a tile
-
-  BackwardBuffers(Carver<T>& carver, const BackwardPlan<T, Cell>& plan) {
-    const std::int64_t dim = plan.view.dim, padded_dim = plan.view.padded_dim();
-    const std::int64_t depth = cells<Cell>(dim);
-    const auto take_cells = [&](std::int64_t count) {
-      return carver.template take_cells<Cell>(count);
-    };
-    keys = take_cells(plan.chunk_keys * depth);
-    values = take_cells(plan.chunk_keys * depth);
-    key_rows = take_cells(cells<Cell>(plan.chunk_keys) * padded_dim);
-    grad_k = carver.take((plan.chunk_keys + kRows) * padded_dim);
-    grad_v = carver.take((plan.chunk_keys + kRows) * padded_dim);
-    query_rows =
-        carver.take(kIsPair<Cell> && !plan.tables.used() ? 0 : plan.padded_rows * padded_dim);
-    query_cells = take_cells(if_pairs<Cell>(cells<Cell>(plan.padded_rows) * padded_dim));
-    if constexpr (!kIsPair<Cell>) query_cells = query_rows;
-    grad_q = carver.take(plan.chunks == 1 ? plan.partial_size() : 0);
-    grad_h = carver.take(plan.relative_rows * plan.stride_h);
-    grad_w = carver.take(plan.relative_rows * plan.stride_w);
-    query = take_cells(kTileRows * depth);
-    grad_out = take_cells(kTileRows * depth);
-    grad_out_rows = take_cells(cells<Cell>(kTileRows) * padded_dim);
-    p_cells = take_cells(if_pairs<Cell>(cells<Cell>(kTileRows) * kStride<T>));
-    ds_cells = take_cells(if_pairs<Cell>(cells<Cell>(kTileRows) * kStride<T>));
-    ds_rows = take_cells(if_pairs<Cell>(kRows * kStride<T>));
-    relative = carver.take(kTileRows * plan.tables.stride);
-    p = carver.take(kTileRows * kStride<T>);
-    ds = carver.take(kTileRows * kStride<T>);
-    if constexpr (!kIsPair<Cell>) {
-      p_cells = p;
-      ds_cells = ds;
-    }
-    log_sum_exp = carver.take(kTileRows);
-    delta = carver.take(kTileRows);
-  }
-};
 
 /// One query tile against one key block: probabilities and score gradients in kStride rows.
 template <typename T, typename Cell, int kVectors>

@@ -228,6 +228,27 @@ TEST(Command, BenchStep) {
     EXPECT_GT(line["seconds_min"].get<double>(), 0.0);
     EXPECT_LT(line["loss_last"].get<double>(), line["loss_first"].get<double>());
   }
+  // The same model in bf16, from the encoder cache, with a profile that accounts for the whole
+  // step.
+  const std::vector<std::string> common = {"bench",   "step", "--config",  data.config().string(),
+                                           "--crops", "0",    "--text",    "8",
+                                           "--steps", "1",    "--threads", "1"};
+  const auto with = [&](std::vector<std::string> more) {
+    more.insert(more.begin(), common.begin(), common.end());
+    return run_lectern(more);
+  };
+  const Finished run = with({"--dtype", "bf16", "--stage", "3", "--encoder-cache", "--profile"});
+  ASSERT_EQ(run.status, 0) << run.errors;
+  EXPECT_NE(run.out.find("| forward linear |"), run.out.npos);
+  EXPECT_NE(run.out.find("| linear grad_weight |"), run.out.npos);
+  const json line = json::parse(run.out.substr(run.out.rfind("\n{") + 1));
+  EXPECT_EQ(line["variant"], "bf16");
+  EXPECT_EQ(line["encoder_cache"], true);
+  double share = 0;
+  for (const auto& mark : line["profile"]["marks"]) share += mark["share"].get<double>();
+  EXPECT_NEAR(share, 1.0, 1e-6);
+  EXPECT_TRUE(failed(with({"--stage", "1", "--encoder-cache"}),
+                     {"--stage must be 3 with --encoder-cache", "got 1"}));
 }
 
 TEST(Command, OcrReadsPicturesAndPagesOfSeveralFiles) {
