@@ -120,8 +120,10 @@ class CachedRows {
 
 /// One step: forward, backward, clipping, update. Returns the loss, a mean over tokens.
 double run_step(const Ocr2Model& model, const Ocr2Input& input, CachedRows* cached,
-                const NamedParameters& trainable, AdamW& optimizer) {
+                const NamedParameters& trainable, AdamW& optimizer, bool recompute) {
   ForwardContext context;
+  context.recompute_blocks = recompute;
+  context.stream_interval = recompute ? -1 : 0;
   double loss = 0;
   {
     const VisualFeatures visual = cached == nullptr ? model.encode(input, context) : cached->read();
@@ -197,7 +199,7 @@ nlohmann::ordered_json bench_step(const BenchStepArgs& args) {
   for (std::int64_t step = 0; step < args.steps + 2; ++step) {
     if (step == 2 && args.profile) start_profile();
     const auto start = std::chrono::steady_clock::now();
-    losses.push_back(run_step(model, input, cached.get(), trainable, optimizer));
+    losses.push_back(run_step(model, input, cached.get(), trainable, optimizer, args.recompute));
     const std::chrono::duration<double> passed = std::chrono::steady_clock::now() - start;
     if (step >= 2) seconds.push_back(passed.count());
   }

@@ -331,19 +331,26 @@ class BackwardBlock {
   void write_grad_x(std::int64_t first, int tokens) {
     constexpr int kWide = 4;
     const PanelLayout& layout = problem_.layout;
-    for (int j = 0; j < N; ++j)
-      for (std::int64_t p = 0; p < layout.panels_per_stream(); ++p) {
-        const T* panel = in_.panels + (layout.first_panel(j) + p) * layout.panel_size();
-        const int columns = layout.columns(p);
-        int c = 0;
-        for (; c + kWide * V::kCount <= columns; c += kWide * V::kCount)
-          for (int t = 0; t < tokens; t += stream_tiles::kTokens)
-            grad_x_tile<kWide>(first, t, tokens, j, panel, p * kPanelColumns + c, c, V::kCount);
-        for (; c < columns; c += V::kCount)
-          for (int t = 0; t < tokens; t += stream_tiles::kTokens)
-            grad_x_tile<1>(first, t, tokens, j, panel, p * kPanelColumns + c, c,
-                           std::min(V::kCount, columns - c));
-      }
+    for (std::int64_t p = 0; p < layout.panels_per_stream(); ++p) {
+      const int columns = layout.columns(p);
+      int c = 0;
+      // All streams of a few columns and tokens in turn: what they share, grad_mixed and
+      // grad_input, stays in L1 meanwhile.
+      const auto tiles = [&](auto tile) {
+        for (int t = 0; t < tokens; t += stream_tiles::kTokens)
+          for (int j = 0; j < N; ++j)
+            tile(t, j, in_.panels + (layout.first_panel(j) + p) * layout.panel_size());
+      };
+      for (; c + kWide * V::kCount <= columns; c += kWide * V::kCount)
+        tiles([&](int t, int j, const T* panel) {
+          grad_x_tile<kWide>(first, t, tokens, j, panel, p * kPanelColumns + c, c, V::kCount);
+        });
+      for (; c < columns; c += V::kCount)
+        tiles([&](int t, int j, const T* panel) {
+          grad_x_tile<1>(first, t, tokens, j, panel, p * kPanelColumns + c, c,
+                         std::min(V::kCount, columns - c));
+        });
+    }
   }
 
   void add_grad_fn(std::int64_t first, int tokens) {

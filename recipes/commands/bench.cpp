@@ -40,6 +40,8 @@ void add_step(CLI::App* bench) {
   auto device = std::make_shared<std::string>("cpu");
   accept_json(step);
   step->add_option("--device", *device, "cpu")->check(CLI::IsMember({"cpu"}));
+  step->add_flag("--recompute", args->recompute,
+                 "keep inputs of blocks only and compute the rest again in backward");
   step->add_flag("--encoder-cache", args->encoder_cache,
                  "stage 3: read the encoder's rows from a cache on disk, as training does");
   step->add_flag("--profile", args->profile,
