@@ -2,9 +2,11 @@
 // being stopped, killed or served from the encoder cache does not change a bit.
 #include "data/batch.h"
 #include "nn/ocr2/model.h"
+#include "nn/ocr2/weights.h"
 #include "recipes/checkpoint_folder.h"
 #include "recipes/encoder_features.h"
 #include "recipes/metrics.h"
+#include "recipes/model_folder.h"
 #include "recipes/trainer.h"
 #include "recipes/training_data.h"
 #include "tests/recipes/spawn.h"
@@ -376,11 +378,11 @@ TEST(TrainEncoderCache, ATrainedEncoderIsRefused) {
 /// A checkpoint of a one-step run with `value` in one weight.
 void poison(const TinyData& data, const std::string& run, const std::string& name, float value) {
   const auto folder = checkpoint(data, run, 1);
-  auto tensors = tensors_of(folder);
-  tensors.at(name).data<float>()[0] = value;
-  // Metadata and order as they were, so that COMPLETE still finds the file's size.
-  save_safetensors(folder / "model-00001-of-00001.safetensors", {tensors.begin(), tensors.end()},
-                   {{"format", "pt"}});
+  Ocr2Model model(read_ocr2_config(folder / "config.json"), 0);
+  load_weights(model.store(), folder);
+  for (const auto& [part, weight] : model.store().state())
+    if (part == name) weight.data<float>()[0] = value;
+  save_model(model, folder);  // as training saves it, so that COMPLETE still finds the file's size
 }
 
 TEST(TrainNotFinite, StopsBeforeTheUpdateNamingStepAndParameter) {
