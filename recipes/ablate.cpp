@@ -23,12 +23,12 @@ std::vector<AblationVariant> make_variants() {
       {"mhc-paper", "mHC, columns first (paper)", streams_of(ResidualKind::mhc, paper)},
       {"mhc-megatron", "mHC, megatron", streams_of(ResidualKind::mhc, megatron)},
       {"exact", "mHC, exact (24 permutations)", streams_of(ResidualKind::mhc, megatron)},
-      {"mhc-res", "mHC, H_res only", streams_of(ResidualKind::mhc, deepseek_v4)},
-      {"mhc-res-pre", "mHC, H_res and H_pre", streams_of(ResidualKind::mhc, deepseek_v4)}};
+      {"hc-res", "HC, H_res only", streams_of(ResidualKind::hc, paper)},
+      {"hc-res-pre", "HC, H_res and H_pre", streams_of(ResidualKind::hc, paper)}};
   for (AblationVariant& variant : out) {
     variant.residual.exact = variant.name == "exact";
-    if (variant.name == "mhc-res" || variant.name == "mhc-res-pre") variant.residual.h_post = false;
-    if (variant.name == "mhc-res") variant.residual.h_pre = false;
+    variant.residual.h_post = !variant.name.starts_with("hc-res");
+    variant.residual.h_pre = variant.name != "hc-res";
   }
   return out;
 }
@@ -56,7 +56,7 @@ TextAblation read_text(ConfigReader table) {
   out.fetch = table.string("fetch", "");
   out.depths = table.integers("depths", std::vector<std::int64_t>{12, 24, 48}, within(1, 1024));
   out.variants =
-      variants_in(table, {"plain", "hc", "mhc", "mhc-paper", "exact", "mhc-res", "mhc-res-pre"});
+      variants_in(table, {"plain", "hc", "mhc", "mhc-paper", "exact", "hc-res", "hc-res-pre"});
   out.seeds = seeds_in(table);
   out.width = table.integer("width", 64, within(2, 1 << 14));
   out.heads = table.integer("heads", 4, within(1, 1 << 10));

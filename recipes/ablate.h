@@ -25,9 +25,10 @@ struct AblationVariant {
   ResidualConfig residual;
 };
 
-/// plain; hc; mhc (deepseek-v4: rows first), mhc-paper (columns first), mhc-megatron; exact; and
-/// mhc with its mappings switched on one after another: mhc-res, mhc-res-pre. Merge is the mean for
-/// all.
+/// plain; hc; mhc (deepseek-v4: rows first), mhc-paper (columns first), mhc-megatron; exact; and HC
+/// with its mappings switched on one after another, the paper's Table 1: hc-res, hc-res-pre. (mHC's
+/// H_res alone would do nothing: streams that are written alike stay equal under rows that sum to
+/// 1.) Merge is the mean for all.
 const std::vector<AblationVariant>& ablation_variants();
 /// Throws ConfigError for an unknown name.
 const AblationVariant& ablation_variant(const std::string& name);

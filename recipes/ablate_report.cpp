@@ -202,8 +202,8 @@ std::string table_one_sentence(const std::vector<AblationTable>& tables) {
   std::string out, separator;
   bool all_ordered = true;
   for (const AblationTable& table : tables) {
-    const AblationRow *res = find(table, "mhc-res"), *pre = find(table, "mhc-res-pre"),
-                      *full = find(table, "mhc");
+    const AblationRow *res = find(table, "hc-res"), *pre = find(table, "hc-res-pre"),
+                      *full = find(table, "hc");
     if (res == nullptr || pre == nullptr || full == nullptr) continue;
     all_ordered = all_ordered && res->loss_gap.mean < 0 &&
                   pre->loss_gap.mean <= res->loss_gap.mean &&
@@ -214,11 +214,8 @@ std::string table_one_sentence(const std::vector<AblationTable>& tables) {
   }
   if (out.empty()) return "";
   return fmt::format(
-      "{}. The paper's Table 1 (its HC parts, 27B): H_res -0.022, then with H_pre -0.025, then "
-      "with "
-      "H_post -0.027. Here, with mHC's parts, mean gaps in that order: {}. H_res alone mixes "
-      "streams that "
-      "are all written alike, so that it can only act once they differ.",
+      "{}. The paper's Table 1, HC's parts at 27B: H_res -0.022, then with H_pre -0.025, then with "
+      "H_post -0.027. Here, mean gaps in that order: {}.",
       all_ordered ? "Order reproduced" : "Order not reproduced", out);
 }
 
