@@ -1,5 +1,7 @@
 #include "core/tensor.h"
 
+#include "core/ops/convert_math.h"
+
 #include <algorithm>
 #include <cstring>
 #include <utility>
@@ -58,6 +60,12 @@ void copy_strided(To* to, const From* from, const Shape& shape, const Shape& to_
         std::memcpy(to, from, static_cast<std::size_t>(n) * sizeof(To));
         return;
       }
+    }
+    if constexpr (std::is_same_v<To, BFloat16> && std::is_same_v<From, float>) {
+      if (step_to == 1 && step_from == 1) return convert_math::row_to_bf16(from, n, to);
+    }
+    if constexpr (std::is_same_v<To, float> && std::is_same_v<From, BFloat16>) {
+      if (step_to == 1 && step_from == 1) return convert_math::row_to_f32(from, n, to);
     }
     for (std::int64_t i = 0; i < n; ++i) to[i * step_to] = convert<To>(from[i * step_from]);
     return;

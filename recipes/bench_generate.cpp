@@ -104,8 +104,9 @@ nlohmann::ordered_json bench_generate(const BenchGenerateArgs& args) {
              &statistics);
     return now() - begin;
   };
+  run(1 + args.tokens);  // reads from the disk what the file's mapping has not in memory yet
   const double first = std::min(run(1), run(1));
-  const double whole = run(1 + args.tokens);
+  const double whole = std::min(run(1 + args.tokens), run(1 + args.tokens));
   const double per_second = static_cast<double>(args.batch * args.tokens) / (whole - first);
   nlohmann::ordered_json out = {
       {"peer", std::string("lectern ") + kVersion},

@@ -20,11 +20,12 @@ struct BenchGenerateArgs {
   std::string dtype = "fp32";        ///< or bf16
 };
 
-/// Times the first token (encoder and prefill, the better of two runs) and `tokens` more. Returns
+/// After a run that warms up, times the first token (encoder and prefill) and `tokens` more, the
+/// better of two runs each. Returns
 /// the fields of torch_generate.py (peer, dtype, threads, batch, crops, parameters,
-/// seconds_to_first_token, tokens_per_second, peak_bytes of the process) and: mapped_bytes of the
-/// weights, seconds of encoder, prefill and decode, prefill_tokens_per_second, and
-/// decode_bytes_per_second, the rate at which decoding reads weights (batch 1 only).
+/// seconds_to_first_token, tokens_per_second, peak_bytes of the process) and: mapped_tensors, those
+/// that stay in the file; seconds of loading, encoder, prefill, decode; prefill_tokens_per_second;
+/// decode_bytes_per_second, the rate at which decoding one page reads weights.
 nlohmann::ordered_json bench_generate(const BenchGenerateArgs& args);
 
 /// Writes DIR/config.json and DIR/model.safetensors with random bf16 weights (norms 1, everything

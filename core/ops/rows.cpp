@@ -3,6 +3,7 @@
 #include "core/parallel.h"
 
 #include <algorithm>
+#include <limits>
 
 namespace lectern {
 namespace {
@@ -140,6 +141,9 @@ Tensor select_rows_backward(const Tensor& grad_output, const Tensor& index, std:
 Tensor embedding_index(const Tensor& ids, std::int64_t rows) {
   if (!ids.defined() || (ids.dtype() != DType::i32 && ids.dtype() != DType::i64))
     fail<DTypeError>(fmt::format("embedding: ids must be i32 or i64, got {}", ids.describe()));
+  if (rows > std::numeric_limits<std::int32_t>::max())
+    fail<ShapeError>(fmt::format("embedding: rows must be at most {}, got {}",
+                                 std::numeric_limits<std::int32_t>::max(), rows));
   const Tensor wide = ids.to(DType::i64).contiguous();
   const std::int64_t* id = wide.data<std::int64_t>();
   const Tensor index = Tensor::empty({ids.numel(), 2}, DType::i32);

@@ -294,5 +294,28 @@ TEST_F(Safetensors, WrittenOneTensorAtATime) {
   EXPECT_TRUE(near(file.get("b"), b, 0));
 }
 
+/// A sparse file: five gigabytes of zeros that the disk never stores, and one value behind them.
+TEST_F(Safetensors, OffsetsBeyondThirtyTwoBits) {
+  constexpr std::uint64_t kZeros = std::uint64_t{5} << 30;
+  const std::string header =
+      fmt::format(R"({{"zeros":{{"dtype":"BF16","shape":[{0}],"data_offsets":[0,{1}]}},)"
+                  R"("last":{{"dtype":"F32","shape":[2],"data_offsets":[{1},{2}]}}}})",
+                  kZeros / 2, kZeros, kZeros + 8);
+  const auto path = write(file_bytes(header, 0));
+  std::filesystem::resize_file(path, 8 + header.size() + kZeros + 8);
+  {
+    std::fstream file(path, std::ios::in | std::ios::out | std::ios::binary);
+    const float values[2] = {1.5F, -2.5F};
+    file.seekp(static_cast<std::streamoff>(8 + header.size() + kZeros));
+    file.write(reinterpret_cast<const char*>(values), sizeof values);
+  }
+  const auto file = SafetensorsFile::open(path);
+  EXPECT_EQ(file.get("last").data<float>()[1], -2.5F);
+  const Tensor zeros = file.get("zeros");
+  EXPECT_EQ(zeros.numel(), static_cast<std::int64_t>(kZeros / 2));
+  const std::int64_t end = zeros.numel();
+  EXPECT_EQ(zeros.slice(0, end - 1, end).item(), 0);
+}
+
 }  // namespace
 }  // namespace lectern

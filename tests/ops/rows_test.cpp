@@ -1,8 +1,13 @@
 #include "autograd/ops/rows.h"
 
+#include "core/ops/linear.h"
 #include "core/ops/rows.h"
 #include "core/random.h"
 #include "tests/ops/check_op.h"
+
+#include <sys/mman.h>
+
+#include <memory>
 
 namespace lectern {
 namespace {
@@ -205,6 +210,28 @@ TEST(Rows, BFloat16TablesAreWidened) {
         select_rows({table, other.to(DType::f64)}, index);
       },
       {"source 0 must be f64, got bf16"}));
+}
+
+/// Only the pages of the rows that are read exist.
+TEST(Rows, TablesOfMoreThanTwoBillionElements) {
+  constexpr std::int64_t kRows = 3000000, kColumns = 1024;  // 3.07e9 elements, 6 GB
+  constexpr std::size_t kBytes = std::size_t{kRows} * kColumns * sizeof(BFloat16);
+  void* memory = ::mmap(nullptr, kBytes, PROT_READ | PROT_WRITE,
+                        MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+  ASSERT_NE(memory, MAP_FAILED);
+  const std::shared_ptr<const void> owner(
+      memory, [](const void* at) { ::munmap(const_cast<void*>(at), kBytes); });
+  const Tensor table = Tensor::wrap(memory, {kRows, kColumns}, DType::bf16, owner);
+  table.slice(0, kRows - 1, kRows).fill(2.0);
+  const Tensor row = select_rows({table}, make_index({0, kRows - 1, 0, 1}));
+  EXPECT_TRUE(near(row.slice(0, 0, 1), Tensor::full({1, kColumns}, 2.0), 0));
+  EXPECT_TRUE(near(row.slice(0, 1, 2), Tensor::zeros({1, kColumns}), 0));
+  const Tensor y = linear(row.slice(0, 0, 1), table.slice(0, kRows - 3, kRows));
+  EXPECT_EQ(y.data<float>()[2], 4.0F * kColumns);
+  EXPECT_EQ(y.data<float>()[1], 0.0F);
+  EXPECT_TRUE(
+      throws_with([&] { embedding_index(Tensor::zeros({1}, DType::i64), std::int64_t{1} << 31); },
+                  {"embedding: rows must be at most 2147483647, got 2147483648"}));
 }
 
 }  // namespace

@@ -67,6 +67,9 @@ TEST(Command, HelpSucceedsEverywhere) {
                                              {"export", "--help"},
                                              {"parity", "--help"},
                                              {"bench", "step", "--help"},
+                                             {"bench", "generate", "--help"},
+                                             {"bench", "write-weights", "--help"},
+                                             {"bench", "bandwidth", "--help"},
                                              {"report", "--help"},
                                              {"info", "--help"}}) {
     const Finished run = run_lectern(words);
@@ -84,6 +87,9 @@ TEST(Command, BadUsageIsStatusTwo) {
            {"info", "--colour"},
            {"export", "--checkpoint", "x", "--format", "gif", "--out", "y"},
            {"bench", "step", "--config", "x", "--stage", "4"},
+           {"bench", "generate", "--config", "x", "--dtype", "fp8"},
+           {"bench", "write-weights", "--config", "x"},
+           {"ocr", "--checkpoint", "x", "--dtype", "int8", "y.png"},
            {"ocr", "--checkpoint", "x", "--dpi", "1", "y.png"}}) {
     const Finished run = run_lectern(words);
     EXPECT_EQ(run.status, 2) << run.errors;
@@ -251,6 +257,41 @@ TEST(Command, BenchStep) {
                      {"--stage must be 3 with --encoder-cache", "got 1"}));
 }
 
+TEST(Command, BenchGenerateReadsTheWeightsThatItWrote) {
+  const TinyData data;
+  json config = testing::tiny_config(144, 256);
+  config["vision_config"]["sam_config"].update(
+      {{"patch_size", 16}, {"image_size", 1024}, {"hidden_size", 8}, {"window_size", 14}});
+  write_file(data.config(), config.dump());
+  const std::string weights = (data.folder() / "weights").string();
+  const json written = parsed(run_lectern(
+      {"bench", "write-weights", "--config", data.config().string(), "--out", weights}));
+  const double parameters = parameter_count(parse_ocr2_config(config, "config"));
+  EXPECT_EQ(written["parameters"].get<double>(), parameters);
+  EXPECT_GT(written["bytes"].get<double>(), 2 * parameters);
+  for (const std::vector<std::string>& more :
+       std::vector<std::vector<std::string>>{{"--checkpoint", weights, "--dtype", "bf16"},
+                                             {"--checkpoint", weights, "--dtype", "fp32"},
+                                             {"--batch", "2", "--crops", "1"}}) {
+    std::vector<std::string> words = {"bench",    "generate", "--config",  data.config().string(),
+                                      "--tokens", "2",        "--threads", "1"};
+    words.insert(words.end(), more.begin(), more.end());
+    const Finished run = run_lectern(words);
+    const json line = parsed(run);
+    EXPECT_EQ(std::count(run.out.begin(), run.out.end(), '\n'), 1);
+    for (const char* field : {"peer", "dtype", "threads", "batch", "crops", "parameters",
+                              "seconds_to_first_token", "tokens_per_second", "peak_bytes"})
+      EXPECT_TRUE(line.contains(field)) << field;
+    EXPECT_EQ(line["parameters"].get<double>(), parameters);
+    EXPECT_GT(line["tokens_per_second"].get<double>(), 0.0);
+    const bool is_mapped = more[0] == "--checkpoint" && more[3] == "bf16";
+    EXPECT_EQ(line["mapped_tensors"].get<int>() > 0, is_mapped) << run.out;
+  }
+  EXPECT_TRUE(failed(run_lectern({"bench", "generate", "--config", data.config().string(),
+                                  "--checkpoint", data.folder().string()}),
+                     {data.folder().string(), "must hold the"}));
+}
+
 TEST(Command, OcrReadsPicturesAndPagesOfSeveralFiles) {
   const TinyData data;
   const std::string model = tiny_checkpoint(data).string(), page = picture(data).string();
@@ -268,6 +309,9 @@ TEST(Command, OcrReadsPicturesAndPagesOfSeveralFiles) {
   EXPECT_EQ(read[0], read[1]);
   ASSERT_EQ(read[0]["pages"].size(), 1u);
   EXPECT_EQ(text.out, read[0]["pages"][0].get<std::string>() + "\n");
+  EXPECT_NE(text.errors.find("tokens/s"), std::string::npos) << text.errors;
+  const json half = parsed(with({"--json", "--dtype", "bf16", page}));
+  EXPECT_EQ(half[0]["pages"].size(), 1u);
   const auto out = data.folder() / "out";
   const Finished written = with({"--out", out.string(), page});
   EXPECT_EQ(written.status, 0);
