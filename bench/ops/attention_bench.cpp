@@ -89,3 +89,5 @@ const int kRegistered = [] {
 
 }  // namespace
 }  // namespace lectern
+
+BENCHMARK_MAIN();
