@@ -128,25 +128,28 @@ def name_of(stage, cached):
     return "%d, cache" % stage if cached else str(stage)
 
 
-def measure(args, stage, variant, cached):
-    """The runs of one row: [(torch, lectern), ...]."""
+def measure(args, stage, variant, modes):
+    """The runs of a row for each mode of lectern (False: encoder in the step, True: its cache), which
+    take turns with one run of PyTorch: {mode: [(torch, lectern), ...]}."""
     sizes = ["--config", args.config, "--batch", args.batch, "--crops", args.crops,
              "--text", args.text, "--steps", args.steps, "--threads", args.threads,
              "--stage", stage]
     dtype = args.lectern_dtype or variant.split("-")[0]
-    pairs = []
+    pairs = {mode: [] for mode in modes}
     for number in range(args.pairs):
         torch = run([args.python, HERE / "torch_step.py", *sizes, "--variant", variant],
                     args.timeout)
-        lectern = run([args.lectern, "bench", "step", *sizes, "--dtype", dtype,
-                       *(["--encoder-cache"] if cached else [])], args.timeout)
-        if torch["parameters"] != lectern["parameters"]:
-            raise Failure("the programs train different models: %d parameters in PyTorch, %d in "
-                          "lectern" % (torch["parameters"], lectern["parameters"]))
-        pairs.append((torch, lectern))
-        print("stage %s, %s, pair %d of %d: PyTorch %.3f s, lectern %.3f s"
-              % (name_of(stage, cached), variant, number + 1, args.pairs, torch["seconds_median"],
-                 lectern["seconds_median"]), file=sys.stderr, flush=True)
+        for cached in modes:
+            lectern = run([args.lectern, "bench", "step", *sizes, "--dtype", dtype,
+                           *(["--encoder-cache"] if cached else [])], args.timeout)
+            if torch["parameters"] != lectern["parameters"]:
+                raise Failure("the programs train different models: %d parameters in PyTorch, %d in "
+                              "lectern" % (torch["parameters"], lectern["parameters"]))
+            pairs[cached].append((torch, lectern))
+            print("stage %s, %s, pair %d of %d: PyTorch %.3f s, lectern %.3f s"
+                  % (name_of(stage, cached), variant, number + 1, args.pairs,
+                     torch["seconds_median"], lectern["seconds_median"]), file=sys.stderr,
+                  flush=True)
     return pairs
 
 
@@ -215,15 +218,15 @@ def main():
     known = {(row["stage"], row["variant"], row["cached"]) for row in rows}
     for variant in args.variants:
         for stage in args.stages:
-            for cached in ([False, True] if args.cached and stage == 3 else [False]):
-                if (stage, variant, cached) in known:
-                    continue
-                rows.append(summarise(stage, variant, cached,
-                                      measure(args, stage, variant, cached)))
-                if args.out:
-                    args.out.parent.mkdir(parents=True, exist_ok=True)
-                    args.out.write_text(json.dumps({"machine": about, "rows": rows}, indent=1)
-                                        + "\n")
+            modes = [cached for cached in ([False, True] if args.cached and stage == 3 else [False])
+                     if (stage, variant, cached) not in known]
+            if not modes:
+                continue
+            rows += [summarise(stage, variant, cached, pairs)
+                     for cached, pairs in measure(args, stage, variant, modes).items()]
+            if args.out:
+                args.out.parent.mkdir(parents=True, exist_ok=True)
+                args.out.write_text(json.dumps({"machine": about, "rows": rows}, indent=1) + "\n")
     rows.sort(key=lambda row: (row["stage"], row["cached"], VARIANTS.index(row["variant"])))
     print(table(rows, about, args))
     print()
