@@ -14,7 +14,7 @@
 
 namespace lectern {
 
-struct VariableState {
+struct VariableState : std::enable_shared_from_this<VariableState> {
   Tensor value;
   Tensor grad;
   bool requires_grad = false;
@@ -22,10 +22,19 @@ struct VariableState {
   int output_index = 0;             // which output of `node` this is
 };
 
+/// Where the gradient of an operation's input goes: to a leaf, to an output of another operation,
+/// or nowhere. It holds no value: what backward needs of one is in the closures, and all else is
+/// freed in the forward pass.
+struct Edge {
+  std::shared_ptr<VariableState> leaf;
+  std::shared_ptr<GraphNode> node;
+  int output_index = 0;
+};
+
 struct GraphNode {
   std::string_view operation;
   std::uint64_t sequence = 0;  // nodes run backwards in descending order of creation
-  std::vector<Variable> inputs;
+  std::vector<Edge> inputs;
   std::vector<Shape> output_shapes;
   BackwardMany backward;
 };
@@ -52,8 +61,15 @@ void accumulate_grad(Tensor& sum, const Tensor& term) {
   }
 }
 
-std::shared_ptr<GraphNode> make_node(std::string_view operation, std::vector<Variable>& inputs,
-                                     BackwardMany backward) {
+Edge edge_to(const Variable& variable) {
+  if (!variable.defined() || !variable.requires_grad()) return {};
+  VariableState& state = *variable.state();
+  if (state.node != nullptr) return {nullptr, state.node, state.output_index};
+  return {state.shared_from_this(), nullptr, 0};
+}
+
+std::shared_ptr<GraphNode> make_node(std::string_view operation,
+                                     const std::vector<Variable>& inputs, BackwardMany backward) {
   if (!grad_is_enabled) return nullptr;
   const bool needed = std::any_of(inputs.begin(), inputs.end(), [](const Variable& input) {
     return input.defined() && input.requires_grad();
@@ -62,7 +78,7 @@ std::shared_ptr<GraphNode> make_node(std::string_view operation, std::vector<Var
   auto node = std::make_shared<GraphNode>();
   node->operation = operation;
   node->sequence = next_sequence();
-  node->inputs = std::move(inputs);
+  for (const Variable& input : inputs) node->inputs.push_back(edge_to(input));
   node->backward = std::move(backward);
   return node;
 }
@@ -140,20 +156,21 @@ namespace {
 /// because an operation is always created after its inputs.
 class BackwardPass {
  public:
-  void add(const Variable& variable, const Tensor& grad) {
-    VariableState& state = *variable.state();
-    if (!state.requires_grad) return;
-    if (state.node == nullptr) {
-      check_shape(grad, state.value.shape(), "backward", "gradient of a leaf");
-      add_to_leaf(state, grad);
+  void add(const Edge& edge, const Tensor& grad) {
+    if (edge.leaf != nullptr) {
+      // A leaf that was frozen since the forward pass takes no gradient.
+      if (!edge.leaf->requires_grad) return;
+      check_shape(grad, edge.leaf->value.shape(), "backward", "gradient of a leaf");
+      add_to_leaf(*edge.leaf, grad);
       return;
     }
-    auto [entry, is_new] = grads_.try_emplace(state.node.get());
+    if (edge.node == nullptr) return;
+    auto [entry, is_new] = grads_.try_emplace(edge.node.get());
     if (is_new) {
-      entry->second.resize(state.node->output_shapes.size());
-      waiting_.push(state.node);
+      entry->second.resize(edge.node->output_shapes.size());
+      waiting_.push(edge.node);
     }
-    accumulate_grad(entry->second[static_cast<std::size_t>(state.output_index)], grad);
+    accumulate_grad(entry->second[static_cast<std::size_t>(edge.output_index)], grad);
   }
 
   void run() {
@@ -198,14 +215,14 @@ class BackwardPass {
     }
     grads.clear();
     node.backward = nullptr;  // frees the activations it held
-    const std::vector<Variable> inputs = std::move(node.inputs);
+    const std::vector<Edge> inputs = std::move(node.inputs);
     node.inputs.clear();
     if (input_grads.size() != inputs.size())
       fail<Error>(fmt::format("backward: {} gave {} gradients for {} inputs", node.operation,
                               input_grads.size(), inputs.size()));
     for (std::size_t i = 0; i < inputs.size(); ++i) {
       Tensor grad = std::move(input_grads[i]);
-      if (grad.defined() && inputs[i].defined()) add(inputs[i], grad);
+      if (grad.defined()) add(inputs[i], grad);
     }
   }
 
@@ -229,7 +246,7 @@ void Variable::backward(Tensor cotangent) const {
   check_shape(cotangent, shape(), "backward", "cotangent");
   BackwardPass pass;
   pass.protect(cotangent);
-  pass.add(*this, cotangent);
+  pass.add(edge_to(*this), cotangent);
   pass.run();
 }
 
@@ -256,7 +273,7 @@ std::vector<Variable> recompute(
                        const std::vector<Variable> outputs = segment(leaves);
                        BackwardPass pass;
                        for (std::size_t i = 0; i < outputs.size(); ++i)
-                         if (grads[i].defined()) pass.add(outputs[i], grads[i]);
+                         if (grads[i].defined()) pass.add(edge_to(outputs[i]), grads[i]);
                        pass.run();
                        grad_is_enabled = false;
                        std::vector<Tensor> result;
