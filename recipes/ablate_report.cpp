@@ -248,8 +248,7 @@ PlotSeries mean_curve(const AblationRecipe& recipe, const AblationTable& table,
       if (record.contains(field) && record[field].is_number())
         points[record["step"].get<double>()].push_back(record[field].get<double>());
   }
-  PlotSeries out;
-  out.label = row.variant;
+  PlotSeries out;  // no label: one legend serves all plots of a table
   for (const auto& [step, found] : points) {
     if (found.size() != runs) continue;
     out.x.push_back(step);
@@ -264,7 +263,11 @@ std::string curves(const AblationRecipe& recipe, const AblationTable& table) {
     const char *field, *title;
     bool log, smooth;
   };
-  std::string out = "<div class=\"grid plots\">";
+  std::string out = "<p class=\"note\">Mean over seeds:";
+  for (std::size_t i = 0; i < table.rows.size(); ++i)
+    out += fmt::format(" <span style=\"color:var(--series-{})\">&#9632;</span>&nbsp;{}", i,
+                       escape_html(table.rows[i].label));
+  out += "</p>\n<div class=\"grid plots\">";
   for (const Plot& plot :
        {Plot{"loss", "training loss", false, true}, Plot{"grad_norm", "gradient norm", true, true},
         Plot{"gain_forward", "composite gain, forward", true, false},
