@@ -44,10 +44,10 @@ void load_initial_weights(const ModelRecipe& recipe, Ocr2Model& model) {
   if (recipe.init != "random") {
     const auto folder = resolve_model_folder(recipe.init);
     load_weights(store, folder);
-    const ResidualConfig stored = read_ocr2_config(folder / "config.json").residual;
     const ResidualConfig& ours = model.config().residual;
-    if (stored.kind == ResidualKind::mhc && !ours.exact)
-      convert_convention(store, stored.convention, ours.convention);
+    if (ours.kind == ResidualKind::mhc && !ours.exact)
+      convert_convention(store, read_ocr2_config(folder / "config.json").residual.convention,
+                         ours.convention);
   }
   if (!recipe.init_encoder.empty())
     load_weights(store, resolve_model_folder(recipe.init_encoder), ocr2_parts::kEncoder);
