@@ -132,13 +132,14 @@ std::int64_t stream_interval(std::int64_t streams, std::int64_t blocks, std::int
   return out;
 }
 
-void convert_convention(const ParameterStore& store, StreamConvention from, StreamConvention to) {
+void convert_convention(const ParameterStore& store, StreamConvention from, StreamConvention to,
+                        const std::string& prefix) {
   const auto transposes = [](StreamConvention c) { return c == StreamConvention::deepseek_v4; };
   if (transposes(from) == transposes(to)) return;
   for (const Parameter& parameter : store.parameters()) {
     const std::string& name = parameter.name;
     const bool mapping = name.ends_with("_hc.fn") || name.ends_with("_hc.base");
-    if (!mapping) continue;
+    if (!mapping || !name.starts_with(prefix)) continue;
     const Tensor& value = parameter.variable.value();
     const std::int64_t rows = value.dim(0);
     const std::int64_t n = std::llround(std::sqrt(static_cast<double>(rows + 1))) - 1;

@@ -71,11 +71,12 @@ class ResidualStack {
 /// the blocks of one pipeline stage, so that no segment crosses a stage.
 std::int64_t stream_interval(std::int64_t streams, std::int64_t blocks, std::int64_t stage_blocks);
 
-/// Rewrites the weights of all mHC mappings of a store made with convention `from` so that `to`
-/// means the same map by them: deepseek-v4 applies H_res transposed, so that its rows of `fn` and
-/// `base` for H_res are those of the other two transposed. What is left differs by the order of
-/// Sinkhorn's steps and the epsilons, nothing once Sinkhorn has converged.
-void convert_convention(const ParameterStore& store, StreamConvention from, StreamConvention to);
+/// Rewrites the weights of the mHC mappings whose names start with `prefix`, made with convention
+/// `from`, so that `to` means the same map by them: deepseek-v4 applies H_res transposed, so that
+/// its rows of `fn` and `base` for H_res are those of the other two transposed. What is left
+/// differs by the order of Sinkhorn's steps and the epsilons, nothing once Sinkhorn has converged.
+void convert_convention(const ParameterStore& store, StreamConvention from, StreamConvention to,
+                        const std::string& prefix = "");
 
 /// Activations that streams add to a plain stack, bytes at the peak of backward: the streams kept
 /// at the start of each segment, those rebuilt within one, and the outputs of all sub-layers, which

@@ -69,10 +69,17 @@ AblationRow row_of(const std::string& variant, const Results& results, const Res
   return row;
 }
 
-std::string with_error(const Spread& spread, const char* digits = "{:.4f}") {
+/// "1.2345 ± 0.0012"; the sign of a gap is always shown.
+std::string with_error(const Spread& spread, int digits, bool is_gap = false) {
   if (spread.count == 0) return "–";
-  const std::string mean = fmt::format(fmt::runtime(digits), spread.mean);
-  return spread.count < 2 ? mean : mean + " ± " + fmt::format(fmt::runtime(digits), spread.error);
+  const std::string mean = is_gap ? fmt::format("{:+.{}f}", spread.mean, digits)
+                                  : fmt::format("{:.{}f}", spread.mean, digits);
+  return spread.count < 2 ? mean : fmt::format("{} ± {:.{}f}", mean, spread.error, digits);
+}
+
+/// Gains run from 1 to thousands.
+std::string gain(const Spread& spread) {
+  return with_error(spread, spread.mean < 10 ? 3 : spread.mean < 100 ? 1 : 0);
 }
 
 std::string percent(const Spread& spread) {
@@ -89,15 +96,15 @@ std::vector<std::string> cells(const AblationRow& row, bool ocr) {
       row.label,
       row.diverged > 0 ? fmt::format("{} ({})", row.finished, row.diverged)
                        : std::to_string(row.finished),
-      with_error(row.loss),
-      row.variant == "plain" ? "0" : with_error(row.loss_gap, "{:+.4f}"),
-      with_error(row.gain_forward, "{:.3g}"),
-      with_error(row.gain_backward, "{:.3g}"),
-      with_error(row.deviation, "{:.2g}"),
-      with_error(row.grad_norm_ratio, "{:.2f}"),
+      with_error(row.loss, 4),
+      row.variant == "plain" ? "0" : with_error(row.loss_gap, 4, true),
+      gain(row.gain_forward),
+      gain(row.gain_backward),
+      row.deviation.count == 0 ? "–" : fmt::format("{:.1e}", row.deviation.mean),
+      with_error(row.grad_norm_ratio, 2),
       row.variant == "plain" ? "–" : percent(row.time_overhead),
       row.variant == "plain" ? "–" : percent(row.memory_overhead)};
-  if (ocr) out.push_back(with_error(row.cer, "{:.3f}"));
+  if (ocr) out.push_back(with_error(row.cer, 3));
   return out;
 }
 
@@ -133,8 +140,8 @@ std::string gaps_sentence(const std::vector<AblationTable>& tables, const std::s
     const std::string verdict = judged(row->loss_gap);
     all_lower = all_lower && verdict == "lower";
     any_lower = any_lower || verdict == "lower";
-    out += fmt::format("{}{}: {} ({})", separator, table.title,
-                       with_error(row->loss_gap, "{:+.4f}"), verdict);
+    out += fmt::format("{}{}: {} ({})", separator, table.title, with_error(row->loss_gap, 4, true),
+                       verdict);
     separator = "; ";
   }
   if (out.empty()) return "";
@@ -248,8 +255,7 @@ PlotSeries mean_curve(const AblationRecipe& recipe, const AblationTable& table,
       if (record.contains(field) && record[field].is_number())
         points[record["step"].get<double>()].push_back(record[field].get<double>());
   }
-  PlotSeries out;
-  out.label = row.variant;
+  PlotSeries out;  // no label: one legend serves all plots of a table
   for (const auto& [step, found] : points) {
     if (found.size() != runs) continue;
     out.x.push_back(step);
@@ -264,7 +270,11 @@ std::string curves(const AblationRecipe& recipe, const AblationTable& table) {
     const char *field, *title;
     bool log, smooth;
   };
-  std::string out = "<div class=\"grid plots\">";
+  std::string out = "<p class=\"note\">Mean over seeds:";
+  for (std::size_t i = 0; i < table.rows.size(); ++i)
+    out += fmt::format(" <span style=\"color:var(--series-{})\">&#9632;</span>&nbsp;{}", i,
+                       escape_html(table.rows[i].label));
+  out += "</p>\n<div class=\"grid plots\">";
   for (const Plot& plot :
        {Plot{"loss", "training loss", false, true}, Plot{"grad_norm", "gradient norm", true, true},
         Plot{"gain_forward", "composite gain, forward", true, false},

@@ -9,7 +9,7 @@ namespace lectern {
 namespace {
 
 const std::vector<std::string> kDecoderPrefixes = {"model.embed_tokens.", "model.layers.",
-                                                   "model.norm.", "lm_head."};
+                                                   "model.norm.", "model.hc_head.", "lm_head."};
 
 /// SAM and Qwen2 files hold more than we take (mask decoder, embeddings).
 constexpr bool kStrict = false;
@@ -17,6 +17,18 @@ constexpr bool kStrict = false;
 std::string replace_prefix(const std::string& name, const std::string& from,
                            const std::string& to) {
   return name.starts_with(from) ? to + name.substr(from.size()) : name;
+}
+
+/// Loads `prefixes` from a model folder, a checkpoint or a run. Mappings of residual streams under
+/// `mappings` are converted when they were stored in another convention than the model's.
+void load_from(const std::string& path, const std::vector<std::string>& prefixes,
+               const std::string& mappings, Ocr2Model& model) {
+  const auto folder = resolve_model_folder(path);
+  load_weights(model.store(), folder, prefixes);
+  const ResidualConfig& residual = model.config().residual;
+  if (residual.kind == ResidualKind::mhc && !residual.exact)
+    convert_convention(model.store(), read_ocr2_config(folder / "config.json").residual.convention,
+                       residual.convention, mappings);
 }
 
 }  // namespace
@@ -35,24 +47,22 @@ void load_sam(const std::filesystem::path& path, Ocr2Model& model) {
 
 void load_qwen2(const std::filesystem::path& path, Ocr2Model& model) {
   const std::string ours = "model.qwen2_model.model.model.";
-  load_weights(model.store(), path, {ours + "layers.", ours + "norm."}, kStrict,
+  // Qwen2 has no hyper-connections: those of the encoder stay as they are.
+  std::vector<std::string> names = {ours + "norm."};
+  for (const Parameter& parameter : model.store().parameters())
+    if (parameter.name.starts_with(ours + "layers.") &&
+        parameter.name.find("_hc.") == std::string::npos)
+      names.push_back(parameter.name);
+  load_weights(model.store(), path, names, kStrict,
                [&](const std::string& name) { return replace_prefix(name, "model.", ours); });
 }
 
 void load_initial_weights(const ModelRecipe& recipe, Ocr2Model& model) {
-  ParameterStore& store = model.store();
-  if (recipe.init != "random") {
-    const auto folder = resolve_model_folder(recipe.init);
-    load_weights(store, folder);
-    const ResidualConfig stored = read_ocr2_config(folder / "config.json").residual;
-    const ResidualConfig& ours = model.config().residual;
-    if (stored.kind == ResidualKind::mhc && !ours.exact)
-      convert_convention(store, stored.convention, ours.convention);
-  }
+  if (recipe.init != "random") load_from(recipe.init, {}, "", model);
   if (!recipe.init_encoder.empty())
-    load_weights(store, resolve_model_folder(recipe.init_encoder), ocr2_parts::kEncoder);
+    load_from(recipe.init_encoder, ocr2_parts::kEncoder, "model.qwen2_model.", model);
   if (!recipe.init_decoder.empty())
-    load_weights(store, resolve_model_folder(recipe.init_decoder), kDecoderPrefixes);
+    load_from(recipe.init_decoder, kDecoderPrefixes, "model.layers.", model);
   if (!recipe.init_sam.empty()) load_sam(recipe.init_sam, model);
   if (!recipe.init_qwen2.empty()) load_qwen2(recipe.init_qwen2, model);
 }

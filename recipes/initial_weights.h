@@ -18,7 +18,7 @@ void load_initial_weights(const ModelRecipe& recipe, Ocr2Model& model);
 void load_sam(const std::filesystem::path& path, Ocr2Model& model);
 
 /// Qwen2-0.5B: the layers and norm of the LM encoder, from `model.layers...`. Embeddings and head
-/// are left out; the queries are not part of Qwen2 and stay as they are.
+/// are left out; queries and hyper-connections are not part of Qwen2 and stay as they are.
 void load_qwen2(const std::filesystem::path& path, Ocr2Model& model);
 
 }  // namespace lectern

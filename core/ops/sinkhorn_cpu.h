@@ -51,6 +51,8 @@ void store_tokens(const Lanes<T>* lanes, int width, int tokens, T* to) {
     for (int t = 0; t < tokens; ++t) to[t * width + k] = lanes[k].v[t];
 }
 
+/// Not inlined: unrolled code for eight numbers of streams and two types, once each and not once a
+/// caller.
 template <int N, typename T>
 class SinkhornBlock {
  public:
@@ -62,7 +64,7 @@ class SinkhornBlock {
         shifts_(static_cast<std::size_t>(2 * iterations * N)) {}
 
   /// logits -> matrix.
-  void forward(const Lanes<T>* logits, Lanes<T>* matrix) {
+  [[gnu::noinline]] void forward(const Lanes<T>* logits, Lanes<T>* matrix) {
     std::copy_n(logits, N * N, matrix);
     stream_math::sinkhorn_forward<N>(convention_, iterations_, matrix, divisors_.data());
     for_each_deep_lane(logits, [&](int lane, T* m) {
@@ -73,7 +75,7 @@ class SinkhornBlock {
 
   /// After forward() of the same logits: grad of the matrix in, of the logits out. Destroys
   /// `matrix`.
-  void backward(const Lanes<T>* logits, Lanes<T>* matrix, Lanes<T>* grad) {
+  [[gnu::noinline]] void backward(const Lanes<T>* logits, Lanes<T>* matrix, Lanes<T>* grad) {
     Lanes<T> result[N * N];
     std::copy_n(grad, N * N, result);
     stream_math::sinkhorn_backward<N>(convention_, iterations_, logits, matrix, divisors_.data(),

@@ -34,7 +34,8 @@ class MappingBlock {
   int rows() const { return rows_; }
   int norms() const { return norms_; }
 
-  void forward(const V* products, const V* squares, StreamCoefficients<N, T>& out) {
+  [[gnu::noinline]] void forward(const V* products, const V* squares,
+                                 StreamCoefficients<N, T>& out) {
     make_logits(products, squares);
     make_gates(out);
     if (args_.mapping == StreamMapping::head) return;
@@ -47,8 +48,9 @@ class MappingBlock {
   /// After forward() of the same tokens. grad: of pre, post and mix. Writes the gradients of the
   /// raw products and the factor of x that comes from the norms; adds to grad_base and grad_scale.
   /// Lanes from `tokens` on are no tokens and add nothing.
-  void backward(const V* products, const V* squares, const StreamCoefficients<N, T>& grad,
-                int tokens, V* grad_products, V* x_factor, V* grad_base, V* grad_scale) {
+  [[gnu::noinline]] void backward(const V* products, const V* squares,
+                                  const StreamCoefficients<N, T>& grad, int tokens,
+                                  V* grad_products, V* x_factor, V* grad_base, V* grad_scale) {
     V grad_logits[kMaxRows];
     gate_gradients(grad, grad_logits);
     if (args_.mapping != StreamMapping::head) res_gradients(grad, grad_logits);

@@ -139,5 +139,56 @@ TEST_F(InitialWeights, PartsOfOurOwnCheckpointsInTheirOrder) {
     EXPECT_TRUE(testing::near(tensor, a[i++].second, 0)) << name;
 }
 
+/// A plain Qwen2 goes into an encoder with hyper-connections, whose mappings stay as they are.
+TEST_F(InitialWeights, Qwen2IntoResidualStreams) {
+  Named tensors;
+  for (const auto& [name, tensor] : source_.store().state())
+    if (is_qwen2(name)) tensors.emplace_back("model." + name.substr(30), tensor);
+  Ocr2Config config = source_.config();
+  config.residual.kind = ResidualKind::mhc;
+  Ocr2Model streams(config, 2);
+  const Ocr2Model fresh(config, 2);
+  load_qwen2(write(tensors), streams);
+  std::map<std::string, Tensor> from;
+  for (const auto& [name, tensor] : source_.store().state()) from[name] = tensor;
+  for (std::size_t i = 0; const auto& [name, tensor] : streams.store().state()) {
+    const bool taken = is_qwen2(name) && name.find("hc") == std::string::npos;
+    EXPECT_TRUE(testing::near(tensor, taken ? from.at(name) : fresh.store().state()[i].second, 0))
+        << name;
+    ++i;
+  }
+}
+
+/// Encoder and decoder of checkpoints in another convention: only what was loaded is converted.
+TEST_F(InitialWeights, PartsInAnotherConventionAreConverted) {
+  const auto model_of = [&](StreamConvention convention, std::uint64_t seed) {
+    Ocr2Config config = source_.config();
+    config.residual = {.kind = ResidualKind::mhc, .convention = convention};
+    auto model = std::make_unique<Ocr2Model>(config, seed);
+    testing::fill_weights(*model, seed);
+    return model;
+  };
+  const auto stored = model_of(StreamConvention::paper, 4);
+  const auto ours = model_of(StreamConvention::deepseek_v4, 5);
+  std::map<std::string, Tensor> before;
+  for (const auto& [name, tensor] : ours->store().state()) before[name] = tensor.clone();
+  const auto folder = folder_.path() / "paper";
+  std::filesystem::create_directories(folder);
+  save_model(*stored, folder);
+  ModelRecipe recipe;
+  recipe.init = "random";
+  recipe.init_encoder = folder.string();
+  load_initial_weights(recipe, *ours);
+  convert_convention(stored->store(), StreamConvention::paper, StreamConvention::deepseek_v4);
+  for (std::size_t i = 0; const auto& [name, tensor] : ours->store().state()) {
+    const bool encoder = std::any_of(ocr2_parts::kEncoder.begin(), ocr2_parts::kEncoder.end(),
+                                     [&](const auto& prefix) { return name.starts_with(prefix); });
+    EXPECT_TRUE(
+        testing::near(tensor, encoder ? stored->store().state()[i].second : before.at(name), 0))
+        << name;
+    ++i;
+  }
+}
+
 }  // namespace
 }  // namespace lectern
