@@ -20,12 +20,12 @@ struct BenchGenerateArgs {
   std::string dtype = "fp32";        ///< or bf16
 };
 
-/// After a run that warms up, times the first token (encoder and prefill) and `tokens` more, the
-/// better of two runs each. Returns
-/// the fields of torch_generate.py (peer, dtype, threads, batch, crops, parameters,
-/// seconds_to_first_token, tokens_per_second, peak_bytes of the process) and: mapped_tensors, those
-/// that stay in the file; seconds of loading, encoder, prefill, decode; prefill_tokens_per_second;
-/// decode_bytes_per_second, the rate at which decoding one page reads weights.
+/// After a run that warms up, times the first token (encoder and prefill) and the `tokens` after
+/// it; each is the best of three runs. Returns the fields of torch_generate.py (peer, dtype,
+/// threads, batch, crops, parameters, seconds_to_first_token, tokens_per_second, peak_bytes of the
+/// process) and: mapped_tensors, those that stay in the file; seconds of loading, encoder, prefill,
+/// decode; prefill_tokens_per_second; decode_bytes_per_second, the rate at which decoding one page
+/// reads weights.
 nlohmann::ordered_json bench_generate(const BenchGenerateArgs& args);
 
 /// Writes DIR/config.json and DIR/model.safetensors with random bf16 weights (norms 1, everything

@@ -3,6 +3,7 @@
 // cache for all queries and heads that share them. Long caches are cut into chunks whose size does
 // not depend on the number of threads; the chunks' softmaxes are merged in order.
 #include "core/ops/attention_cpu.h"
+#include "core/ops/convert_math.h"
 #include "core/vector_math.h"
 
 #include <cmath>
@@ -34,8 +35,7 @@ Rows<T> rows_of(const StridedRows<const Stored>& stored, std::int64_t batch, std
     return {from, stored.row_stride};
   } else {
     for (std::int64_t j = 0; j < count; ++j)
-      for (std::int64_t c = 0; c < dim; ++c)
-        scratch[j * dim + c] = static_cast<T>(from[j * stored.row_stride + c]);
+      convert_math::row_to_f32(from + j * stored.row_stride, dim, scratch + j * dim);
     return {scratch, dim};
   }
 }
