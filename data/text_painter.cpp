@@ -6,6 +6,7 @@
 #include <pango/pangocairo.h>
 
 #include <algorithm>
+#include <mutex>
 #include <unordered_map>
 
 namespace lectern {
@@ -43,7 +44,7 @@ struct FreePath {
 using SurfacePointer = std::unique_ptr<cairo_surface_t, FreeSurface>;
 using ContextPointer = std::unique_ptr<cairo_t, FreeContext>;
 
-/// What a thread needs to shape text.
+/// What shaping text needs.
 struct Shaper {
   Reference<PangoFontMap> map;
   Reference<PangoContext> context;
@@ -76,11 +77,6 @@ struct Shaper {
     pango_attr_list_unref(attributes);
   }
 
-  static Shaper& of_this_thread() {
-    thread_local Shaper shaper;
-    return shaper;
-  }
-
   const PangoFontDescription* description(const FontFace& face) {
     Description& found = descriptions[face.description];
     if (!found) {
@@ -89,6 +85,27 @@ struct Shaper {
     }
     return found.get();
   }
+};
+
+/// The process's one Shaper, for one thread at a time. With a font map of its own in each thread, a
+/// training process whose two threads drew was seen to die by a segmentation fault: the maps share
+/// fontconfig's state. Never destroyed: threads may outlive main.
+class ShaperTurn {
+ public:
+  ShaperTurn() : lock_(mutex()) {
+    static Shaper* const instance = new Shaper;
+    shaper_ = instance;
+  }
+  Shaper* operator->() const { return shaper_; }
+
+ private:
+  static std::recursive_mutex& mutex() {
+    static std::recursive_mutex* const instance = new std::recursive_mutex;
+    return *instance;
+  }
+
+  std::lock_guard<std::recursive_mutex> lock_;
+  Shaper* shaper_ = nullptr;
 };
 
 double units(int pango) { return static_cast<double>(pango) / PANGO_SCALE / kOutlineSize; }
@@ -113,9 +130,10 @@ std::string missing_characters(const FontFace& face, std::string_view text) {
 }  // namespace
 
 std::vector<std::string> font_families() {
+  const ShaperTurn shaper;
   PangoFontFamily** families = nullptr;
   int count = 0;
-  pango_font_map_list_families(Shaper::of_this_thread().map.get(), &families, &count);
+  pango_font_map_list_families(shaper->map.get(), &families, &count);
   std::vector<std::string> out;
   for (int i = 0; i < count; ++i) out.emplace_back(pango_font_family_get_name(families[i]));
   g_free(families);
@@ -124,9 +142,10 @@ std::vector<std::string> font_families() {
 }
 
 std::vector<FontFace> faces_of(const std::string& family) {
+  const ShaperTurn shaper;
   PangoFontFamily** families = nullptr;
   int count = 0;
-  pango_font_map_list_families(Shaper::of_this_thread().map.get(), &families, &count);
+  pango_font_map_list_families(shaper->map.get(), &families, &count);
   std::vector<FontFace> out;
   for (int i = 0; i < count; ++i) {
     if (family != pango_font_family_get_name(families[i])) continue;
@@ -153,9 +172,9 @@ std::vector<FontFace> faces_of(const std::string& family) {
 }
 
 std::vector<bool> coverage_of(const FontFace& face, const std::vector<char32_t>& characters) {
-  Shaper& shaper = Shaper::of_this_thread();
-  const Reference<PangoFont> font(
-      pango_font_map_load_font(shaper.map.get(), shaper.context.get(), shaper.description(face)));
+  const ShaperTurn shaper;
+  const Reference<PangoFont> font(pango_font_map_load_font(shaper->map.get(), shaper->context.get(),
+                                                           shaper->description(face)));
   std::vector<bool> out(characters.size());
   if (!font) return out;
   PangoCoverage* coverage = pango_font_get_coverage(font.get(), pango_language_from_string("en"));
@@ -172,9 +191,9 @@ struct LineOutline::Path {
 
 LineOutline::LineOutline(const FontFace& face, std::string_view text)
     : path_(std::make_unique<Path>()) {
-  Shaper& shaper = Shaper::of_this_thread();
-  PangoLayout* layout = shaper.layout.get();
-  pango_layout_set_font_description(layout, shaper.description(face));
+  const ShaperTurn shaper;
+  PangoLayout* layout = shaper->layout.get();
+  pango_layout_set_font_description(layout, shaper->description(face));
   pango_layout_set_text(layout, text.data(), static_cast<int>(text.size()));
   if (pango_layout_get_unknown_glyphs_count(layout) > 0)
     fail<ConfigError>(fmt::format("drawing text: the font {} must have every character, got \"{}\"",
@@ -185,7 +204,7 @@ LineOutline::LineOutline(const FontFace& face, std::string_view text)
   advance_ = units(logical.width);
   ascent_ = units(-logical.y);
   descent_ = units(logical.y + logical.height);
-  cairo_t* scratch = shaper.scratch.get();
+  cairo_t* scratch = shaper->scratch.get();
   cairo_new_path(scratch);
   cairo_move_to(scratch, 0, 0);
   pango_cairo_layout_line_path(scratch, line);

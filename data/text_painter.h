@@ -1,9 +1,9 @@
 // Lines of text as outlines, with cairo and pango.
 //
 // Outlines are taken without hinting at one size for each face and transformed afterwards, so that
-// a line looks the same at every size and place but for the sampling, and a glyph is decoded once a
-// thread. Every thread has its own font map, as pango asks. The same text in the same face gives
-// the same outlines in every thread; another version of a font or of these libraries may not.
+// a line looks the same at every size and place but for the sampling, and a glyph is decoded once.
+// Functions may be called from several threads, of which one at a time shapes. The same text in the
+// same face gives the same outlines; another version of a font or of these libraries may not.
 #pragma once
 
 #include "data/page.h"
