@@ -77,6 +77,10 @@ Variable ParameterStore::add_as(DType dtype, const std::string& name, const Shap
                                 const Initialiser& initialiser, std::vector<ParameterPart> parts) {
   if (!parts_cover(shape, parts))
     fail<ShapeError>(fmt::format("{}: parts must cover {} in order, row after row", name, shape));
+  if (owned_ && !owned_(name)) {
+    elsewhere_.push_back(name);
+    return {};
+  }
   if (values_ == ParameterValues::absent) {
     parameters_.push_back(
         {name, Variable(Tensor::wrap(nullptr, shape, dtype, nullptr), true), std::move(parts)});
@@ -142,7 +146,9 @@ void ParameterStore::freeze(const std::vector<std::string>& prefixes) {
   for (const std::string& prefix : prefixes) {
     const bool used =
         std::any_of(parameters_.begin(), parameters_.end(),
-                    [&](const Parameter& parameter) { return parameter.name.starts_with(prefix); });
+                    [&](const Parameter& parameter) { return parameter.name.starts_with(prefix); }) ||
+        std::any_of(elsewhere_.begin(), elsewhere_.end(),
+                    [&](const std::string& name) { return name.starts_with(prefix); });
     if (!used) fail<ConfigError>(fmt::format("freeze: no parameter's name starts with {}", prefix));
   }
   for (Parameter& parameter : parameters_)

@@ -9,6 +9,7 @@
 #include "autograd/variable.h"
 
 #include <cstdint>
+#include <functional>
 #include <string>
 #include <utility>
 #include <vector>
@@ -51,10 +52,15 @@ enum class ParameterValues { initialised, absent };
 
 class ParameterStore {
  public:
+  /// Says by name which parameters live in this process; empty: all of them.
+  using Owned = std::function<bool(const std::string& name)>;
+
   /// With `dtype` bf16 (reading only: no gradients) matrices are bf16 and all other parameters f32.
+  /// For a parameter that is not `owned` (another pipeline stage has it) the store keeps its name
+  /// alone, and the layer that asked for it gets an undefined Variable.
   explicit ParameterStore(std::uint64_t seed, DType dtype = DType::f32,
-                          ParameterValues values = ParameterValues::initialised)
-      : seed_(seed), dtype_(dtype), values_(values) {}
+                          ParameterValues values = ParameterValues::initialised, Owned owned = {})
+      : seed_(seed), dtype_(dtype), values_(values), owned_(std::move(owned)) {}
 
   /// Makes a parameter that is one tensor of the checkpoint.
   Variable add(const std::string& name, const Shape& shape, const Initialiser& initialiser);
@@ -81,7 +87,7 @@ class ParameterStore {
   std::vector<std::pair<std::string, Tensor>> gradients() const;
 
   /// Freezes every parameter whose name starts with one of `prefixes`, unfreezes all others. Throws
-  /// ConfigError when a prefix matches nothing.
+  /// ConfigError when a prefix matches nothing, here or in another process.
   void freeze(const std::vector<std::string>& prefixes);
   /// (name, variable) of the parameters that are not frozen.
   std::vector<std::pair<std::string, Variable>> trainable() const;
@@ -94,7 +100,9 @@ class ParameterStore {
   std::uint64_t seed_;
   DType dtype_;
   ParameterValues values_;
+  Owned owned_;
   std::vector<Parameter> parameters_;
+  std::vector<std::string> elsewhere_;  ///< names of parameters that are not owned
 };
 
 }  // namespace lectern

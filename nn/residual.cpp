@@ -70,7 +70,7 @@ ResidualConnection::ResidualConnection(ParameterStore& store, const std::string&
   parameters_ = {store.add(prefix + "fn", shapes.fn, projection),
                  store.add(prefix + "base", shapes.base, Initialiser::zeros()),
                  store.add(prefix + "scale", shapes.scale, Initialiser::zeros())};
-  if (store.values() == ParameterValues::initialised)
+  if (store.values() == ParameterValues::initialised && parameters_.fn.defined())
     initialise_mapping(parameters_, config, index);
 }
 
@@ -92,7 +92,7 @@ ResidualStack::ResidualStack(ParameterStore& store, const std::string& prefix,
   head_ = {store.add(prefix + "hc_head.hc_fn", shapes.fn, Initialiser::normal(0.02)),
            store.add(prefix + "hc_head.hc_base", shapes.base, Initialiser::zeros()),
            store.add(prefix + "hc_head.hc_scale", shapes.scale, Initialiser::zeros())};
-  if (store.values() == ParameterValues::absent) return;
+  if (store.values() == ParameterValues::absent || !head_.fn.defined()) return;
   head_.scale.value().fill(0.01);
   for (std::int64_t i = 0; i < n; ++i)
     set(head_.base, i, n == 1 ? kOpen : logit(1.0 / static_cast<double>(n)));

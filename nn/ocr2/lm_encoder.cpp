@@ -32,23 +32,38 @@ LmEncoder::LmEncoder(ParameterStore& store, const Ocr2Config& config)
       store.add(prefix + "query_1024.weight", {config.queries_1024, config_.hidden_size}, normal);
 }
 
-Variable LmEncoder::forward(const Variable& image_tokens, ForwardContext& context,
-                            const std::string& view_name) const {
+Streams LmEncoder::enter(const Variable& image_tokens, ForwardContext& context) const {
   const std::int64_t batch = image_tokens.dim(0), image_count = image_tokens.dim(1);
   const Variable& queries = image_count <= queries_768_count_ ? queries_768_ : queries_1024_;
-  Streams x = residual_.enter(concat({image_tokens, repeat_leading(queries, batch)}, 1), context);
+  return residual_.enter(concat({image_tokens, repeat_leading(queries, batch)}, 1), context);
+}
+
+Streams LmEncoder::block(std::int64_t index, const Streams& x, std::int64_t image_tokens,
+                         ForwardContext& context, const std::string& view_name) const {
   SequenceLayout layout;
   layout.mask = MaskKind::prefix_causal;
-  layout.prefix = image_count;
-  for (std::size_t i = 0; i < blocks_.size(); ++i) {
-    x = residual_.at_block(x, i, blocks_.size(), context);
-    x = blocks_[i].forward(x, layout, context);
-    context.seam(fmt::format("{}encoder.layer{}", view_name, i), x.value);
-  }
+  layout.prefix = image_tokens;
+  const auto at = static_cast<std::size_t>(index);
+  const Streams in = residual_.at_block(x, at, blocks_.size(), context);
+  const Streams out = blocks_[at].forward(in, layout, context);
+  context.seam(fmt::format("{}encoder.layer{}", view_name, index), out.value);
+  return out;
+}
+
+Variable LmEncoder::leave(const Streams& x, std::int64_t image_tokens, ForwardContext& context,
+                          const std::string& view_name) const {
   const Variable merged = rms_norm(residual_.leave(x, context), norm_, config_.rms_norm_eps);
-  const Variable out = slice(merged, 1, image_count, merged.dim(1));
+  const Variable out = slice(merged, 1, image_tokens, merged.dim(1));
   context.seam(view_name + "encoder.queries", out.value());
   return out;
+}
+
+Variable LmEncoder::forward(const Variable& image_tokens, ForwardContext& context,
+                            const std::string& view_name) const {
+  const std::int64_t count = image_tokens.dim(1);
+  Streams x = enter(image_tokens, context);
+  for (std::int64_t i = 0; i < blocks(); ++i) x = block(i, x, count, context, view_name);
+  return leave(x, count, context, view_name);
 }
 
 }  // namespace lectern

@@ -22,6 +22,17 @@ class LmEncoder {
   Variable forward(const Variable& image_tokens, ForwardContext& context,
                    const std::string& view) const;
 
+  // The same in pieces: enter, block 0 .. blocks() - 1, leave.
+  std::int64_t blocks() const { return static_cast<std::int64_t>(blocks_.size()); }
+  /// [N, m, C] -> streams [N, m + n, C]: image tokens, then queries.
+  Streams enter(const Variable& image_tokens, ForwardContext& context) const;
+  /// `image_tokens`: m.
+  Streams block(std::int64_t index, const Streams& x, std::int64_t image_tokens,
+                ForwardContext& context, const std::string& view) const;
+  /// streams [N, m + n, C] -> [N, n, C].
+  Variable leave(const Streams& x, std::int64_t image_tokens, ForwardContext& context,
+                 const std::string& view) const;
+
  private:
   EncoderConfig config_;
   std::int64_t queries_768_count_;

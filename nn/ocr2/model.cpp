@@ -30,6 +30,15 @@ Tensor shift_labels(const Tensor& labels) {
   return out;
 }
 
+ParameterStore::Owned owned_in(const Ocr2Config& config,
+                               const std::optional<Ocr2UnitRange>& units) {
+  if (!units) return {};
+  return [config, range = *units](const std::string& name) {
+    const std::int64_t unit = unit_of_parameter(config, name);
+    return unit >= range.begin && unit < range.end;
+  };
+}
+
 }  // namespace
 
 DecodingCache::DecodingCache(const TextConfig& config, std::int64_t batch, std::int64_t capacity,
@@ -83,9 +92,9 @@ void DecodingCache::keep(const std::vector<std::int64_t>& sequences) {
 }
 
 Ocr2Model::Ocr2Model(const Ocr2Config& config, std::uint64_t seed, DType dtype,
-                     ParameterValues values)
+                     ParameterValues values, std::optional<Ocr2UnitRange> units)
     : config_(config),
-      store_(seed, dtype, values),
+      store_(seed, dtype, values, owned_in(config, units)),
       sam_(store_, config.sam),
       encoder_(store_, config),
       residual_(store_, "model.", "decoder", config.residual.of_stack(config.residual.in_decoder),
@@ -124,23 +133,69 @@ Ocr2Model::Ocr2Model(const Ocr2Config& config, std::uint64_t seed, DType dtype,
   lm_head_ = store_.add_matrix("lm_head.weight", {text.vocab_size, text.hidden_size}, normal);
 }
 
-Variable Ocr2Model::encode_views(const Tensor& pixels, ForwardContext& context,
-                                 const std::string& view_name) const {
-  const Variable grid = sam_.forward(pixels, context, view_name);
-  const Variable tokens = view(grid, {grid.dim(0), grid.dim(1) * grid.dim(2), grid.dim(3)});
-  const Variable queries = encoder_.forward(tokens, context, view_name);
-  const Variable rows = linear(queries, projector_weight_, projector_bias_);
-  context.seam(view_name + "projector", rows.value());
-  return rows;
+Streams Ocr2Model::run_encoder(const Ocr2UnitRange& range, const Tensor& pixels, Streams x,
+                               ForwardContext& context, const std::string& view_name) const {
+  const std::int64_t image_tokens = config_.image_tokens(pixels.dim(2));
+  for (std::int64_t unit = range.begin; unit < range.end; ++unit) {
+    if (unit == 0) {
+      const Variable grid = sam_.forward(pixels, context, view_name);
+      x = Streams(view(grid, {grid.dim(0), grid.dim(1) * grid.dim(2), grid.dim(3)}));
+      continue;
+    }
+    if (unit == 1) x = encoder_.enter(x.graph, context);
+    x = encoder_.block(unit - 1, x, image_tokens, context, view_name);
+    if (unit < encoder_.blocks()) continue;
+    const Variable queries = encoder_.leave(x, image_tokens, context, view_name);
+    x = Streams(linear(queries, projector_weight_, projector_bias_));
+    context.seam(view_name + "projector", x.value);
+  }
+  return x;
 }
 
 VisualFeatures Ocr2Model::encode(const Ocr2Input& input, ForwardContext& context) const {
-  VisualFeatures out;
-  if (input.pixel_values.defined())
-    out.global = encode_views(input.pixel_values, context, "global.");
-  if (input.pixel_values_local.defined())
-    out.local = encode_views(input.pixel_values_local, context, "local.");
-  return out;
+  const Ocr2Activation x = run_units({0, first_decoder_unit(config_)}, input, {}, context);
+  return {x.global.graph, x.local.graph};
+}
+
+Ocr2Activation Ocr2Model::run_units(const Ocr2UnitRange& range, const Ocr2Input& input,
+                                    Ocr2Activation x, ForwardContext& context) const {
+  const std::int64_t decoder = first_decoder_unit(config_);
+  // One view after the other, each through all encoder units: a stack is passed at one go.
+  const Ocr2UnitRange encoder{range.begin, std::min(range.end, decoder)};
+  if (encoder.begin < encoder.end) {
+    if (input.pixel_values.defined())
+      x.global = run_encoder(encoder, input.pixel_values, std::move(x.global), context, "global.");
+    if (input.pixel_values_local.defined())
+      x.local =
+          run_encoder(encoder, input.pixel_values_local, std::move(x.local), context, "local.");
+  }
+  const Ocr2UnitRange blocks{std::max(range.begin, decoder),
+                             std::min(range.end, unit_count(config_) - 1)};
+  if (blocks.begin >= blocks.end) return x;
+  if (blocks.begin == decoder) {
+    const Variable embeddings = embed(input, {x.global.graph, x.local.graph});
+    context.seam("decoder.inputs_embeds", embeddings.value());
+    x = {};
+    x.hidden = residual_.enter(embeddings, context);
+  }
+  x.hidden = run_decoder({blocks.begin - decoder, blocks.end - decoder}, std::move(x.hidden),
+                         input, context);
+  return x;
+}
+
+Streams Ocr2Model::run_decoder(const Ocr2UnitRange& blocks, Streams x, const Ocr2Input& input,
+                               ForwardContext& context) const {
+  SequenceLayout layout;
+  layout.mask = MaskKind::causal;
+  layout.segment_start = input.segment_start;
+  layout.positions = input.positions;
+  for (std::int64_t block = blocks.begin; block < blocks.end; ++block) {
+    const auto i = static_cast<std::size_t>(block);
+    x = residual_.at_block(x, i, blocks_.size(), context);
+    x = blocks_[i].forward(x, layout, context);
+    context.seam(fmt::format("decoder.layer{}", i), x.value);
+  }
+  return x;
 }
 
 Tensor Ocr2Model::merge_index(const Ocr2Input& input, const VisualFeatures& features) const {
@@ -197,16 +252,12 @@ Variable Ocr2Model::embed(const Ocr2Input& input, const VisualFeatures& features
 Variable Ocr2Model::decode(const Variable& embeddings, const Ocr2Input& input,
                            ForwardContext& context) const {
   context.seam("decoder.inputs_embeds", embeddings.value());
-  SequenceLayout layout;
-  layout.mask = MaskKind::causal;
-  layout.segment_start = input.segment_start;
-  layout.positions = input.positions;
-  Streams x = residual_.enter(embeddings, context);
-  for (std::size_t i = 0; i < blocks_.size(); ++i) {
-    x = residual_.at_block(x, i, blocks_.size(), context);
-    x = blocks_[i].forward(x, layout, context);
-    context.seam(fmt::format("decoder.layer{}", i), x.value);
-  }
+  const Streams x = residual_.enter(embeddings, context);
+  return finish_decoder(
+      run_decoder({0, config_.text.num_hidden_layers}, x, input, context), context);
+}
+
+Variable Ocr2Model::finish_decoder(const Streams& x, ForwardContext& context) const {
   const Variable normed = rms_norm(residual_.leave(x, context), norm_, config_.text.rms_norm_eps);
   context.seam("decoder.norm", normed.value());
   return normed;
@@ -214,14 +265,23 @@ Variable Ocr2Model::decode(const Variable& embeddings, const Ocr2Input& input,
 
 Variable Ocr2Model::logits(const Variable& hidden) const { return linear(hidden, lm_head_); }
 
+Ocr2Loss Ocr2Model::loss_of(const Streams& hidden, const Ocr2Input& input,
+                            ForwardContext& context) const {
+  check_shape(input.labels, input.input_ids.shape(), "Ocr2Model", "labels");
+  const auto result =
+      linear_cross_entropy(view(finish_decoder(hidden, context), {-1, config_.text.hidden_size}),
+                           lm_head_, shift_labels(input.labels));
+  return {result.loss_sum, result.count};
+}
+
 Ocr2Loss Ocr2Model::loss(const Ocr2Input& input, ForwardContext& context,
                          const VisualFeatures* features) const {
   const VisualFeatures computed = features == nullptr ? encode(input, context) : *features;
-  const Variable hidden = decode(embed(input, computed), input, context);
-  check_shape(input.labels, input.input_ids.shape(), "Ocr2Model", "labels");
-  const auto result = linear_cross_entropy(view(hidden, {-1, config_.text.hidden_size}), lm_head_,
-                                           shift_labels(input.labels));
-  return {result.loss_sum, result.count};
+  Ocr2Activation x;
+  if (computed.global.defined()) x.global = Streams(computed.global);
+  if (computed.local.defined()) x.local = Streams(computed.local);
+  const Ocr2UnitRange decoder{first_decoder_unit(config_), unit_count(config_)};
+  return loss_of(run_units(decoder, input, std::move(x), context).hidden, input, context);
 }
 
 Tensor Ocr2Model::embed_tokens(const Tensor& ids) const {

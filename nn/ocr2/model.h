@@ -6,10 +6,12 @@
 #include "nn/ocr2/config.h"
 #include "nn/ocr2/lm_encoder.h"
 #include "nn/ocr2/sam.h"
+#include "nn/ocr2/units.h"
 #include "nn/parameter.h"
 #include "nn/transformer_block.h"
 
 #include <cstdint>
+#include <optional>
 #include <vector>
 
 namespace lectern {
@@ -72,9 +74,11 @@ class DecodingCache {
 
 class Ocr2Model {
  public:
-  /// `dtype` and `values` as in ParameterStore.
+  /// `dtype` and `values` as in ParameterStore. With `units` only the parameters of those are here
+  /// (their values do not depend on it), and only run_units() of those works.
   Ocr2Model(const Ocr2Config& config, std::uint64_t seed, DType dtype = DType::f32,
-            ParameterValues values = ParameterValues::initialised);
+            ParameterValues values = ParameterValues::initialised,
+            std::optional<Ocr2UnitRange> units = {});
 
   const Ocr2Config& config() const { return config_; }
   ParameterStore& store() { return store_; }
@@ -93,6 +97,15 @@ class Ocr2Model {
   Ocr2Loss loss(const Ocr2Input& input, ForwardContext& context,
                 const VisualFeatures* features = nullptr) const;
 
+  /// Runs units of `range` up to the head, which loss_of() is: `x` is what unit range.begin - 1 gave,
+  /// the result what unit range.end - 1 gives. A range that begins with unit 0 takes an empty `x`;
+  /// one that begins with the decoder may take features from elsewhere in x.global and x.local.
+  /// Running the units piece by piece gives the bits of loss().
+  Ocr2Activation run_units(const Ocr2UnitRange& range, const Ocr2Input& input, Ocr2Activation x,
+                           ForwardContext& context) const;
+  /// The head: next-token loss of the decoder's streams.
+  Ocr2Loss loss_of(const Streams& hidden, const Ocr2Input& input, ForwardContext& context) const;
+
   /// Appends tokens to the cache of all sequences and gives the logits of the last one, [B, V].
   /// embeddings [B, T, C]; throws ShapeError when the cache is too small. Records no graph.
   Tensor step(const Tensor& embeddings, DecodingCache& cache, ForwardContext& context) const;
@@ -100,8 +113,11 @@ class Ocr2Model {
   Tensor embed_tokens(const Tensor& ids) const;
 
  private:
-  Variable encode_views(const Tensor& pixels, ForwardContext& context,
-                        const std::string& view) const;
+  Streams run_encoder(const Ocr2UnitRange& range, const Tensor& pixels, Streams x,
+                      ForwardContext& context, const std::string& view) const;
+  Streams run_decoder(const Ocr2UnitRange& blocks, Streams x, const Ocr2Input& input,
+                      ForwardContext& context) const;
+  Variable finish_decoder(const Streams& x, ForwardContext& context) const;
   Tensor merge_index(const Ocr2Input& input, const VisualFeatures& features) const;
 
   Ocr2Config config_;

@@ -18,6 +18,7 @@ void add_score(CLI::App& app);
 void add_info(CLI::App& app);
 void add_parity(CLI::App& app);
 void add_train(CLI::App& app);
+void add_plan(CLI::App& app);
 void add_eval(CLI::App& app);
 void add_ocr(CLI::App& app);
 void add_export(CLI::App& app);

@@ -6,6 +6,7 @@ void add_all(CLI::App& app) {
   add_data(app);
   add_tokenizer(app);
   add_train(app);
+  add_plan(app);
   add_eval(app);
   add_score(app);
   add_ocr(app);

@@ -1,0 +1,42 @@
+// The pieces of the model that a pipeline may part: vision tokenizer | encoder blocks | decoder
+// blocks | head.
+//
+//   0                 SAM and the convolutions, for all views
+//   1 .. E            encoder block i - 1; the first with the queries, the last with the encoder's
+//                     norm and the projector
+//   E + 1 .. E + D    decoder block i - E - 1; the first with the embeddings and the image merge
+//   E + D + 1         the decoder's norm, the LM head and the loss
+#pragma once
+
+#include "autograd/ops/streams.h"
+#include "nn/ocr2/config.h"
+
+#include <cstdint>
+#include <string>
+
+namespace lectern {
+
+/// What flows from one unit to the next. Before the decoder: `global`, and `local` when there are
+/// tiles, as image tokens, streams of the encoder or projected rows. In the decoder: `hidden`, its
+/// streams.
+struct Ocr2Activation {
+  Streams global, local, hidden;
+};
+
+/// Units [begin, end) that one process runs.
+struct Ocr2UnitRange {
+  std::int64_t begin = 0, end = 0;
+  bool operator==(const Ocr2UnitRange&) const = default;
+};
+
+/// E + D + 2.
+std::int64_t unit_count(const Ocr2Config& config);
+/// First unit of the decoder, E + 1.
+std::int64_t first_decoder_unit(const Ocr2Config& config);
+/// The unit whose computation reads a parameter, by its name in checkpoints. Throws ConfigError for
+/// a name that belongs to no unit.
+std::int64_t unit_of_parameter(const Ocr2Config& config, const std::string& name);
+/// "vision tokenizer", "encoder block 3", "decoder block 0", "head".
+std::string unit_name(const Ocr2Config& config, std::int64_t unit);
+
+}  // namespace lectern

@@ -1,0 +1,223 @@
+#include "recipes/plan.h"
+
+#include "autograd/compute_dtype.h"
+#include "core/parallel.h"
+#include "data/loader.h"
+#include "data/tokenizer.h"
+#include "recipes/encoder_features.h"
+#include "recipes/model_folder.h"
+#include "recipes/training_data.h"
+
+#include <fmt/core.h>
+#include <fmt/ranges.h>
+#include <nlohmann/json.hpp>
+
+#include <algorithm>
+#include <chrono>
+#include <limits>
+
+namespace lectern {
+namespace {
+
+double now() {
+  return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count();
+}
+
+/// What the next unit would receive: leaves with the same values.
+Streams received(const Streams& x) {
+  if (!x.graph.defined()) return {};
+  return Streams(Variable(x.value, x.graph.requires_grad()));
+}
+
+/// Backward of one unit alone: everything it gave, with gradients of ones, in one pass.
+void run_backward(const Ocr2Activation& out, const Variable& objective) {
+  std::vector<Variable> roots;
+  std::vector<Tensor> gradients;
+  for (const Streams* part : {&out.global, &out.local, &out.hidden})
+    if (part->graph.defined() && part->graph.requires_grad()) {
+      roots.push_back(part->graph);
+      gradients.push_back(Tensor::full(part->value.shape(), 1.0, part->value.dtype()));
+    }
+  if (objective.defined() && objective.requires_grad()) {
+    roots.push_back(objective);
+    gradients.push_back(Tensor::full(objective.shape(), 1.0, objective.dtype()));
+  }
+  if (roots.empty()) return;
+  record("plan", Tensor::zeros({}), roots, [gradients](const Tensor&) { return gradients; })
+      .backward();
+}
+
+/// One pass through all units; keeps the fastest times.
+void time_pass(const Ocr2Model& model, const Ocr2Input& input, const ForwardContext& like,
+               std::vector<UnitCost>& units) {
+  Ocr2Activation x;
+  for (std::size_t i = 0; i < units.size(); ++i) {
+    ForwardContext context = like;
+    const auto unit = static_cast<std::int64_t>(i);
+    const double start = now();
+    Ocr2Activation out;
+    Variable objective;
+    if (i + 1 < units.size())
+      out = model.run_units({unit, unit + 1}, input, x, context);
+    else
+      objective = model.loss_of(x.hidden, input, context).loss_sum;
+    const double middle = now();
+    x = {received(out.global), received(out.local), received(out.hidden)};
+    const double backward_start = now();
+    run_backward(out, objective);
+    units[i].forward = std::min(units[i].forward, middle - start);
+    units[i].backward = std::min(units[i].backward, now() - backward_start);
+  }
+}
+
+double sum(const std::vector<double>& values, std::int64_t begin, std::int64_t end) {
+  double out = 0;
+  for (std::int64_t i = begin; i < end; ++i) out += values[static_cast<std::size_t>(i)];
+  return out;
+}
+
+MeshPlan plan_mesh(const std::vector<UnitCost>& units, std::int64_t pp, std::int64_t dp,
+                   std::int64_t micro_batches) {
+  MeshPlan plan{.pp = pp, .dp = dp, .micro_batches = micro_batches};
+  std::vector<double> forward, backward, both;
+  for (const UnitCost& unit : units) {
+    forward.push_back(unit.forward);
+    backward.push_back(unit.trained ? unit.backward : 0);
+    both.push_back(forward.back() + backward.back());
+  }
+  plan.ends = split_by_cost(both, pp);
+  PipelineShape shape{.stages = pp, .micro_batches = micro_batches};
+  PipelineCosts costs;
+  std::int64_t begin = 0;
+  for (const std::int64_t end : plan.ends) {
+    costs.forward.push_back(sum(forward, begin, end));
+    costs.backward.push_back(sum(backward, begin, end));
+    std::int64_t parameters = 0;
+    for (std::int64_t i = begin; i < end; ++i)
+      parameters += units[static_cast<std::size_t>(i)].parameters;
+    plan.most_parameters = std::max(plan.most_parameters, parameters);
+    if (!units[static_cast<std::size_t>(end - 1)].trained) ++shape.first_trained;
+    begin = end;
+  }
+  const PipelineTimeline run = simulate_pipeline(shape, costs);
+  plan.seconds = run.seconds;
+  plan.bubble = run.bubble;
+  return plan;
+}
+
+}  // namespace
+
+std::vector<UnitCost> time_units(Ocr2Model& model, const Ocr2Input& input, const Recipe& recipe,
+                                 int repeats) {
+  const Ocr2Config& config = model.config();
+  std::vector<UnitCost> units(static_cast<std::size_t>(unit_count(config)));
+  for (std::size_t i = 0; i < units.size(); ++i)
+    units[i].name = unit_name(config, static_cast<std::int64_t>(i));
+  for (const Parameter& parameter : model.store().parameters()) {
+    UnitCost& unit = units[static_cast<std::size_t>(unit_of_parameter(config, parameter.name))];
+    unit.parameters += parameter.variable.value().numel();
+    unit.trained |= parameter.variable.requires_grad();
+  }
+  for (std::size_t i = 1; i < units.size(); ++i) units[i].trained |= units[i - 1].trained;
+  ForwardContext context;
+  context.recompute_blocks = recipe.recompute;
+  context.stream_interval = recipe.recompute_streams;
+  time_pass(model, input, context, units);
+  for (UnitCost& unit : units)
+    unit.forward = unit.backward = std::numeric_limits<double>::infinity();
+  for (int repeat = 0; repeat < repeats; ++repeat) time_pass(model, input, context, units);
+  model.store().clear_gradients();
+  return units;
+}
+
+std::vector<MeshPlan> plan_meshes(const std::vector<UnitCost>& units, const BatchRecipe& batch,
+                                  std::int64_t ranks) {
+  if (ranks < 1) fail<ConfigError>(fmt::format("plan: ranks must be at least 1, got {}", ranks));
+  std::vector<MeshPlan> out;
+  for (std::int64_t pp = 1; pp <= ranks; ++pp) {
+    const std::int64_t dp = ranks / pp;
+    if (ranks % pp != 0 || pp > static_cast<std::int64_t>(units.size()) ||
+        batch.global_size % dp != 0)
+      continue;
+    const std::int64_t rows = batch.global_size / dp;
+    out.push_back(
+        plan_mesh(units, pp, dp, (rows + batch.micro_batch - 1) / batch.micro_batch));
+  }
+  if (out.empty())
+    fail<ConfigError>(
+        fmt::format("plan: {} ranks fit no mesh: batch.global_size is {} and must be a multiple "
+                    "of the data-parallel ranks, and the model has {} units for the pipeline",
+                    ranks, batch.global_size, units.size()));
+  std::stable_sort(out.begin(), out.end(),
+                   [](const MeshPlan& a, const MeshPlan& b) { return a.seconds < b.seconds; });
+  return out;
+}
+
+TrainingPlan plan_training(const Recipe& recipe, std::int64_t ranks) {
+  if (recipe.threads > 0) set_thread_count(static_cast<int>(recipe.threads));
+  const ComputeDType scope(compute_dtype_of(recipe.dtype));
+  const Tokenizer tokenizer = Tokenizer::load(recipe.data.tokenizer);
+  std::filesystem::path path = recipe.model.config;
+  if (std::filesystem::is_directory(path)) path = resolve_model_folder(path) / "config.json";
+  Ocr2Config config = read_ocr2_config(path);
+  config.reading = reading_settings(recipe);
+  if (recipe.model.residual) config.residual = *recipe.model.residual;
+  check_tokenizer(tokenizer, config, recipe.data.tokenizer);
+  Ocr2Model model(config, static_cast<std::uint64_t>(recipe.seed));
+  model.store().freeze(recipe.freeze);
+  LoaderOptions options;
+  options.seed = static_cast<std::uint64_t>(recipe.seed);
+  options.global_batch = recipe.batch.global_size;
+  options.micro_batch = recipe.batch.micro_batch;
+  options.batch.pad_token = static_cast<std::int32_t>(config.text.pad_token_id);
+  options.batch.pack_tokens = recipe.data.pack_tokens;
+  options.workers = 0;
+  Loader loader(training_samples(recipe, config, tokenizer), options);
+  Recipe uncached = recipe;
+  uncached.encoder_cache.enabled = false;
+  const EncoderFeatures features(uncached, model);
+  TrainingPlan plan;
+  plan.units = time_units(model, features.input_of(loader.next()), recipe, 3);
+  plan.meshes = plan_meshes(plan.units, recipe.batch, ranks);
+  return plan;
+}
+
+nlohmann::ordered_json plan_json(const TrainingPlan& plan) {
+  nlohmann::ordered_json out;
+  for (const UnitCost& unit : plan.units)
+    out["units"].push_back({{"name", unit.name},
+                            {"parameters", unit.parameters},
+                            {"trained", unit.trained},
+                            {"forward_seconds", unit.forward},
+                            {"backward_seconds", unit.trained ? unit.backward : 0.0}});
+  for (const MeshPlan& mesh : plan.meshes)
+    out["meshes"].push_back({{"pp", mesh.pp},
+                             {"dp", mesh.dp},
+                             {"micro_batches", mesh.micro_batches},
+                             {"split", mesh.ends},
+                             {"seconds", mesh.seconds},
+                             {"bubble", mesh.bubble},
+                             {"most_parameters", mesh.most_parameters}});
+  return out;
+}
+
+std::string plan_tables(const TrainingPlan& plan) {
+  std::string out =
+      "| unit | model | parameters | forward ms | backward ms |\n|---|---|---|---|---|\n";
+  for (std::size_t i = 0; i < plan.units.size(); ++i) {
+    const UnitCost& unit = plan.units[i];
+    out += fmt::format("| {} | {} | {} | {:.2f} | {} |\n", i, unit.name, unit.parameters,
+                       1e3 * unit.forward,
+                       unit.trained ? fmt::format("{:.2f}", 1e3 * unit.backward) : "frozen");
+  }
+  out +=
+      "\n| mesh.pp | data parallel | micro-batches | mesh.split | seconds a step | waiting | most "
+      "parameters a rank |\n|---|---|---|---|---|---|---|\n";
+  for (const MeshPlan& mesh : plan.meshes)
+    out += fmt::format("| {} | {} | {} | [{}] | {:.3f} | {:.0f} % | {} |\n", mesh.pp, mesh.dp,
+                       mesh.micro_batches, fmt::join(mesh.ends, ", "), mesh.seconds,
+                       100 * mesh.bubble, mesh.most_parameters);
+  return out;
+}
+
+}  // namespace lectern

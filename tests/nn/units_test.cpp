@@ -1,0 +1,153 @@
+// The model cut into units: the same values and gradients, bit for bit, as in one piece.
+#include "nn/ocr2/units.h"
+
+#include "nn/ocr2/model.h"
+#include "tests/nn/tiny_model.h"
+#include "tests/testing.h"
+
+#include <cstring>
+#include <map>
+#include <set>
+
+namespace lectern {
+namespace {
+
+/// With more than one block in both stacks.
+Ocr2Config config_of(ResidualKind kind) {
+  Ocr2Config config = testing::tiny_model_config();
+  config.encoder.num_hidden_layers = 2;
+  config.residual.kind = kind;
+  return config;
+}
+
+Ocr2Input labelled_input(const Ocr2Config& config, std::int64_t tiles) {
+  constexpr std::int64_t kText = 5;
+  Ocr2Input input = testing::tiny_prompt(config, 1, tiles, kText, 5);
+  input.labels = Tensor::full(input.input_ids.shape(), -100, DType::i32);
+  const std::int64_t length = input.input_ids.dim(1);
+  for (std::int64_t i = length - kText; i < length; ++i)
+    input.labels.data<std::int32_t>()[i] = input.input_ids.data<std::int32_t>()[i];
+  return input;
+}
+
+bool same_bits(const Tensor& a, const Tensor& b) {
+  return a.shape() == b.shape() && a.dtype() == b.dtype() &&
+         std::memcmp(a.raw(), b.raw(), a.bytes()) == 0;
+}
+
+struct Result {
+  double loss = 0;
+  std::map<std::string, Tensor> gradients;
+};
+
+void collect(const Ocr2Model& model, Result& into) {
+  for (const Parameter& parameter : model.store().parameters())
+    if (parameter.variable.grad().defined())
+      EXPECT_TRUE(into.gradients.emplace(parameter.name, parameter.variable.grad()).second)
+          << parameter.name << " is in two pieces";
+}
+
+Result whole(const Ocr2Config& config, const Ocr2Input& input) {
+  const Ocr2Model model(config, 3);
+  ForwardContext context;
+  const Ocr2Loss loss = model.loss(input, context);
+  loss.loss_sum.backward();
+  Result out{loss.loss_sum.value().item(), {}};
+  collect(model, out);
+  return out;
+}
+
+/// A leaf with the same value, as another process would receive it.
+Streams received(const Streams& x) {
+  if (!x.graph.defined()) return {};
+  return Streams(Variable(x.value.clone(), x.graph.requires_grad()));
+}
+
+void send_back(const Streams& sent, const Streams& leaf) {
+  if (sent.graph.defined() && sent.graph.requires_grad())
+    sent.graph.backward(leaf.graph.grad().clone());
+}
+
+/// Two models, each with the parameters of its own units.
+Result cut_at(const Ocr2Config& config, const Ocr2Input& input, std::int64_t cut,
+              std::int64_t stream_interval = 0) {
+  const Ocr2UnitRange all{0, unit_count(config)};
+  const Ocr2Model first(config, 3, DType::f32, ParameterValues::initialised,
+                        Ocr2UnitRange{0, cut});
+  const Ocr2Model second(config, 3, DType::f32, ParameterValues::initialised,
+                         Ocr2UnitRange{cut, all.end});
+  ForwardContext context;
+  context.stream_interval = stream_interval;
+  const Ocr2Activation sent = first.run_units({0, cut}, input, {}, context);
+  const Ocr2Activation leaves{received(sent.global), received(sent.local), received(sent.hidden)};
+  const Ocr2Activation last = second.run_units({cut, all.end}, input, leaves, context);
+  const Ocr2Loss loss = second.loss_of(last.hidden, input, context);
+  loss.loss_sum.backward();
+  // local before global: shared encoder parameters add up in the order of one backward pass.
+  send_back(sent.hidden, leaves.hidden);
+  send_back(sent.local, leaves.local);
+  send_back(sent.global, leaves.global);
+  Result out{loss.loss_sum.value().item(), {}};
+  collect(first, out);
+  collect(second, out);
+  return out;
+}
+
+void expect_same(const Result& got, const Result& want, const std::string& where) {
+  EXPECT_EQ(got.loss, want.loss) << where;
+  ASSERT_EQ(got.gradients.size(), want.gradients.size()) << where;
+  for (const auto& [name, gradient] : want.gradients)
+    EXPECT_TRUE(same_bits(got.gradients.at(name), gradient)) << where << ": " << name;
+}
+
+TEST(Units, EveryCutGivesTheBitsOfTheWhole) {
+  for (const ResidualKind kind : {ResidualKind::plain, ResidualKind::mhc})
+    for (const std::int64_t tiles : {0, 2}) {
+      const Ocr2Config config = config_of(kind);
+      const Ocr2Input input = labelled_input(config, tiles);
+      const Result want = whole(config, input);
+      for (std::int64_t cut = 1; cut < unit_count(config); ++cut)
+        expect_same(cut_at(config, input, cut), want,
+                    fmt::format("{} {} tiles, cut before {}", name_of(kind), tiles,
+                                unit_name(config, cut)));
+    }
+}
+
+TEST(Units, StreamSegmentsEndAtACut) {
+  const Ocr2Config config = config_of(ResidualKind::mhc);
+  const Ocr2Input input = labelled_input(config, 1);
+  const Result want = whole(config, input);
+  for (std::int64_t cut = 1; cut < unit_count(config); ++cut)
+    expect_same(cut_at(config, input, cut, -1), want, unit_name(config, cut));
+}
+
+TEST(Units, EveryParameterHasOne) {
+  for (const ResidualKind kind : {ResidualKind::plain, ResidualKind::hc, ResidualKind::mhc}) {
+    const Ocr2Config config = config_of(kind);
+    const Ocr2Model model(config, 3);
+    std::set<std::int64_t> seen;
+    for (const Parameter& parameter : model.store().parameters()) {
+      const std::int64_t unit = unit_of_parameter(config, parameter.name);
+      seen.insert(unit);
+      for (const ParameterPart& part : parameter.parts)
+        EXPECT_EQ(unit_of_parameter(config, part.name), unit) << part.name;
+    }
+    EXPECT_EQ(static_cast<std::int64_t>(seen.size()), unit_count(config));
+  }
+  EXPECT_TRUE(testing::throws_with(
+      [] { unit_of_parameter(testing::tiny_model_config(), "model.other.weight"); },
+      {"model.other.weight", "belongs to no unit"}));
+}
+
+/// Freezing knows names that another process has, and still refuses what nobody has.
+TEST(Units, FreezesByNamesOfOtherPieces) {
+  const Ocr2Config config = testing::tiny_model_config();
+  Ocr2Model head(config, 3, DType::f32, ParameterValues::initialised,
+                 Ocr2UnitRange{unit_count(config) - 1, unit_count(config)});
+  head.store().freeze({"model.sam_model."});
+  EXPECT_EQ(head.store().trainable().size(), head.store().parameters().size());
+  EXPECT_THROW(head.store().freeze({"model.nobody."}), ConfigError);
+}
+
+}  // namespace
+}  // namespace lectern
