@@ -11,6 +11,8 @@
 
 namespace lectern {
 
+class RowExchange;
+
 struct ForwardContext {
   /// Called with the name and value of every seam that the fixtures know ("decoder.layer3"). Empty:
   /// nobody listens.
@@ -29,6 +31,8 @@ struct ForwardContext {
   std::vector<Variable> balance_losses;
   /// Tokens that each expert of each MoE layer received, i32 [experts], by layer.
   std::map<std::int64_t, Tensor> expert_counts;
+  /// Brings rows to experts of other ranks, where a model's placement has them there.
+  RowExchange* expert_exchange = nullptr;
   /// Optional selection bias of each MoE layer, f32 [experts] (loss-free balancing).
   std::map<std::int64_t, Tensor> selection_bias;
 

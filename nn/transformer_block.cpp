@@ -1,6 +1,7 @@
 #include "nn/transformer_block.h"
 
 #include "autograd/ops/elementwise.h"
+#include "autograd/ops/exchanged_experts.h"
 #include "autograd/ops/experts.h"
 #include "autograd/ops/layout.h"
 #include "autograd/ops/linear.h"
@@ -60,12 +61,16 @@ MoeMlp::MoeMlp(ParameterStore& store, const std::string& prefix, std::int64_t la
       args_(args),
       shared_(store, prefix + "shared_experts.", hidden_size,
               args.shared_experts * args.intermediate_size, initializer_range) {
-  const std::int64_t experts = args.routed_experts, rows = args.intermediate_size;
+  const std::int64_t experts = args.routed_experts / args.expert_ranks;
+  const std::int64_t rows = args.intermediate_size, first = args.expert_rank * experts;
+  if (args.routed_experts % args.expert_ranks != 0)
+    fail<ConfigError>(fmt::format("{}experts: {} experts do not divide by {} ranks", prefix,
+                                  args.routed_experts, args.expert_ranks));
   const auto normal = Initialiser::normal(initializer_range);
-  gate_ = store.add(prefix + "gate.weight", {experts, hidden_size}, normal);
+  gate_ = store.add(prefix + "gate.weight", {args.routed_experts, hidden_size}, normal);
   std::vector<ParameterPart> gate_up_parts, down_parts;
   for (std::int64_t e = 0; e < experts; ++e) {
-    const std::string expert = fmt::format("{}experts.{}.", prefix, e);
+    const std::string expert = fmt::format("{}experts.{}.", prefix, first + e);
     gate_up_parts.push_back({expert + "gate_proj.weight", 0, rows, e});
     gate_up_parts.push_back({expert + "up_proj.weight", rows, 2 * rows, e});
     down_parts.push_back({expert + "down_proj.weight", 0, hidden_size, e});
@@ -90,8 +95,19 @@ Variable MoeMlp::forward(const Variable& x, ForwardContext& context) const {
   if (context.want_balance_loss)
     context.balance_losses.push_back(
         balance_loss(routed.probabilities, routed.indices, args_.routed_experts, args_.top_k));
-  const Variable mixed = experts(tokens, routed.weights, routed.indices, gate_up_, down_);
-  return view(add(mixed, shared_.forward(tokens)), {batch, length, width});
+  Variable mixed, shared;
+  if (args_.expert_ranks > 1) {
+    if (context.expert_exchange == nullptr)
+      fail<Error>(fmt::format("MoE layer {}: its experts are on {} ranks and there is no exchange",
+                              layer_, args_.expert_ranks));
+    mixed = exchanged_experts(tokens, routed.weights, routed.indices, gate_up_, down_,
+                              args_.routed_experts, *context.expert_exchange,
+                              [&] { shared = shared_.forward(tokens); });
+  } else {
+    mixed = experts(tokens, routed.weights, routed.indices, gate_up_, down_);
+    shared = shared_.forward(tokens);
+  }
+  return view(add(mixed, shared), {batch, length, width});
 }
 
 TransformerBlock::TransformerBlock(ParameterStore& store, const std::string& prefix,

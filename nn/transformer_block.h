@@ -32,6 +32,7 @@ struct BlockArgs {
 struct MoeArgs {
   std::int64_t routed_experts = 0, shared_experts = 0, top_k = 0, intermediate_size = 0;
   double scaling = 1.0;
+  std::int64_t expert_rank = 0, expert_ranks = 1;  ///< which routed experts are in this process
 };
 
 /// Which keys each query sees, and where its rotary position starts.

@@ -92,9 +92,9 @@ void DecodingCache::keep(const std::vector<std::int64_t>& sequences) {
 }
 
 Ocr2Model::Ocr2Model(const Ocr2Config& config, std::uint64_t seed, DType dtype,
-                     ParameterValues values, std::optional<Ocr2UnitRange> units)
+                     ParameterValues values, const Ocr2Placement& placement)
     : config_(config),
-      store_(seed, dtype, values, owned_in(config, units)),
+      store_(seed, dtype, values, owned_in(config, placement.units)),
       sam_(store_, config.sam),
       encoder_(store_, config),
       residual_(store_, "model.", "decoder", config.residual.of_stack(config.residual.in_decoder),
@@ -123,7 +123,9 @@ Ocr2Model::Ocr2Model(const Ocr2Config& config, std::uint64_t seed, DType dtype,
                     .shared_experts = text.n_shared_experts,
                     .top_k = text.num_experts_per_tok,
                     .intermediate_size = text.moe_intermediate_size,
-                    .scaling = text.routed_scaling_factor};
+                    .scaling = text.routed_scaling_factor,
+                    .expert_rank = placement.expert_rank,
+                    .expert_ranks = placement.expert_ranks};
   for (std::int64_t i = 0; i < text.num_hidden_layers; ++i) {
     const bool sparse = text.layer_is_sparse[static_cast<std::size_t>(i)];
     blocks_.emplace_back(store_, fmt::format("model.layers.{}.", i), i, block,

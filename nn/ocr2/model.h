@@ -11,7 +11,6 @@
 #include "nn/transformer_block.h"
 
 #include <cstdint>
-#include <optional>
 #include <vector>
 
 namespace lectern {
@@ -74,11 +73,13 @@ class DecodingCache {
 
 class Ocr2Model {
  public:
-  /// `dtype` and `values` as in ParameterStore. With `units` only the parameters of those are here
-  /// (their values do not depend on it), and only run_units() of those works.
+  /// `dtype` and `values` as in ParameterStore. With `placement` only a part of the parameters is
+  /// here (their values do not depend on it): run_units() works for the units that are, and where
+  /// experts are elsewhere the context must have an exchange. Throws ConfigError when the experts
+  /// do not divide by the ranks.
   Ocr2Model(const Ocr2Config& config, std::uint64_t seed, DType dtype = DType::f32,
             ParameterValues values = ParameterValues::initialised,
-            std::optional<Ocr2UnitRange> units = {});
+            const Ocr2Placement& placement = {});
 
   const Ocr2Config& config() const { return config_; }
   ParameterStore& store() { return store_; }

@@ -12,6 +12,7 @@
 #include "nn/ocr2/config.h"
 
 #include <cstdint>
+#include <optional>
 #include <string>
 
 namespace lectern {
@@ -27,6 +28,13 @@ struct Ocr2Activation {
 struct Ocr2UnitRange {
   std::int64_t begin = 0, end = 0;
   bool operator==(const Ocr2UnitRange&) const = default;
+};
+
+/// What of a model lives in one process; by default all of it.
+struct Ocr2Placement {
+  std::optional<Ocr2UnitRange> units;  ///< of a pipeline stage
+  /// The routed experts of every layer are spread over `expert_ranks`; these are those of one.
+  std::int64_t expert_rank = 0, expert_ranks = 1;
 };
 
 /// E + D + 2.

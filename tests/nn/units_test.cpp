@@ -73,9 +73,9 @@ Result cut_at(const Ocr2Config& config, const Ocr2Input& input, std::int64_t cut
               std::int64_t stream_interval = 0) {
   const Ocr2UnitRange all{0, unit_count(config)};
   const Ocr2Model first(config, 3, DType::f32, ParameterValues::initialised,
-                        Ocr2UnitRange{0, cut});
+                        Ocr2Placement{.units = {{0, cut}}});
   const Ocr2Model second(config, 3, DType::f32, ParameterValues::initialised,
-                         Ocr2UnitRange{cut, all.end});
+                         Ocr2Placement{.units = {{cut, all.end}}});
   ForwardContext context;
   context.stream_interval = stream_interval;
   const Ocr2Activation sent = first.run_units({0, cut}, input, {}, context);
@@ -143,7 +143,7 @@ TEST(Units, EveryParameterHasOne) {
 TEST(Units, FreezesByNamesOfOtherPieces) {
   const Ocr2Config config = testing::tiny_model_config();
   Ocr2Model head(config, 3, DType::f32, ParameterValues::initialised,
-                 Ocr2UnitRange{unit_count(config) - 1, unit_count(config)});
+                 Ocr2Placement{.units = {{unit_count(config) - 1, unit_count(config)}}});
   head.store().freeze({"model.sam_model."});
   EXPECT_EQ(head.store().trainable().size(), head.store().parameters().size());
   EXPECT_THROW(head.store().freeze({"model.nobody."}), ConfigError);
