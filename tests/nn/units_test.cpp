@@ -42,9 +42,10 @@ struct Result {
 
 void collect(const Ocr2Model& model, Result& into) {
   for (const Parameter& parameter : model.store().parameters())
-    if (parameter.variable.grad().defined())
+    if (parameter.variable.grad().defined()) {
       EXPECT_TRUE(into.gradients.emplace(parameter.name, parameter.variable.grad()).second)
           << parameter.name << " is in two pieces";
+    }
 }
 
 Result whole(const Ocr2Config& config, const Ocr2Input& input) {
@@ -63,9 +64,19 @@ Streams received(const Streams& x) {
   return Streams(Variable(x.value.clone(), x.graph.requires_grad()));
 }
 
-void send_back(const Streams& sent, const Streams& leaf) {
-  if (sent.graph.defined() && sent.graph.requires_grad())
-    sent.graph.backward(leaf.graph.grad().clone());
+/// Backward of what was sent, all in one pass as in one model.
+void send_back(const Ocr2Activation& sent, const Ocr2Activation& leaves) {
+  std::vector<Variable> roots;
+  std::vector<Tensor> gradients;
+  const auto add = [&](const Streams& x, const Streams& leaf) {
+    if (!x.graph.defined() || !x.graph.requires_grad()) return;
+    roots.push_back(x.graph);
+    gradients.push_back(leaf.graph.grad().clone());
+  };
+  add(sent.global, leaves.global);
+  add(sent.local, leaves.local);
+  add(sent.hidden, leaves.hidden);
+  record("cut", Tensor::zeros({}), roots, [&](const Tensor&) { return gradients; }).backward();
 }
 
 /// Two models, each with the parameters of its own units.
@@ -83,10 +94,7 @@ Result cut_at(const Ocr2Config& config, const Ocr2Input& input, std::int64_t cut
   const Ocr2Activation last = second.run_units({cut, all.end}, input, leaves, context);
   const Ocr2Loss loss = second.loss_of(last.hidden, input, context);
   loss.loss_sum.backward();
-  // local before global: shared encoder parameters add up in the order of one backward pass.
-  send_back(sent.hidden, leaves.hidden);
-  send_back(sent.local, leaves.local);
-  send_back(sent.global, leaves.global);
+  send_back(sent, leaves);
   Result out{loss.loss_sum.value().item(), {}};
   collect(first, out);
   collect(second, out);
