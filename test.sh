@@ -1,8 +1,13 @@
 #!/usr/bin/env bash
 # Builds everything and runs every test. Under 25 minutes on two cores from a bare Debian 12.
-#   ./test.sh [ctest arguments]      e.g.  ./test.sh -R attention
+#   ./test.sh [--long] [ctest arguments]      e.g.  ./test.sh -R attention
+# --long: every mesh and stage, and ranks killed again and again, instead of one of each kind.
 set -euo pipefail
 cd "$(dirname "$0")"
+if [ "${1-}" = --long ]; then
+  export LECTERN_LONG=1
+  shift
+fi
 scripts/install-deps.sh
 cmake -S . -B build -G Ninja -DLECTERN_TESTS=ON >build-configure.log 2>&1 || { cat build-configure.log >&2; exit 1; }
 rm -f build-configure.log

@@ -1,5 +1,6 @@
 #include "autograd/variable.h"
 
+#include "autograd/backward_observer.h"
 #include "autograd/compute_dtype.h"
 #include "core/ops/accumulate.h"
 #include "core/profile.h"
@@ -42,6 +43,7 @@ struct GraphNode {
 namespace {
 
 thread_local bool grad_is_enabled = true;
+thread_local BackwardObserver* backward_observer = nullptr;
 
 std::uint64_t next_sequence() {
   static std::atomic<std::uint64_t> counter{0};
@@ -146,6 +148,10 @@ std::vector<Variable> record_many(std::string_view operation, std::vector<Tensor
   return out;
 }
 
+ObserveBackward::ObserveBackward(BackwardObserver* observer)
+    : previous_(std::exchange(backward_observer, observer)) {}
+ObserveBackward::~ObserveBackward() { backward_observer = previous_; }
+
 bool grad_enabled() { return grad_is_enabled; }
 NoGrad::NoGrad() : previous_(std::exchange(grad_is_enabled, false)) {}
 NoGrad::~NoGrad() { grad_is_enabled = previous_; }
@@ -186,6 +192,24 @@ class BackwardPass {
   /// Nothing may write to this tensor: a leaf that would get it as its gradient gets a copy.
   void protect(const Tensor& tensor) { given_.insert(tensor.storage().get()); }
 
+  /// Counts how often the graph behind `root` leads to each leaf, to know when its gradient is
+  /// complete. A recomputed segment counts by the parameters that it names.
+  void count_uses(const Edge& root) {
+    std::unordered_set<const GraphNode*> seen;
+    std::vector<const GraphNode*> open;
+    const auto follow = [&](const Edge& edge) {
+      if (edge.leaf != nullptr) ++uses_[edge.leaf.get()];
+      if (edge.node != nullptr && seen.insert(edge.node.get()).second)
+        open.push_back(edge.node.get());
+    };
+    follow(root);
+    while (!open.empty()) {
+      const GraphNode* node = open.back();
+      open.pop_back();
+      for (const Edge& edge : node->inputs) follow(edge);
+    }
+  }
+
  private:
   /// An operation may hand one tensor to several inputs (a sum does). Each leaf must own what it
   /// keeps, because gradients are scaled in place when they are clipped.
@@ -224,10 +248,22 @@ class BackwardPass {
       Tensor grad = std::move(input_grads[i]);
       if (grad.defined()) add(inputs[i], grad);
     }
+    if (backward_observer == nullptr) return;
+    for (const Edge& input : inputs) report_use(input);
+    backward_observer->operation_done();
+  }
+
+  /// One of the ways to a leaf has been gone, if uses are counted.
+  void report_use(const Edge& edge) {
+    if (edge.leaf == nullptr) return;
+    const auto found = uses_.find(edge.leaf.get());
+    if (found != uses_.end() && --found->second == 0)
+      backward_observer->gradient_complete(edge.leaf.get());
   }
 
   std::unordered_map<GraphNode*, std::vector<Tensor>> grads_;
   std::unordered_set<const Storage*> given_;  // memory that a leaf keeps or that the caller owns
+  std::unordered_map<VariableState*, int> uses_;
   std::priority_queue<std::shared_ptr<GraphNode>, std::vector<std::shared_ptr<GraphNode>>, Older>
       waiting_;
 };
@@ -246,6 +282,7 @@ void Variable::backward(Tensor cotangent) const {
   check_shape(cotangent, shape(), "backward", "cotangent");
   BackwardPass pass;
   pass.protect(cotangent);
+  if (backward_observer != nullptr) pass.count_uses(edge_to(*this));
   pass.add(edge_to(*this), cotangent);
   pass.run();
 }

@@ -8,6 +8,7 @@
 #include <exception>
 #include <map>
 #include <mutex>
+#include <numeric>
 #include <thread>
 #include <vector>
 
@@ -32,12 +33,45 @@ void check_options(const LoaderOptions& options) {
   at_least("workers", options.workers, 0);
   at_least("ahead", options.ahead, 1);
   at_least("pack_tokens", options.batch.pack_tokens, 0);
+  at_least("image_token_work", options.image_token_work, 0);
   if (options.rank < 0 || options.rank >= options.ranks)
     fail<ConfigError>(
         fmt::format("loader: rank must be in 0 .. {}, got {}", options.ranks - 1, options.rank));
   if (options.global_batch % options.ranks != 0)
     fail<ConfigError>(fmt::format("loader: global_batch must be a multiple of {} ranks, got {}",
                                   options.ranks, options.global_batch));
+}
+
+/// The rank of each batch: those with most work first, each to the rank with least so far among
+/// those that still take one. Every rank gets as many batches.
+struct Spread {
+  std::vector<int> rank_of;
+  double largest_over_mean = 1;
+};
+
+Spread spread_batches(const std::vector<std::int64_t>& work, int ranks) {
+  Spread out{std::vector<int>(work.size(), 0), 1};
+  if (ranks == 1) return out;
+  std::vector<std::size_t> order(work.size());
+  std::iota(order.begin(), order.end(), std::size_t{0});
+  std::stable_sort(order.begin(), order.end(),
+                   [&](std::size_t a, std::size_t b) { return work[a] > work[b]; });
+  std::vector<std::int64_t> sum(static_cast<std::size_t>(ranks), 0);
+  std::vector<std::size_t> taken(sum.size(), 0);
+  const std::size_t most = work.size() / sum.size();
+  for (const std::size_t batch : order) {
+    std::size_t best = sum.size();
+    for (std::size_t r = 0; r < sum.size(); ++r)
+      if (taken[r] < most && (best == sum.size() || sum[r] < sum[best])) best = r;
+    out.rank_of[batch] = static_cast<int>(best);
+    sum[best] += work[batch];
+    ++taken[best];
+  }
+  const std::int64_t total = std::accumulate(sum.begin(), sum.end(), std::int64_t{0});
+  if (total > 0)
+    out.largest_over_mean = static_cast<double>(*std::max_element(sum.begin(), sum.end())) *
+                            static_cast<double>(ranks) / static_cast<double>(total);
+  return out;
 }
 
 }  // namespace
@@ -113,6 +147,20 @@ struct Loader::State {
     }
   }
 
+  /// Work of a batch in tokens of text. Rows that are not packed are padded to the longest.
+  std::int64_t work_of(const std::vector<Draw>& draws, int view) const {
+    std::int64_t longest = 0, sum = 0, image_tokens = 0;
+    for (const Draw& draw : draws) {
+      const std::int64_t tokens = samples->token_count(draw, view);
+      longest = std::max(longest, tokens);
+      sum += tokens;
+      image_tokens += samples->image_tokens(draw, view);
+    }
+    const auto rows = static_cast<std::int64_t>(draws.size());
+    return (options.batch.pack_tokens > 0 ? sum : rows * longest) +
+           options.image_token_work * image_tokens;
+  }
+
   /// Plans the whole step and keeps this rank's part.
   void plan_step() {
     const int view = view_of(plan_state.step);
@@ -120,27 +168,35 @@ struct Loader::State {
     plan.place.step = plan_state.step;
     plan.place.view = view;
     plan.place.micro_batches = micro_batches;
-    step.assign(static_cast<std::size_t>(micro_batches), plan);
-    step_taken = 0;
+    std::vector<std::vector<Draw>> batches(static_cast<std::size_t>(micro_batches * options.ranks));
     std::uint64_t position = plan_state.samples;
-    std::int64_t tokens = 0;
     std::vector<Draw> row;
     for (std::int64_t i = 0; i < options.global_batch; ++i) {
       row.clear();
       position = plan_row(position, view, row);
-      for (const Draw& draw : row) tokens += samples->trained_count(draw);
-      const std::int64_t mine = i - options.rank * rank_rows;
-      if (mine < 0 || mine >= rank_rows) continue;
-      auto& draws = step[static_cast<std::size_t>(mine / rows_a_batch)].draws;
+      for (const Draw& draw : row) plan.place.step_trained_tokens += samples->trained_count(draw);
+      // A rank's share of the rows may end with a shorter batch.
+      const std::int64_t batch = i / rank_rows * micro_batches + i % rank_rows / rows_a_batch;
+      auto& draws = batches[static_cast<std::size_t>(batch)];
       draws.insert(draws.end(), row.begin(), row.end());
     }
-    const std::uint64_t taken = position - plan_state.samples;
+    plan.place.step_samples = static_cast<std::int64_t>(position - plan_state.samples);
     plan_state = {position, plan_state.step + 1};
-    for (std::size_t i = 0; i < step.size(); ++i) {
-      step[i].place.micro_batch = static_cast<std::int64_t>(i);
-      step[i].place.step_trained_tokens = tokens;
-      step[i].place.step_samples = static_cast<std::int64_t>(taken);
-      step[i].after = plan_state;
+    plan.after = plan_state;
+    std::vector<std::int64_t> work;
+    if (options.ranks > 1)
+      for (const auto& draws : batches) work.push_back(work_of(draws, view));
+    else
+      work.resize(batches.size());
+    const Spread spread = spread_batches(work, options.ranks);
+    plan.place.step_work_spread = spread.largest_over_mean;
+    step.clear();
+    step_taken = 0;
+    for (std::size_t i = 0; i < batches.size(); ++i) {
+      if (spread.rank_of[i] != options.rank) continue;
+      plan.draws = std::move(batches[i]);
+      plan.place.micro_batch = static_cast<std::int64_t>(step.size());
+      step.push_back(plan);
     }
   }
 

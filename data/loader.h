@@ -1,9 +1,10 @@
 // Batches of a training run, made in the background and given out in order.
 //
 // A step takes `global_batch` rows, the next ones in the sampler's order (in packs: greedily, as
-// many samples as fit into each row). Rank r of R works on rows global_batch * r / R .. of them, in
-// batches of `micro_batch` rows. What a step holds depends neither on the ranks nor on the workers:
-// every rank plans the whole step from the samples' lengths and loads only its own part.
+// many samples as fit into each row), in batches of `micro_batch` rows. Each of R ranks works on as
+// many batches, so spread that the work of all ranks is even: the batches with most work first,
+// each to the rank that has least so far. What a step holds depends neither on the ranks nor on the
+// workers: every rank plans the whole step from the samples' lengths and loads only its own part.
 #pragma once
 
 #include "data/batch.h"
@@ -26,6 +27,9 @@ struct LoaderOptions {
   std::int64_t micro_batch = 0;   // rows a batch; 0: all rows of the rank; packs: always 1
   BatchOptions batch;
   int rank = 0, ranks = 1;
+  /// Work of an image token, in tokens of text, to spread batches evenly over ranks: what its
+  /// encoder takes, 0 where the encoder's output is at hand.
+  std::int64_t image_token_work = 4;
   int workers = 1;  // threads; 0: next() does the work itself
   int ahead = 4;    // batches made before they are asked for
   /// True when the encoder's output for a key is at hand, so that the pixels may be left out.
@@ -47,6 +51,8 @@ struct LoadedBatch : Batch {
   /// Trained tokens of the step on all ranks: what its loss is divided by.
   std::int64_t step_trained_tokens = 0;
   std::int64_t step_samples = 0;
+  /// Work of the busiest rank in this step over the mean, as planned; 1 with one rank.
+  double step_work_spread = 1;
 };
 
 class Loader {

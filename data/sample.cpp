@@ -162,6 +162,10 @@ std::int64_t SampleSet::token_count(const Draw& draw, int view) const {
          static_cast<std::int64_t>(state_->source(draw).prompt_ids.size()) + trained_count(draw);
 }
 
+std::int64_t SampleSet::image_tokens(const Draw& draw, int view) const {
+  return state_->image_tokens(draw, view);
+}
+
 std::int64_t SampleSet::longest(int view) const {
   std::int64_t most = 0;
   for (std::size_t s = 0; s < state_->sources.size(); ++s) {

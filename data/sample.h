@@ -94,6 +94,8 @@ class SampleSet {
   /// Tokens of the whole sample, and of those the trained ones.
   std::int64_t token_count(const Draw& draw, int view = 0) const;
   std::int64_t trained_count(const Draw& draw) const;
+  /// Of them those that stand for the image.
+  std::int64_t image_tokens(const Draw& draw, int view = 0) const;
   /// The largest token_count of all samples; of drawn ones the largest that is possible.
   std::int64_t longest(int view = 0) const;
   /// Images that the sample has: 0 or 1; and its local tiles.

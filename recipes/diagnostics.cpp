@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 
 #include <array>
+#include <cmath>
 #include <cstdlib>
 
 namespace lectern {
@@ -31,18 +32,28 @@ void add_stream_fields(const std::map<std::string, StreamStatistics>& stacks,
   }
 }
 
-std::vector<std::pair<std::string, double>> layer_gradient_norms(const NamedParameters& trainable) {
+std::vector<std::pair<std::string, double>> layer_gradient_norms(
+    const std::map<std::string, double>& squares) {
   std::vector<std::pair<std::string, double>> out;
   for (const Stack& stack : kStacks) {
-    std::map<long, NamedParameters> layers;
+    std::map<long, double> layers;
     const std::string prefix = stack.prefix;
-    for (const auto& [name, variable] : trainable)
+    for (const auto& [name, square] : squares)
       if (name.starts_with(prefix))
-        layers[std::strtol(name.c_str() + prefix.size(), nullptr, 10)].emplace_back(name, variable);
-    for (const auto& [layer, parameters] : layers)
-      out.emplace_back(fmt::format("{}_{:02}", stack.name, layer), gradient_norm(parameters));
+        layers[std::strtol(name.c_str() + prefix.size(), nullptr, 10)] += square;
+    for (const auto& [layer, square] : layers)
+      out.emplace_back(fmt::format("{}_{:02}", stack.name, layer), std::sqrt(square));
   }
   return out;
+}
+
+std::vector<std::pair<std::string, double>> layer_gradient_norms(const NamedParameters& trainable) {
+  std::map<std::string, double> squares;
+  for (const auto& [name, variable] : trainable) {
+    const double norm = gradient_norm({{name, variable}});
+    squares[name] = norm * norm;
+  }
+  return layer_gradient_norms(squares);
 }
 
 }  // namespace lectern

@@ -19,7 +19,10 @@ namespace lectern {
 void add_stream_fields(const std::map<std::string, StreamStatistics>& stacks, MetricFields& fields);
 
 /// ("encoder_00", norm) ... ("decoder_11", norm) of the gradients of each layer that trains, in
-/// order.
+/// order. `squares`: sum of the squares of each parameter's gradient.
+std::vector<std::pair<std::string, double>> layer_gradient_norms(
+    const std::map<std::string, double>& squares);
+/// The same from the gradients themselves, on one rank.
 std::vector<std::pair<std::string, double>> layer_gradient_norms(const NamedParameters& trainable);
 
 }  // namespace lectern

@@ -47,7 +47,8 @@ Tensor stack(const std::vector<Tensor>& parts) {
 
 }  // namespace
 
-EncoderFeatures::EncoderFeatures(const Recipe& recipe, const Ocr2Model& model) : model_(model) {
+EncoderFeatures::EncoderFeatures(const Recipe& recipe, const Ocr2Model& model, int rank, int ranks)
+    : model_(model) {
   const auto trained = trained_parameter(model.store());
   is_frozen_ = !trained;
   if (!recipe.encoder_cache.enabled) return;
@@ -55,15 +56,16 @@ EncoderFeatures::EncoderFeatures(const Recipe& recipe, const Ocr2Model& model) :
     fail<ConfigError>(fmt::format(
         "encoder_cache.enabled: needs a frozen encoder, but {} is trained (stage 3 freezes it)",
         *trained));
-  const std::filesystem::path folder = recipe.encoder_cache.dir.empty()
-                                           ? recipe.run_dir / "encoder-cache"
-                                           : std::filesystem::path(recipe.encoder_cache.dir);
+  std::filesystem::path folder = recipe.encoder_cache.dir.empty()
+                                     ? recipe.run_dir / "encoder-cache"
+                                     : std::filesystem::path(recipe.encoder_cache.dir);
+  if (rank > 0) folder /= fmt::format("rank-{}", rank);
   // Rows computed in bf16 are other rows.
   const std::string suffix = recipe.dtype == "fp32" ? "" : " " + recipe.dtype;
   cache_ = std::make_unique<EncoderCache>(
       folder,
       parameter_fingerprint(model.store(), ocr2_parts::kEncoder) + residual_key(model) + suffix,
-      recipe.encoder_cache.max_bytes);
+      recipe.encoder_cache.max_bytes / ranks);
 }
 
 Ocr2Input EncoderFeatures::input_of(const Batch& batch) const {

@@ -17,10 +17,13 @@ namespace lectern {
 
 class EncoderFeatures {
  public:
-  /// Opens the cache when the recipe wants one. Throws ConfigError when it does and the encoder is
-  /// not wholly frozen.
-  EncoderFeatures(const Recipe& recipe, const Ocr2Model& model);
+  /// Opens the cache when the recipe wants one, for each of `ranks` ranks a folder and a share of
+  /// the bytes: rank 0 has that of a run of one rank. Throws ConfigError when it does and the
+  /// encoder is not wholly frozen.
+  EncoderFeatures(const Recipe& recipe, const Ocr2Model& model, int rank = 0, int ranks = 1);
 
+  /// Whether the encoder works once an image at most.
+  bool has_cache() const { return cache_ != nullptr; }
   /// Called by the loader's workers: true when the pixels of this image will not be needed.
   bool is_cached(const std::string& key) const { return cache_ && cache_->contains(key); }
 

@@ -50,21 +50,22 @@ EvaluationResult evaluate(const Ocr2Model& model, const Tokenizer& tokenizer,
   EvaluationResult result;
   std::vector<ImageViews> pictures;
   std::vector<Sample> batch;
-  double loss_sum = 0;
-  std::int64_t trained = 0;
   const auto add_loss = [&] {
     if (batch.empty()) return;
     const auto [sum, count] = loss_of(model, samples, batch);
-    loss_sum += sum;
-    trained += count;
+    result.loss_sum += sum;
+    result.trained_tokens += count;
     batch.clear();
   };
   std::set<std::string> seen;  // a small source may come round again before a large one is through
   const std::int64_t wanted = std::min(args.samples, units);
   for (std::uint64_t position = 0; static_cast<std::int64_t>(seen.size()) < wanted; ++position) {
     if (position > 64 * static_cast<std::uint64_t>(units)) break;
-    Sample sample = samples.make(sampler.at(position));
-    if (!seen.insert(sample.key).second) continue;
+    const Draw draw = sampler.at(position);
+    if (!seen.insert(samples.key(draw)).second) continue;
+    if (static_cast<int>((seen.size() - 1) % static_cast<std::size_t>(args.ranks)) != args.rank)
+      continue;
+    Sample sample = samples.make(draw);
     result.samples.push_back({sample.key, sample.text, "", sample.global});
     if (args.with_loss) batch.push_back(sample);
     if (batch.size() == kLossBatch) add_loss();
@@ -72,7 +73,8 @@ EvaluationResult evaluate(const Ocr2Model& model, const Tokenizer& tokenizer,
         {std::move(sample.global), std::move(sample.local), {sample.columns, sample.rows}});
   }
   add_loss();
-  result.loss = trained > 0 ? loss_sum / static_cast<double>(trained) : 0;
+  if (result.trained_tokens > 0)
+    result.loss = result.loss_sum / static_cast<double>(result.trained_tokens);
   Reader reader(model, tokenizer, args.reader);
   const std::vector<std::string> texts = reader.read_views(pictures, progress);
   result.tokens_per_second = reader.statistics().tokens_per_second();

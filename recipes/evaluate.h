@@ -17,6 +17,7 @@ struct EvaluationArgs {
   std::int64_t samples = 64;
   std::uint64_t seed = 0;  ///< which samples; the same seed reads the same ones
   bool with_loss = false;
+  int rank = 0, ranks = 1;  ///< of the samples 0, 1, ... read those with index % ranks == rank
   ReaderArgs reader;
 };
 
@@ -30,6 +31,8 @@ struct EvaluationResult {
   Scores scores;
   double loss =
       0;  ///< mean over the tokens of all answers, each predicted from the true ones before
+  double loss_sum = 0;
+  std::int64_t trained_tokens = 0;  ///< of all answers
   std::vector<ReadSample> samples;
   double seconds = 0;
   double tokens_per_second = 0;  ///< decoded, the first token of each sample aside

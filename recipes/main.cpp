@@ -43,6 +43,8 @@ int main(int argc, char** argv) {
   } catch (const CLI::ParseError& error) {
     app.exit(error);
     return 2;
+  } catch (const lectern::commands::AlreadyTold&) {
+    return 1;
   } catch (const std::exception& error) {
     return fail_with(error.what());
   }

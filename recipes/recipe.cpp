@@ -2,6 +2,7 @@
 
 #include "core/error.h"
 #include "core/ops/sinkhorn.h"
+#include "distributed/mesh.h"
 #include "recipes/recipe_sources.h"
 
 #include <algorithm>
@@ -166,6 +167,17 @@ BatchRecipe read_batch(ConfigReader table, bool packed) {
   return out;
 }
 
+MeshRecipe read_mesh(ConfigReader table) {
+  MeshRecipe out;
+  out.pp = table.integer("pp", 1, within(1, 1 << 20));
+  out.ep = table.integer("ep", 1, within(1, 1 << 20));
+  out.zero = table.boolean("zero", true);
+  out.bucket_bytes = table.integer("bucket_bytes", 4 << 20, within(4, 1 << 30));
+  out.wait_seconds = table.number("wait_seconds", 600.0, not_negative());
+  out.verify_every = table.integer("verify_every", 100, within(0, kMaxSteps));
+  return out;
+}
+
 bool freezes(const std::vector<std::string>& prefixes, std::string_view part) {
   return std::any_of(prefixes.begin(), prefixes.end(),
                      [&](const std::string& prefix) { return part.starts_with(prefix); });
@@ -244,9 +256,7 @@ Recipe parse_recipe(const ConfigDocument& document) {
   if (std::find(out.freeze.begin(), out.freeze.end(), "") != out.freeze.end())
     root.refuse("freeze", "must not hold \"\", which would freeze everything");
 
-  ConfigReader mesh = root.table("mesh");
-  out.mesh.pp = mesh.integer("pp", 1, within(1, 1 << 20));
-  out.mesh.ep = mesh.integer("ep", 1, within(1, 1 << 20));
+  out.mesh = read_mesh(root.table("mesh"));
   out.model = read_model(root.table("model"));
   out.data = read_data(root.table("data"));
   out.view = read_view(root.table("view"));
@@ -274,24 +284,19 @@ std::vector<std::filesystem::path> recipe_stages(const std::filesystem::path& pa
 }
 
 void check_mesh(const Recipe& recipe, std::int64_t ranks) {
-  const auto [pp, ep] = recipe.mesh;
-  if (ranks % pp != 0)
-    fail<ConfigError>(
-        fmt::format("mesh.pp must divide the number of ranks = {}, got {}", ranks, pp));
-  const std::int64_t dp = ranks / pp;
-  if (dp % ep != 0)
-    fail<ConfigError>(fmt::format(
-        "mesh.ep must divide the data-parallel ranks = {} (ranks / mesh.pp), got {}", dp, ep));
+  const auto [pp, dp, ep] = mesh_shape(ranks, recipe.mesh.pp, recipe.mesh.ep);
   if (pp != 1 || ep != 1)
     fail<ConfigError>(fmt::format(
         "mesh.{} must be 1 in this version (pipeline and expert parallelism are still to come), "
         "got {}",
         pp != 1 ? "pp" : "ep", pp != 1 ? pp : ep));
-  if (recipe.data.pack_tokens == 0 && recipe.batch.global_size % (dp * recipe.batch.micro_batch))
+  const bool packed = recipe.data.pack_tokens > 0;
+  const std::int64_t share = packed ? dp : dp * recipe.batch.micro_batch;
+  if (recipe.batch.global_size % share != 0)
     fail<ConfigError>(fmt::format(
-        "batch.global_size must be a multiple of data-parallel ranks x batch.micro_batch = {}, "
-        "got {}",
-        dp * recipe.batch.micro_batch, recipe.batch.global_size));
+        "batch.global_size must be a multiple of data-parallel ranks{} = {}, got {}: try {}",
+        packed ? "" : " x batch.micro_batch", share, recipe.batch.global_size,
+        (recipe.batch.global_size / share + 1) * share));
 }
 
 }  // namespace lectern

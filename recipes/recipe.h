@@ -22,6 +22,10 @@ namespace lectern {
 struct MeshRecipe {
   std::int64_t pp = 1;  // pipeline stages
   std::int64_t ep = 1;  // ranks of a data-parallel group that share one set of routed experts
+  bool zero = true;     // ZeRO-1: each data-parallel rank keeps its part of the optimizer's state
+  std::int64_t bucket_bytes = 4 << 20;  // of gradients that are sent together
+  double wait_seconds = 600;  // longest wait for another rank before the job ends; 0: for ever
+  std::int64_t verify_every = 100;  // steps between comparisons of the ranks' weights; 0: never
 };
 
 /// [model] What is trained and where its first weights come from. Parts named later win.
@@ -203,8 +207,8 @@ Recipe parse_recipe(const ConfigDocument& document);
 /// The recipes that a file stands for: itself, or those that its only key `stages` lists.
 std::vector<std::filesystem::path> recipe_stages(const std::filesystem::path& path);
 
-/// Throws ConfigError unless the mesh fits `ranks` processes (pp divides ranks, ep divides
-/// ranks / pp) and global_size fits the data-parallel ranks.
+/// Throws ConfigError, saying what would fit, unless the mesh fits `ranks` processes (pp divides
+/// ranks, ep divides ranks / pp) and global_size fits the data-parallel ranks.
 void check_mesh(const Recipe& recipe, std::int64_t ranks);
 
 }  // namespace lectern

@@ -1,32 +1,37 @@
 #include "recipes/trainer.h"
 
+#include "autograd/backward_observer.h"
 #include "autograd/compute_dtype.h"
 #include "autograd/ops/elementwise.h"
 #include "core/allocator.h"
 #include "core/ops/router.h"
 #include "core/parallel.h"
-#include "core/random.h"
 #include "data/loader.h"
-#include "nn/optimizer.h"
+#include "distributed/groups.h"
+#include "distributed/mesh.h"
+#include "distributed/parallel_adamw.h"
+#include "distributed/replica_check.h"
+#include "distributed/world.h"
 #include "nn/schedule.h"
 #include "recipes/checkpoint_folder.h"
+#include "recipes/curriculum.h"
 #include "recipes/diagnostics.h"
 #include "recipes/encoder_features.h"
-#include "recipes/evaluate.h"
 #include "recipes/initial_weights.h"
 #include "recipes/interrupt.h"
 #include "recipes/metrics.h"
 #include "recipes/model_folder.h"
-#include "recipes/progress.h"
-#include "recipes/tensorboard.h"
+#include "recipes/run_log.h"
+#include "recipes/step_totals.h"
 #include "recipes/training_data.h"
 #include "recipes/training_state.h"
+#include "recipes/validation.h"
 
 #include <nlohmann/json.hpp>
 
 #include <chrono>
 #include <cmath>
-#include <iterator>
+#include <cstdlib>
 #include <optional>
 
 namespace lectern {
@@ -58,60 +63,22 @@ ScheduleArgs schedule_args(const Recipe& recipe) {
           .factors = in.step_factors};
 }
 
-/// What one optimizer step adds up over its micro-batches.
-struct StepTotals {
-  double loss_sum = 0;     // of trained tokens
-  double balance_sum = 0;  // mean over layers, summed over micro-batches
-  std::int64_t micro_batches = 0;
-  std::int64_t trained_tokens = 0;
-  std::int64_t tokens = 0;  // positions that went through the decoder
-  std::int64_t samples = 0;
-  std::map<std::int64_t, Tensor> expert_counts;
-  std::map<std::string, StreamStatistics> streams;  // by stack
-
-  double loss() const {
-    return loss_sum / static_cast<double>(std::max<std::int64_t>(1, trained_tokens));
-  }
-};
-
-void add_counts(std::map<std::int64_t, Tensor>& sum, const std::map<std::int64_t, Tensor>& counts) {
-  for (const auto& [layer, count] : counts) {
-    auto [at, is_new] = sum.try_emplace(layer, count.clone());
-    if (is_new) continue;
-    for (std::int64_t i = 0; i < count.numel(); ++i)
-      at->second.data<std::int32_t>()[i] += count.data<std::int32_t>()[i];
-  }
-}
-
-/// Busiest expert's tokens over the mean, the worst layer's; 1 is perfect balance.
-double worst_expert_load(const std::map<std::int64_t, Tensor>& counts) {
-  double worst = 0;
-  for (const auto& [layer, count] : counts) {
-    const std::int32_t* n = count.data<std::int32_t>();
-    double sum = 0, most = 0;
-    for (std::int64_t i = 0; i < count.numel(); ++i) {
-      sum += n[i];
-      most = std::max(most, static_cast<double>(n[i]));
-    }
-    if (sum > 0) worst = std::max(worst, most * static_cast<double>(count.numel()) / sum);
-  }
-  return worst;
-}
-
 class Training {
  public:
-  Training(const Recipe& recipe, bool resume)
+  Training(const Recipe& recipe, bool resume, const std::shared_ptr<Communicator>& world)
       : recipe_(recipe),
+        mesh_(world, recipe.mesh.pp, recipe.mesh.ep),
         tokenizer_(Tokenizer::load(recipe.data.tokenizer)),
         model_(checked_config(recipe, tokenizer_), static_cast<std::uint64_t>(recipe.seed)),
         data_(recipe, model_.config(), tokenizer_),
-        folder_(recipe.run_dir, resume),
+        folder_(recipe.run_dir, resume || !is_first()),
         schedule_(schedule_args(recipe)),
         optimizer_({.learning_rate = recipe.optimizer.learning_rate,
                     .beta1 = recipe.optimizer.beta1,
                     .beta2 = recipe.optimizer.beta2,
                     .epsilon = recipe.optimizer.epsilon,
-                    .weight_decay = recipe.optimizer.weight_decay}) {
+                    .weight_decay = recipe.optimizer.weight_decay},
+                   world, {.zero = recipe.mesh.zero, .bucket_bytes = recipe.mesh.bucket_bytes}) {
     model_.store().freeze(recipe.freeze);
     add_parameter_groups();
     restore(resume);
@@ -120,25 +87,18 @@ class Training {
           fmt::format("{}: the checkpoint is at level {} of the curriculum, the "
                       "recipe has {}",
                       folder_.path().string(), state_.level + 1, data_.levels()));
-    features_ = std::make_unique<EncoderFeatures>(recipe, model_);
-    folder_.write_config(recipe.resolved);
-    metrics_.emplace(folder_.metrics(), state_.step, recipe.log.wall_clock);
-    if (recipe.log.tensorboard) events_.emplace(folder_.path(), state_.step);
+    features_ = std::make_unique<EncoderFeatures>(recipe, model_, world->rank(), world->size());
+    if (is_first()) folder_.write_config(recipe.resolved);
   }
 
   TrainingSummary run() {
     begin_level();
-    Progress::Options progress;
-    progress.first_step = state_.step;
-    progress.total_steps = recipe_.steps;
-    progress.seconds_between_lines = recipe_.log.progress_seconds;
-    progress.label = fmt::format("stage {}", recipe_.stage);
-    progress_.emplace(std::move(progress));
+    log_.emplace(recipe_, is_first() ? &folder_ : nullptr, state_.step);
     announce();
     TrainingSummary summary;
     const double start = now();
     std::int64_t samples = 0;
-    while (state_.step < recipe_.steps && !stop_requested()) {
+    while (state_.step < recipe_.steps && !is_asked_to_stop()) {
       const StepTotals totals = step(*loader_);
       samples += totals.samples;
       if (summary.steps == 0) summary.loss_first = totals.loss();
@@ -151,31 +111,39 @@ class Training {
     summary.samples_per_second = static_cast<double>(samples) / std::max(1e-9, summary.seconds);
     if (saved_step_ != state_.step) save();
     summary.checkpoint = (folder_.checkpoints() / checkpoint_name(state_.step)).string();
-    summary.stopped_by = state_.step < recipe_.steps ? stop_signal() : 0;
+    summary.stopped_by = state_.step < recipe_.steps ? stopped_by_ : 0;
     return summary;
   }
 
+  /// Optimizer steps done.
+  std::int64_t steps_done() const { return state_.step; }
+
  private:
-  const CurriculumRecipe* level() const {
-    return recipe_.curriculum.empty() ? nullptr
-                                      : &recipe_.curriculum[static_cast<std::size_t>(state_.level)];
+  /// One rank writes what there is once: the run folder, metrics, progress.
+  bool is_first() const { return mesh_.world().rank() == 0; }
+
+  /// Whether a signal came to any rank. All stop after the same step.
+  bool is_asked_to_stop() {
+    if (mesh_.world().size() > 1)
+      set_signal_note(fmt::format("{}, step {}: ", rank_label(mesh_.world()), state_.step + 1));
+    const double signal = static_cast<double>(stop_signal());
+    stopped_by_ = static_cast<int>(reduced(mesh_.world(), signal, Reduction::max));
+    return stopped_by_ != 0;
   }
 
   /// Opens the samples of the level that the state is at, from where the state stands.
   void begin_level() {
     loader_.reset();  // its threads still make batches of the level before
-    const auto seed = static_cast<std::uint64_t>(recipe_.seed);
     LoaderOptions options;
-    options.seed = seed;
-    if (state_.level > 0) {
-      Random random(seed, fmt::format("curriculum/level-{}", state_.level));
-      options.seed = random.below(std::uint64_t{1} << 62);
-    }
+    options.seed = level_seed(recipe_, state_);
     options.first_position = state_.level_position;
     options.global_batch = recipe_.batch.global_size;
     options.micro_batch = recipe_.batch.micro_batch;
     options.batch.pad_token = static_cast<std::int32_t>(model_.config().text.pad_token_id);
     options.batch.pack_tokens = recipe_.data.pack_tokens;
+    options.rank = mesh_.replica();
+    options.ranks = static_cast<int>(mesh_.shape().dp);
+    if (features_->has_cache()) options.image_token_work = 0;
     options.workers = static_cast<int>(recipe_.data.workers);
     options.is_cached = [this](const std::string& key) { return features_->is_cached(key); };
     loader_ = std::make_unique<Loader>(
@@ -184,48 +152,40 @@ class Training {
     validation_ = data_.validation(state_.level);
   }
 
-  /// Whether the level has done its work: `figure` is what was measured after this step, if it was.
-  bool is_level_done(std::optional<double> figure) const {
-    const CurriculumRecipe* now = level();
-    if (!now || state_.level + 1 >= data_.levels()) return false;
-    if (now->max_steps > 0 && state_.step - state_.level_step >= now->max_steps) return true;
-    return figure && now->advance_below > 0 && *figure <= now->advance_below;
-  }
-
   void advance() {
     const std::int64_t steps = state_.step - state_.level_step;
-    ++state_.level;
-    state_.level_step = state_.step;
-    state_.level_position = state_.loader_position;
+    begin_next_level(state_);
     begin_level();
-    progress_->say(fmt::format("step {}: after {} steps the next level begins, {} of {}: {}",
-                               state_.step, steps, state_.level + 1, data_.levels(),
-                               level()->name));
+    log_->say(fmt::format("step {}: after {} steps the next level begins, {} of {}: {}",
+                          state_.step, steps, state_.level + 1, data_.levels(),
+                          level_of(recipe_, state_)->name));
   }
 
   /// Matrices decay; norms, biases and other vectors do so only when the recipe says.
   void add_parameter_groups() {
-    NamedParameters decayed, plain;
     for (const auto& [name, variable] : model_.store().trainable()) {
-      const bool vector = variable.value().ndim() < 2;
-      (vector && !recipe_.optimizer.decay_norms_and_biases ? plain : decayed)
-          .emplace_back(name, variable);
+      const bool decays = variable.value().ndim() >= 2 || recipe_.optimizer.decay_norms_and_biases;
+      optimizer_.add_group(name, {{name, variable}}, decays ? recipe_.optimizer.weight_decay : 0.0,
+                           mesh_.data());
     }
-    optimizer_.add_group("decayed", decayed);
-    optimizer_.add_group("not decayed", plain, 0.0);
   }
 
   /// Weights from the newest checkpoint, or those that the recipe begins with.
   void restore(bool resume) {
     state_.stage = recipe_.stage;
     state_.seed = recipe_.seed;
-    remove_stale(folder_.checkpoints());
-    const auto newest = resume ? newest_complete(folder_.checkpoints()) : std::nullopt;
-    if (!newest) {
+    std::string newest;
+    if (is_first()) {
+      remove_stale(folder_.checkpoints());
+      if (const auto entry = resume ? newest_complete(folder_.checkpoints()) : std::nullopt)
+        newest = entry->path.string();
+    }
+    newest = all_gather_text(mesh_.world(), newest)[0];
+    if (newest.empty()) {
       load_initial_weights(recipe_.model, model_);
       return;
     }
-    state_ = load_training_state(newest->path, state_, model_, optimizer_);
+    state_ = load_training_state(newest, state_, model_, optimizer_);
     saved_step_ = state_.step;
   }
 
@@ -233,12 +193,13 @@ class Training {
     std::int64_t trained = 0;
     for (const auto& [name, variable] : model_.store().trainable())
       trained += variable.value().numel();
-    progress_->say(
-        fmt::format("{}: {} parameters, {} trained; {} samples a step; step {} of {}; {} threads",
-                    folder_.path().string(),
-                    format_count(static_cast<double>(model_.store().parameter_count())),
-                    format_count(static_cast<double>(trained)), recipe_.batch.global_size,
-                    state_.step, recipe_.steps, thread_count()));
+    const std::int64_t ranks = mesh_.world().size();
+    log_->say(fmt::format(
+        "{}: {} parameters, {} trained; {} samples a step; step {} of {}; {}{} threads",
+        folder_.path().string(),
+        format_count(static_cast<double>(model_.store().parameter_count())),
+        format_count(static_cast<double>(trained)), recipe_.batch.global_size, state_.step,
+        recipe_.steps, ranks > 1 ? fmt::format("{} ranks of ", ranks) : "", thread_count()));
   }
 
   /// Fetch, forward, backward, clip, update, report.
@@ -253,13 +214,17 @@ class Training {
       expected = batch.micro_batches;
       micro_step(batch, totals);
     }
-    const double norm = check_finite(totals.loss());
+    const double loss_here = totals.loss_sum;
+    optimizer_.reduce_gradients();
+    add_over_ranks(*mesh_.data(), totals);
+    const double norm = check_finite(totals.loss(), loss_here);
     const double rate = learning_rate(schedule_, state_.step);
     optimizer_.step(rate, recipe_.optimizer.clip_norm > 0
                               ? clip_scale(norm, recipe_.optimizer.clip_norm)
                               : 1.0);
     balance_experts(totals.expert_counts);
     ++state_.step;
+    verify_replicas();
     report(totals, norm, rate, now() - start);
     return totals;
   }
@@ -281,30 +246,49 @@ class Training {
     totals.trained_tokens += loss.count;
     totals.tokens += batch.input_ids.numel();
     totals.samples += batch.samples;
+    totals.work_spread = batch.step_work_spread;
     ++totals.micro_batches;
-    add_counts(totals.expert_counts, context.expert_counts);
+    totals.add_expert_counts(context.expert_counts);
     for (const StreamStatistics& stack : context.stream_statistics)
       totals.streams[stack.stack] = combined(totals.streams[stack.stack], stack);
     for (const Variable& balance : context.balance_losses) {
       const double layers = static_cast<double>(context.balance_losses.size());
+      const double batches = static_cast<double>(batch.micro_batches * mesh_.shape().dp);
       totals.balance_sum += balance.value().item() / layers;
-      total = add(total, scale(balance, recipe_.moe.balance_loss / layers /
-                                            static_cast<double>(batch.micro_batches)));
+      total = add(total, scale(balance, recipe_.moe.balance_loss / layers / batches));
     }
-    if (total.requires_grad()) total.backward();
+    if (!total.requires_grad()) return;
+    const bool is_last = batch.micro_batch + 1 == batch.micro_batches;
+    const ObserveBackward sending(is_last ? optimizer_.observer() : nullptr);
+    total.backward();
   }
 
   /// Global gradient norm; stops the run before the update when anything is not finite.
-  double check_finite(double loss) const {
-    const NamedParameters trainable = model_.store().trainable();
-    const double norm = gradient_norm(trainable);
+  double check_finite(double loss, double loss_here) {
+    const double norm = optimizer_.gradient_norm();
     if (std::isfinite(loss) && std::isfinite(norm)) return norm;
-    const auto parameter = first_non_finite(trainable);
-    fail<NumericError>(fmt::format(
-        "train: step {}: {} (loss {}, gradient norm {}); no parameter was updated", state_.step + 1,
-        parameter ? fmt::format("the gradient of {} is not finite", *parameter)
-                  : "the loss is not finite",
-        loss, norm));
+    const auto parameter = optimizer_.first_non_finite_here();
+    std::string what = parameter ? fmt::format("the gradient of {} is not finite", *parameter)
+                       : std::isfinite(loss_here) ? ""
+                                                  : "the loss is not finite";
+    if (mesh_.world().size() > 1) {
+      if (!what.empty()) what += " on " + rank_label(mesh_.world());
+      for (const std::string& finding : all_gather_text(mesh_.world(), what))
+        if (what.empty()) what = finding;
+    }
+    if (what.empty())
+      what = std::isfinite(loss) ? "the sum of the ranks' gradients is not finite"
+                                 : "the loss is not finite";
+    fail<NumericError>(
+        fmt::format("train: step {}: {} (loss {}, gradient norm {}); no parameter was updated",
+                    state_.step + 1, what, loss, norm));
+  }
+
+  /// Now and then: ranks that should hold the same weights do.
+  void verify_replicas() {
+    const std::int64_t every = recipe_.mesh.verify_every;
+    if (mesh_.shape().dp == 1 || every == 0 || state_.step % every != 0) return;
+    check_replicas(*mesh_.data(), parameter_fingerprint(model_.store(), {""}), state_.step);
   }
 
   bool diagnostics_due(std::int64_t step) const {
@@ -313,9 +297,9 @@ class Training {
   }
 
   /// Gradients are those of the last backward, before clipping.
-  void add_diagnostics(const StepTotals& totals, MetricFields& fields) const {
+  void add_diagnostics(const StepTotals& totals, MetricFields& fields) {
     add_stream_fields(totals.streams, fields);
-    for (const auto& [layer, norm] : layer_gradient_norms(model_.store().trainable()))
+    for (const auto& [layer, norm] : layer_gradient_norms(optimizer_.gradient_squares()))
       fields["grad_norm_" + layer] = norm;
   }
 
@@ -330,27 +314,24 @@ class Training {
 
   void report(const StepTotals& totals, double norm, double rate, double seconds) {
     const double tokens_per_second = static_cast<double>(totals.tokens) / seconds;
-    progress_->update({state_.step, totals.loss(), rate, tokens_per_second});
+    log_->update({state_.step, totals.loss(), rate, tokens_per_second});
     if (state_.step % recipe_.log_every != 0 && state_.step != recipe_.steps) return;
-    MetricFields fields = {{"loss", totals.loss()},
-                           {"grad_norm", norm},
-                           {"lr", rate},
-                           {"samples", totals.samples},
-                           {"tokens", totals.tokens},
-                           {"seconds", seconds},
-                           {"peak_bytes", memory_statistics().peak_bytes}};
-    if (!totals.expert_counts.empty())
-      fields["expert_load"] = worst_expert_load(totals.expert_counts);
+    const double peak = static_cast<double>(memory_statistics().peak_bytes);
+    MetricFields fields = {
+        {"loss", totals.loss()},
+        {"grad_norm", norm},
+        {"lr", rate},
+        {"samples", totals.samples},
+        {"tokens", totals.tokens},
+        {"seconds", seconds},
+        {"peak_bytes", static_cast<std::int64_t>(reduced(mesh_.world(), peak, Reduction::max))}};
+    if (!totals.expert_counts.empty()) fields["expert_load"] = totals.worst_expert_load();
+    if (mesh_.shape().dp > 1) fields["work_spread"] = totals.work_spread;
     if (diagnostics_due(state_.step)) add_diagnostics(totals, fields);
     if (recipe_.moe.balance_loss > 0)
       fields["router_loss"] = totals.balance_sum / static_cast<double>(totals.micro_batches);
-    if (level()) fields["level"] = state_.level + 1;
-    metrics_->write(state_.step, fields);
-    if (!events_) return;
-    std::vector<std::pair<std::string, double>> scalars;
-    for (const auto& [name, value] : fields.items())
-      scalars.emplace_back("train/" + name, value.get<double>());
-    events_->scalars(state_.step, scalars);
+    if (level_of(recipe_, state_)) fields["level"] = state_.level + 1;
+    log_->record(state_.step, fields);
   }
 
   void after_step() {
@@ -361,93 +342,75 @@ class Training {
     };
     std::optional<double> figure;
     if (!validation_.empty() && recipe_.evaluation.samples > 0 && due(recipe_.evaluation.every))
-      figure = validate();
-    if (!last && is_level_done(figure)) advance();
+      figure = validate_level();
+    if (!last && is_level_done(recipe_, state_, figure)) advance();
     if (due(recipe_.checkpoint.every)) save();
   }
 
   /// Reads and scores the level's held-out samples; the figure that moves the curriculum.
-  double validate() {
-    EvaluationArgs args;
-    args.samples = recipe_.evaluation.samples;
-    args.with_loss = true;
-    args.reader.max_new_tokens = recipe_.evaluation.max_new_tokens;
-    MetricFields each = MetricFields::object();
-    std::vector<PageScore> pages;
-    double loss = 0, seconds = 0;
-    for (const ValidationSet& set : validation_) {
-      EvaluationResult result = evaluate(model_, tokenizer_, *set.samples, args);
-      if (!set.name.empty()) {
-        each["eval_cer/" + set.name] = result.scores.cer;
-        each["eval_loss/" + set.name] = result.loss;
-        progress_->say(fmt::format("step {}: {}: character error rate {:.3f}, loss {:.3f}",
-                                   state_.step, set.name, result.scores.cer, result.loss));
-      }
-      loss += result.loss / static_cast<double>(validation_.size());
-      seconds += result.seconds;
-      pages.insert(pages.end(), std::make_move_iterator(result.scores.pages.begin()),
-                   std::make_move_iterator(result.scores.pages.end()));
-    }
-    const Scores scores = summarize(std::move(pages));
-    MetricFields fields = {{"eval_samples", scores.pages.size()},
-                           {"eval_cer", scores.cer},
-                           {"eval_edit_distance", scores.edit_distance},
-                           {"eval_f1", scores.f1},
-                           {"eval_repetition_rate", scores.repetition_rate},
-                           {"eval_loss", loss}};
-    fields.update(each);
-    if (level()) fields["level"] = state_.level + 1;
-    metrics_->write(state_.step, fields);
-    write_events(fields);
-    progress_->say(fmt::format(
-        "step {}: held out: character error rate {:.3f}, edit distance {:.3f}, "
-        "{} of {} exact ({:.1f} s)",
-        state_.step, scores.cer, scores.edit_distance, scores.exact, scores.pages.size(), seconds));
-    return level() && level()->measure == "loss" ? loss : scores.cer;
-  }
-
-  /// "eval_cer/words" becomes the scalar "eval/cer/words".
-  void write_events(const MetricFields& fields) {
-    if (!events_) return;
-    std::vector<std::pair<std::string, double>> scalars;
-    for (const auto& [name, value] : fields.items())
-      if (name.starts_with("eval_") && name != "eval_samples")
-        scalars.emplace_back("eval/" + name.substr(5), value.get<double>());
-    events_->scalars(state_.step, scalars);
+  double validate_level() {
+    ValidationResult result =
+        validate(model_, tokenizer_, validation_, recipe_.evaluation, mesh_.world());
+    const CurriculumRecipe* level = level_of(recipe_, state_);
+    if (level) result.fields["level"] = state_.level + 1;
+    for (const std::string& line : result.lines)
+      log_->say(fmt::format("step {}: {}", state_.step, line));
+    log_->record_evaluation(state_.step, result.fields);
+    return level && level->measure == "loss" ? result.loss : result.cer;
   }
 
   void save() {
-    metrics_->sync();
-    const auto path = save_training_state(folder_.checkpoints(), model_, optimizer_,
-                                          tokenizer_.json(), state_, recipe_.checkpoint.keep);
+    log_->sync();
+    const auto path =
+        save_training_state(folder_.checkpoints(), model_, optimizer_, tokenizer_.json(), state_,
+                            recipe_.checkpoint.keep, mesh_);
     saved_step_ = state_.step;
-    progress_->say(fmt::format("saved {}", path.string()));
+    log_->say(fmt::format("saved {}", path.string()));
   }
 
   const Recipe& recipe_;
+  Mesh mesh_;
   Tokenizer tokenizer_;
   Ocr2Model model_;
   TrainingData data_;
   RunFolder folder_;  // made when all that the recipe names has been read: a typo leaves no folder
   ScheduleArgs schedule_;
-  AdamW optimizer_;
+  ParallelAdamW optimizer_;
   RunState state_;
   std::int64_t saved_step_ = -1;
+  int stopped_by_ = 0;
   std::vector<ValidationSet> validation_;
   std::unique_ptr<EncoderFeatures> features_;
   std::unique_ptr<Loader> loader_;  // its threads ask features_, so it goes first
-  std::optional<MetricsWriter> metrics_;
-  std::optional<EventWriter> events_;
-  std::optional<Progress> progress_;
+  std::optional<RunLog> log_;
 };
+
+/// Threads of this rank: as the recipe or the user says, else its share of the machine.
+void set_rank_threads(const Recipe& recipe, Communicator& world) {
+  if (recipe.threads > 0)
+    set_thread_count(static_cast<int>(recipe.threads));
+  else if (world.size() > 1 && std::getenv("OMP_NUM_THREADS") == nullptr)
+    set_thread_count(threads_for_rank(world));
+}
 
 }  // namespace
 
-TrainingSummary train(const Recipe& recipe, bool resume) {
-  if (recipe.threads > 0) set_thread_count(static_cast<int>(recipe.threads));
+TrainingSummary train(const Recipe& recipe, bool resume, std::shared_ptr<Communicator> world) {
+  if (!world) world = make_single_group();
+  check_mesh(recipe, world->size());
+  set_rank_threads(recipe, *world);
+  set_wait_limit(recipe.mesh.wait_seconds);
   const ComputeDType scope(compute_dtype_of(recipe.dtype));
-  check_mesh(recipe, 1);
-  return Training(recipe, resume).run();
+  std::optional<Training> training;
+  try {
+    training.emplace(recipe, resume, world);
+    return training->run();
+  } catch (const std::exception& error) {
+    if (world->size() == 1) throw;
+    const std::string where =
+        training ? fmt::format("step {}", training->steps_done() + 1) : "before the first step";
+    end_job(*world, where, error.what());
+  }
 }
 
 }  // namespace lectern

@@ -1,8 +1,9 @@
 // Everything that a training run needs to go on as if it had never stopped, as one checkpoint.
 #pragma once
 
+#include "distributed/mesh.h"
+#include "distributed/parallel_adamw.h"
 #include "nn/ocr2/model.h"
-#include "nn/optimizer.h"
 
 #include <cstdint>
 #include <filesystem>
@@ -25,14 +26,19 @@ struct RunState {
 
 /// Writes `<folder>/step-NNNNNN`: config.json, model-*.safetensors and optimizer-*.safetensors with
 /// their indexes, state.json, tokenizer.json, COMPLETE. Keeps the newest `keep`. Returns its path.
+///
+/// Every rank writes a share of the weights and the optimizer state that it keeps, side by side,
+/// into a folder that all of them see; COMPLETE comes when the last is done. Throws IoError on
+/// every rank when one could not write; nothing is left of the checkpoint then. Collective.
 std::filesystem::path save_training_state(const std::filesystem::path& folder,
-                                          const Ocr2Model& model, const AdamW& optimizer,
+                                          const Ocr2Model& model, const ParallelAdamW& optimizer,
                                           const std::string& tokenizer_json, const RunState& state,
-                                          std::int64_t keep);
+                                          std::int64_t keep, const Mesh& mesh);
 
-/// Loads a checkpoint into a model and optimizer of the same recipe. Throws IoError naming file and
-/// field, ConfigError when stage or seed are not those of `wanted`.
+/// Loads a checkpoint into a model and optimizer of the same recipe, whatever ranks and mesh wrote
+/// it. Throws IoError naming file and field, ConfigError when stage or seed are not those of
+/// `wanted`. Collective.
 RunState load_training_state(const std::filesystem::path& checkpoint, const RunState& wanted,
-                             Ocr2Model& model, AdamW& optimizer);
+                             Ocr2Model& model, ParallelAdamW& optimizer);
 
 }  // namespace lectern

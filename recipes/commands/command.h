@@ -7,6 +7,9 @@
 
 namespace lectern::commands {
 
+/// Ends this process with status 1 and no message: another rank has given it.
+struct AlreadyTold {};
+
 /// Adds every command, in the order that --help lists them.
 void add_all(CLI::App& app);
 

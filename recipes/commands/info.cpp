@@ -1,6 +1,8 @@
 // lectern info: what this build has and what this machine offers.
 #include "core/gemm_bf16.h"
 #include "core/parallel.h"
+#include "distributed/groups.h"
+#include "distributed/world.h"
 #include "recipes/commands/command.h"
 #include "recipes/versions.h"
 
@@ -46,7 +48,7 @@ void add_info(CLI::App& app) {
     info["lectern"] = kVersion;
     info["git_revision"] = git_revision();
     info["devices"] = {"cpu"};
-    info["ranks"] = 1;
+    info["ranks"] = launched_ranks();
     info["cpu"] = proc_value("/proc/cpuinfo", "model name");
     info["cpu_threads"] = thread_count();
     info["cpu_features"] = cpu_features();
@@ -56,7 +58,7 @@ void add_info(CLI::App& app) {
     info["memory"] = proc_value("/proc/meminfo", "MemTotal");
     info["libraries"] = library_versions();
     info["cuda"] = "not in this build";
-    info["mpi"] = "not in this build";
+    info["mpi"] = has_mpi() ? "in this build" : "not in this build";
     if (*as_json) {
       fmt::print("{}\n", info.dump());
       return;

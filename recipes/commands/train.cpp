@@ -1,5 +1,6 @@
 // lectern train: one stage of training.
 #include "core/error.h"
+#include "distributed/world.h"
 #include "recipes/commands/command.h"
 #include "recipes/interrupt.h"
 #include "recipes/progress.h"
@@ -23,9 +24,10 @@ void check_run_dirs(const std::vector<Recipe>& recipes) {
                                     recipes[i].run_dir.string()));
 }
 
-void run_stage(const Recipe& recipe, bool resume, bool json) {
-  const TrainingSummary summary = train(recipe, resume);
-  if (json)
+/// Runs a stage; says how it was stopped, "" when it ran to its end.
+std::string run_stage(const Recipe& recipe, bool resume, bool json, const World& world) {
+  const TrainingSummary summary = train(recipe, resume, world.ranks());
+  if (json && world.rank() == 0)
     fmt::print("{}\n", nlohmann::ordered_json{{"stage", recipe.stage},
                                               {"steps", summary.steps},
                                               {"loss_first", summary.loss_first},
@@ -34,9 +36,25 @@ void run_stage(const Recipe& recipe, bool resume, bool json) {
                                               {"samples_per_second", summary.samples_per_second},
                                               {"checkpoint", summary.checkpoint}}
                            .dump());
-  if (summary.stopped_by != 0)
-    fail<Error>(fmt::format("stopped by {} after step {}; saved {}; go on with --resume",
-                            strsignal(summary.stopped_by), summary.steps, summary.checkpoint));
+  if (summary.stopped_by == 0) return "";
+  return fmt::format("stopped by {} after step {}; saved {}; go on with --resume",
+                     strsignal(summary.stopped_by), summary.steps, summary.checkpoint);
+}
+
+/// Runs the stages in turn on all ranks of the job, and leaves the job in order.
+void run_stages(const std::vector<Recipe>& recipes, bool resume, bool json) {
+  std::string stopped;
+  int rank = 0;
+  {
+    const World world;
+    rank = world.rank();
+    set_up_log(rank, world.size());
+    for (std::size_t i = 0; i < recipes.size() && stopped.empty(); ++i)
+      stopped = run_stage(recipes[i], resume, json, world);
+  }
+  if (stopped.empty()) return;
+  if (rank > 0) throw AlreadyTold();
+  fail<Error>(stopped);
 }
 
 }  // namespace
@@ -48,7 +66,8 @@ void add_train(CLI::App& app) {
     bool resume = false, json = false;
   };
   auto options = std::make_shared<Options>();
-  CLI::App* command = app.add_subcommand("train", "run one stage of training, or several in turn");
+  CLI::App* command = app.add_subcommand(
+      "train", "run one stage of training, or several in turn; under mpirun -np N on N ranks");
   command
       ->add_option("RECIPE", options->recipe, "recipe, TOML; or a list of recipes, stages = [...]")
       ->required();
@@ -59,12 +78,11 @@ void add_train(CLI::App& app) {
   command->add_flag("--json", options->json, "print one JSON object at the end");
   command->callback([options] {
     install_signal_handlers();
-    set_up_log();
     std::vector<Recipe> recipes;  // all are read before the first runs
     for (const std::filesystem::path& path : recipe_stages(options->recipe))
       recipes.push_back(load_recipe(path, options->overrides));
     check_run_dirs(recipes);
-    for (const Recipe& recipe : recipes) run_stage(recipe, options->resume, options->json);
+    run_stages(recipes, options->resume, options->json);
   });
 }
 

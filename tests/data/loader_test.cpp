@@ -129,16 +129,16 @@ TEST_F(Loading, StateMovesOnlyWithWholeSteps) {
   EXPECT_EQ(loader.state(), (LoaderState{4, 1}));
 }
 
-/// The rows of a step, joined over ranks and micro-batches, do not depend on how they are spread.
+/// The rows of a step, over ranks and micro-batches, do not depend on how they are spread.
 TEST_F(Loading, StepsDoNotDependOnRanks) {
   for (const std::int64_t pack : {0, 400}) {
-    std::vector<std::string> want;
+    std::vector<std::multiset<std::string>> want;
     for (const int ranks : {1, 2, 3, 6}) {
       for (const std::int64_t micro : {0, 1, 2}) {
         LoaderOptions options = rows(6, micro);
         options.batch.pack_tokens = pack;
         options.ranks = ranks;
-        std::vector<std::string> got(3);
+        std::vector<std::multiset<std::string>> got(3);
         std::vector<std::int64_t> trained(3), told(3);
         for (options.rank = 0; options.rank < ranks; ++options.rank) {
           Loader loader(samples_, options);
@@ -147,8 +147,12 @@ TEST_F(Loading, StepsDoNotDependOnRanks) {
               const LoadedBatch batch = loader.next();
               EXPECT_EQ(batch.step, step);
               EXPECT_EQ(batch.micro_batch, i);
-              for (const std::string& key : batch.sample_keys) got[step] += key + "\n";
-              if (pack > 0) got[step] += "end of row\n";
+              std::string pack_of;
+              for (const std::string& key : batch.sample_keys) {
+                pack_of += key + "\n";
+                if (pack == 0) got[step].insert(key);
+              }
+              if (pack > 0) got[step].insert(pack_of);
               trained[step] += batch.trained_tokens;
               told[step] = batch.step_trained_tokens;
             }
@@ -159,6 +163,37 @@ TEST_F(Loading, StepsDoNotDependOnRanks) {
       }
     }
   }
+}
+
+/// The batches of one rank are those of many, and each rank has its share of them and of the work.
+TEST_F(Loading, BatchesGoWholeToTheRankWithLeastWork) {
+  LoaderOptions options = rows(8, 1);
+  options.image_token_work = 0;
+  options.ranks = 2;
+  std::multiset<std::string> keys, all;
+  std::vector<std::int64_t> tokens(2);
+  double spread = 0;
+  for (options.rank = 0; options.rank < 2; ++options.rank) {
+    Loader loader(samples_, options);
+    ASSERT_EQ(loader.micro_batches(), 4);
+    for (int i = 0; i < 4; ++i) {
+      const LoadedBatch batch = loader.next();
+      ASSERT_EQ(batch.sample_keys.size(), 1u);
+      keys.insert(batch.sample_keys[0]);
+      tokens[static_cast<std::size_t>(options.rank)] += batch.input_ids.numel();
+      spread = batch.step_work_spread;
+    }
+  }
+  Loader again(samples_, rows(8, 1));
+  for (int i = 0; i < 8; ++i) all.insert(again.next().sample_keys[0]);
+  EXPECT_EQ(keys, all);
+  const double mean = static_cast<double>(tokens[0] + tokens[1]) / 2;
+  EXPECT_DOUBLE_EQ(spread, static_cast<double>(std::max(tokens[0], tokens[1])) / mean);
+  // Contiguous halves of the step would be further apart than the longest sample allows for.
+  std::int64_t longest = 0;
+  Loader lengths(samples_, rows(8, 1));
+  for (int i = 0; i < 8; ++i) longest = std::max(longest, lengths.next().input_ids.numel());
+  EXPECT_LE(std::abs(tokens[0] - tokens[1]), longest);
 }
 
 TEST_F(Loading, PacksAreFullAndGreedy) {

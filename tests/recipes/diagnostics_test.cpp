@@ -22,18 +22,12 @@ TEST(Diagnostics, fields_by_stack) {
 }
 
 TEST(Diagnostics, gradient_norm_of_each_layer) {
-  const auto with_gradient = [](std::vector<float> gradient) {
-    const auto size = static_cast<std::int64_t>(gradient.size());
-    Variable variable(Tensor::zeros({size}), true);
-    variable.set_grad(Tensor::from(gradient, {size}));
-    return variable;
-  };
-  const auto norms =
-      layer_gradient_norms({{"model.layers.10.a", with_gradient({3})},
-                            {"model.layers.2.a", with_gradient({3})},
-                            {"model.layers.2.b", with_gradient({0, 4})},
-                            {"model.norm.weight", with_gradient({9})},
-                            {"model.qwen2_model.model.model.layers.0.a", with_gradient({2})}});
+  const auto norms = layer_gradient_norms(
+      std::map<std::string, double>{{"model.layers.10.a", 9},
+                                    {"model.layers.2.a", 9},
+                                    {"model.layers.2.b", 16},
+                                    {"model.norm.weight", 81},
+                                    {"model.qwen2_model.model.model.layers.0.a", 4}});
   ASSERT_EQ(norms.size(), 3u);
   EXPECT_EQ(norms[0].first, "encoder_00");
   EXPECT_EQ(norms[1].first, "decoder_02");

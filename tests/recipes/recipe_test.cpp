@@ -87,7 +87,10 @@ TEST(Recipe, MeshMustFitTheRanks) {
                           {"mesh.ep must divide the data-parallel ranks = 1"}));
   EXPECT_TRUE(throws_with([] { check_mesh(small({"mesh.pp=2"}), 2); }, {"mesh.pp must be 1 in"}));
   EXPECT_TRUE(throws_with([] { check_mesh(small({"batch.micro_batch=4"}), 4); },
-                          {"batch.global_size must be a multiple", "= 16, got 8"}));
+                          {"batch.global_size must be a multiple", "= 16, got 8", "try 16"}));
+  EXPECT_TRUE(throws_with([] { small({"mesh.bucket_bytes=0"}); }, {"bucket_bytes"}));
+  EXPECT_TRUE(throws_with([] { small({"mesh.wait_seconds=-1"}); }, {"wait_seconds"}));
+  EXPECT_TRUE(small().mesh.zero);
 }
 
 TEST(Recipe, ResidualSettings) {

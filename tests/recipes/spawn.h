@@ -29,9 +29,12 @@ inline std::string lectern_binary() {
 
 class Child {
  public:
-  explicit Child(const std::vector<std::string>& arguments, const std::string& input = "") {
+  /// `launcher`: words in front of the program, such as mpirun's.
+  explicit Child(const std::vector<std::string>& arguments, const std::string& input = "",
+                 const std::vector<std::string>& launcher = {}) {
     write_file(folder_.path() / "in", input);
-    std::vector<std::string> words = {lectern_binary()};
+    std::vector<std::string> words = launcher;
+    words.push_back(lectern_binary());
     words.insert(words.end(), arguments.begin(), arguments.end());
     std::vector<char*> argv;
     for (std::string& word : words) argv.push_back(word.data());
@@ -44,7 +47,7 @@ class Child {
     ::dup2(::open(in.c_str(), O_RDONLY), STDIN_FILENO);
     ::dup2(::open(out.c_str(), O_WRONLY | O_CREAT | O_TRUNC, 0600), STDOUT_FILENO);
     ::dup2(::open(errors.c_str(), O_WRONLY | O_CREAT | O_TRUNC, 0600), STDERR_FILENO);
-    ::execv(argv[0], argv.data());
+    ::execvp(argv[0], argv.data());
     ::_exit(127);
   }
   ~Child() {
@@ -61,6 +64,7 @@ class Child {
     return !done_;
   }
   void send(int signal) const { ::kill(process_, signal); }
+  pid_t process() const { return process_; }
   /// Exit status, or minus the signal that ended it.
   int wait() {
     if (!done_) ::waitpid(process_, &status_, 0);
