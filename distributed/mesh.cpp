@@ -49,4 +49,8 @@ Mesh::Mesh(std::shared_ptr<Communicator> world, std::int64_t pp, std::int64_t ep
   expert_replicas_ = data_->split(replica() % experts, rank);
 }
 
+bool is_spread_expert(const std::string& parameter, const Mesh& mesh) {
+  return mesh.shape().ep > 1 && parameter.find(".mlp.experts.") != std::string::npos;
+}
+
 }  // namespace lectern

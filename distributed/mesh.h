@@ -11,6 +11,7 @@
 
 #include <cstdint>
 #include <memory>
+#include <string>
 
 namespace lectern {
 
@@ -48,5 +49,9 @@ class Mesh {
   MeshShape shape_;
   std::shared_ptr<Communicator> data_, pipeline_, experts_, expert_replicas_;
 };
+
+/// Whether a parameter, by its name, is one of the routed experts that the ranks of mesh.experts()
+/// hold different parts of.
+bool is_spread_expert(const std::string& parameter, const Mesh& mesh);
 
 }  // namespace lectern

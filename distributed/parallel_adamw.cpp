@@ -20,6 +20,7 @@ struct ParallelAdamW::Group {
   std::shared_ptr<Communicator> replicas;
   NamedParameters parameters;
   std::vector<double> decays;
+  std::vector<std::pair<std::int64_t, std::int64_t>> parts;  // which, of how many
   std::unique_ptr<GradientBuckets> buckets;
   /// What the optimizer updates: pieces (ZeRO) or the parameters themselves.
   struct Slot {
@@ -31,6 +32,10 @@ struct ParallelAdamW::Group {
   std::vector<Slot> slots;
 
   const std::string& name_of(const Slot& slot) const { return parameters[slot.parameter].first; }
+  /// Elements of the parameter, as checkpoints know it, before those of this rank.
+  std::int64_t first_of(const Slot& slot) const {
+    return parts[slot.parameter].first * parameters[slot.parameter].second.value().numel();
+  }
 };
 
 class ParallelAdamW::Observer final : public BackwardObserver {
@@ -52,7 +57,8 @@ ParallelAdamW::ParallelAdamW(const AdamWArgs& args, std::shared_ptr<Communicator
 ParallelAdamW::~ParallelAdamW() = default;
 
 void ParallelAdamW::add_group(const std::string& name, const NamedParameters& parameters,
-                              double weight_decay, const std::shared_ptr<Communicator>& replicas) {
+                              double weight_decay, const std::shared_ptr<Communicator>& replicas,
+                              std::int64_t part, std::int64_t parts) {
   if (prepared_)
     fail<ConfigError>(fmt::format("AdamW: group {} must be added before training begins", name));
   // One set of buckets for each set of ranks: groups of decay may share theirs.
@@ -66,6 +72,7 @@ void ParallelAdamW::add_group(const std::string& name, const NamedParameters& pa
   for (const auto& parameter : parameters) {
     (*group)->parameters.push_back(parameter);
     (*group)->decays.push_back(weight_decay);
+    (*group)->parts.emplace_back(part, parts);
   }
 }
 
@@ -195,10 +202,12 @@ std::vector<MomentPiece> ParallelAdamW::state() const {
     const auto count = counts.find(slot.name);
     if (count == counts.end()) return;
     const Shape& whole = group.parameters[slot.parameter].second.shape();
-    const bool is_whole = end - begin == whole.numel();
+    const bool is_whole =
+        end - begin == whole.numel() && group.parts[slot.parameter].second == 1;
+    const std::int64_t first = group.first_of(slot);
     MomentPiece piece{group.name_of(slot),
-                      begin,
-                      end,
+                      first + begin,
+                      first + end,
                       is_whole,
                       tensors.at(slot.name + ".exp_avg"),
                       tensors.at(slot.name + ".exp_avg_sq"),
@@ -236,7 +245,9 @@ void ParallelAdamW::load_state(const Moments& moment,
       for (const char* kind : {".exp_avg", ".exp_avg_sq"})
         tensors.emplace_back(
             slot.name + kind,
-            moment(parameter + kind, slot.begin, slot.end).view(slot.variable.shape()));
+            moment(parameter + kind, group->first_of(slot) + slot.begin,
+                   group->first_of(slot) + slot.end)
+                .view(slot.variable.shape()));
     }
   }
   std::set<std::string> known;  // on any rank

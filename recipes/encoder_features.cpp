@@ -68,7 +68,7 @@ EncoderFeatures::EncoderFeatures(const Recipe& recipe, const Ocr2Model& model, i
       recipe.encoder_cache.max_bytes / ranks);
 }
 
-Ocr2Input EncoderFeatures::input_of(const Batch& batch) const {
+Ocr2Input input_of(const Batch& batch) {
   Ocr2Input input;
   input.input_ids = batch.input_ids;
   input.labels = batch.labels;

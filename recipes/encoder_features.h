@@ -15,6 +15,9 @@
 
 namespace lectern {
 
+/// Decoder side and pixels of a batch.
+Ocr2Input input_of(const Batch& batch);
+
 class EncoderFeatures {
  public:
   /// Opens the cache when the recipe wants one, for each of `ranks` ranks a folder and a share of
@@ -27,8 +30,6 @@ class EncoderFeatures {
   /// Called by the loader's workers: true when the pixels of this image will not be needed.
   bool is_cached(const std::string& key) const { return cache_ && cache_->contains(key); }
 
-  /// Decoder side and pixels of a batch.
-  Ocr2Input input_of(const Batch& batch) const;
   VisualFeatures features_of(const Batch& batch, const Ocr2Input& input, ForwardContext& context);
 
  private:

@@ -78,7 +78,10 @@ double sum(const std::vector<double>& values, std::int64_t begin, std::int64_t e
 
 MeshPlan plan_mesh(const std::vector<UnitCost>& units, std::int64_t pp, std::int64_t dp,
                    std::int64_t micro_batches) {
-  MeshPlan plan{.pp = pp, .dp = dp, .micro_batches = micro_batches};
+  MeshPlan plan;
+  plan.pp = pp;
+  plan.dp = dp;
+  plan.micro_batches = micro_batches;
   std::vector<double> forward, backward, both;
   for (const UnitCost& unit : units) {
     forward.push_back(unit.forward);
@@ -86,7 +89,9 @@ MeshPlan plan_mesh(const std::vector<UnitCost>& units, std::int64_t pp, std::int
     both.push_back(forward.back() + backward.back());
   }
   plan.ends = split_by_cost(both, pp);
-  PipelineShape shape{.stages = pp, .micro_batches = micro_batches};
+  PipelineShape shape;
+  shape.stages = pp;
+  shape.micro_batches = micro_batches;
   PipelineCosts costs;
   std::int64_t begin = 0;
   for (const std::int64_t end : plan.ends) {
@@ -173,11 +178,8 @@ TrainingPlan plan_training(const Recipe& recipe, std::int64_t ranks) {
   options.batch.pack_tokens = recipe.data.pack_tokens;
   options.workers = 0;
   Loader loader(training_samples(recipe, config, tokenizer), options);
-  Recipe uncached = recipe;
-  uncached.encoder_cache.enabled = false;
-  const EncoderFeatures features(uncached, model);
   TrainingPlan plan;
-  plan.units = time_units(model, features.input_of(loader.next()), recipe, 3);
+  plan.units = time_units(model, input_of(loader.next()), recipe, 3);
   plan.meshes = plan_meshes(plan.units, recipe.batch, ranks);
   return plan;
 }

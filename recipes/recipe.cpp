@@ -173,6 +173,8 @@ MeshRecipe read_mesh(ConfigReader table) {
   out.ep = table.integer("ep", 1, within(1, 1 << 20));
   out.zero = table.boolean("zero", true);
   out.bucket_bytes = table.integer("bucket_bytes", 4 << 20, within(4, 1 << 30));
+  out.chunks = table.integer("chunks", 1, within(1, 1 << 10));
+  out.split = table.integers("split", std::vector<std::int64_t>{}, within(1, 1 << 20));
   out.wait_seconds = table.number("wait_seconds", 600.0, not_negative());
   out.verify_every = table.integer("verify_every", 100, within(0, kMaxSteps));
   return out;
@@ -285,11 +287,18 @@ std::vector<std::filesystem::path> recipe_stages(const std::filesystem::path& pa
 
 void check_mesh(const Recipe& recipe, std::int64_t ranks) {
   const auto [pp, dp, ep] = mesh_shape(ranks, recipe.mesh.pp, recipe.mesh.ep);
-  if (pp != 1 || ep != 1)
+  if ((pp > 1 || ep > 1) && recipe.curriculum.size() > 1)
+    fail<ConfigError>(
+        fmt::format("mesh.{}: a curriculum is moved by reading, which needs the whole model on each "
+                    "rank; it must be 1, got {}",
+                    pp > 1 ? "pp" : "ep", pp > 1 ? pp : ep));
+  if (pp > 1 && recipe.moe.bias_balancing_rate > 0)
     fail<ConfigError>(fmt::format(
-        "mesh.{} must be 1 in this version (pipeline and expert parallelism are still to come), "
-        "got {}",
-        pp != 1 ? "pp" : "ep", pp != 1 ? pp : ep));
+        "moe.bias_balancing_rate must be 0 with mesh.pp above 1 (no stage knows all routers), got {}",
+        recipe.moe.bias_balancing_rate));
+  if (pp == 1 && recipe.mesh.chunks > 1)
+    fail<ConfigError>(
+        fmt::format("mesh.chunks must be 1 without a pipeline, got {}", recipe.mesh.chunks));
   const bool packed = recipe.data.pack_tokens > 0;
   const std::int64_t share = packed ? dp : dp * recipe.batch.micro_batch;
   if (recipe.batch.global_size % share != 0)

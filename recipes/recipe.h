@@ -24,6 +24,10 @@ struct MeshRecipe {
   std::int64_t ep = 1;  // ranks of a data-parallel group that share one set of routed experts
   bool zero = true;     // ZeRO-1: each data-parallel rank keeps its part of the optimizer's state
   std::int64_t bucket_bytes = 4 << 20;  // of gradients that are sent together
+  std::int64_t chunks = 1;  // pieces of the model that each stage holds: above 1 interleaved 1F1B
+  // Units (nn/ocr2/units.h; `lectern plan` lists them): where each piece ends, in their order;
+  // empty: by an estimate of their cost
+  std::vector<std::int64_t> split;
   double wait_seconds = 600;  // longest wait for another rank before the job ends; 0: for ever
   std::int64_t verify_every = 100;  // steps between comparisons of the ranks' weights; 0: never
 };

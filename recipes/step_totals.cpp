@@ -59,7 +59,7 @@ void StepTotals::add_expert_counts(const std::map<std::int64_t, Tensor>& counts)
 }
 
 double StepTotals::worst_expert_load() const {
-  double worst = 0;
+  double worst = other_expert_load;
   for (const auto& [layer, count] : expert_counts) {
     const std::int32_t* n = count.data<std::int32_t>();
     double sum = 0, most = 0;
@@ -90,6 +90,23 @@ void add_over_ranks(Communicator& ranks, StepTotals& totals) {
   for (Handle& handle : handles) handle.wait();
   const bool any = reduced(ranks, totals.streams.empty() ? 0.0 : 1.0, Reduction::max) > 0;
   if (any) combine_streams(ranks, totals.streams);
+}
+
+void add_over_stages(Communicator& stages, StepTotals& totals) {
+  const std::vector<double> sums = reduced(
+      stages, {totals.loss_sum, totals.balance_sum, static_cast<double>(totals.micro_batches),
+               static_cast<double>(totals.trained_tokens), static_cast<double>(totals.tokens),
+               static_cast<double>(totals.samples)});
+  totals.loss_sum = sums[0];
+  totals.balance_sum = sums[1];
+  totals.micro_batches = std::llround(sums[2]);
+  totals.trained_tokens = std::llround(sums[3]);
+  totals.tokens = std::llround(sums[4]);
+  totals.samples = std::llround(sums[5]);
+  const std::vector<double> most =
+      reduced(stages, {totals.worst_expert_load(), totals.work_spread}, Reduction::max);
+  totals.other_expert_load = most[0];
+  totals.work_spread = most[1];
 }
 
 }  // namespace lectern

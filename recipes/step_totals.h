@@ -19,6 +19,7 @@ struct StepTotals {
   std::int64_t trained_tokens = 0;
   std::int64_t tokens = 0;  ///< positions that went through the decoder
   std::int64_t samples = 0;
+  double other_expert_load = 0;                     ///< the worst layer of other stages
   double work_spread = 1;                           ///< busiest rank's planned work over the mean
   std::map<std::int64_t, Tensor> expert_counts;     ///< i32 [experts], by layer
   std::map<std::string, StreamStatistics> streams;  ///< by stack
@@ -33,5 +34,9 @@ struct StepTotals {
 
 /// Replaces the totals of each rank by those of all. Collective: every rank has the same layers.
 void add_over_ranks(Communicator& ranks, StepTotals& totals);
+
+/// The same over the stages of a pipeline: loss and counts are the last stage's, balance losses and
+/// the worst expert load those of all. Collective.
+void add_over_stages(Communicator& stages, StepTotals& totals);
 
 }  // namespace lectern

@@ -9,7 +9,9 @@
 #include "data/loader.h"
 #include "distributed/groups.h"
 #include "distributed/mesh.h"
+#include "distributed/expert_parallel.h"
 #include "distributed/parallel_adamw.h"
+#include "distributed/pipeline.h"
 #include "distributed/replica_check.h"
 #include "distributed/world.h"
 #include "nn/schedule.h"
@@ -21,6 +23,7 @@
 #include "recipes/interrupt.h"
 #include "recipes/metrics.h"
 #include "recipes/model_folder.h"
+#include "recipes/placement.h"
 #include "recipes/run_log.h"
 #include "recipes/step_totals.h"
 #include "recipes/training_data.h"
@@ -29,6 +32,7 @@
 
 #include <nlohmann/json.hpp>
 
+#include <algorithm>
 #include <chrono>
 #include <cmath>
 #include <cstdlib>
@@ -63,13 +67,22 @@ ScheduleArgs schedule_args(const Recipe& recipe) {
           .factors = in.step_factors};
 }
 
-class Training {
+/// Layers with routed experts.
+double sparse_layers(const Ocr2Config& config) {
+  const auto& sparse = config.text.layer_is_sparse;
+  return static_cast<double>(std::count(sparse.begin(), sparse.end(), true));
+}
+
+class Training : private PipelineModel {
  public:
   Training(const Recipe& recipe, bool resume, const std::shared_ptr<Communicator>& world)
       : recipe_(recipe),
         mesh_(world, recipe.mesh.pp, recipe.mesh.ep),
         tokenizer_(Tokenizer::load(recipe.data.tokenizer)),
-        model_(checked_config(recipe, tokenizer_), static_cast<std::uint64_t>(recipe.seed)),
+        config_(checked_config(recipe, tokenizer_)),
+        placement_(place_on_mesh(recipe, config_, mesh_)),
+        model_(config_, static_cast<std::uint64_t>(recipe.seed), DType::f32,
+               ParameterValues::initialised, placement_.model),
         data_(recipe, model_.config(), tokenizer_),
         folder_(recipe.run_dir, resume || !is_first()),
         schedule_(schedule_args(recipe)),
@@ -87,7 +100,11 @@ class Training {
           fmt::format("{}: the checkpoint is at level {} of the curriculum, the "
                       "recipe has {}",
                       folder_.path().string(), state_.level + 1, data_.levels()));
-    features_ = std::make_unique<EncoderFeatures>(recipe, model_, world->rank(), world->size());
+    if (placement_.pipeline.stages == 1)
+      features_ = std::make_unique<EncoderFeatures>(recipe, model_, world->rank(), world->size());
+    else
+      pipeline_ = std::make_unique<Pipeline>(mesh_.pipeline(), placement_.pipeline);
+    if (placement_.model.expert_ranks > 1) experts_.emplace(mesh_.experts());
     if (is_first()) folder_.write_config(recipe.resolved);
   }
 
@@ -143,9 +160,10 @@ class Training {
     options.batch.pack_tokens = recipe_.data.pack_tokens;
     options.rank = mesh_.replica();
     options.ranks = static_cast<int>(mesh_.shape().dp);
-    if (features_->has_cache()) options.image_token_work = 0;
+    if (features_ && features_->has_cache()) options.image_token_work = 0;
     options.workers = static_cast<int>(recipe_.data.workers);
-    options.is_cached = [this](const std::string& key) { return features_->is_cached(key); };
+    if (features_)
+      options.is_cached = [this](const std::string& key) { return features_->is_cached(key); };
     loader_ = std::make_unique<Loader>(
         data_.training(state_.level), options,
         LoaderState{state_.loader_position, static_cast<std::uint64_t>(state_.step)});
@@ -165,8 +183,12 @@ class Training {
   void add_parameter_groups() {
     for (const auto& [name, variable] : model_.store().trainable()) {
       const bool decays = variable.value().ndim() >= 2 || recipe_.optimizer.decay_norms_and_biases;
-      optimizer_.add_group(name, {{name, variable}}, decays ? recipe_.optimizer.weight_decay : 0.0,
-                           mesh_.data());
+      const double decay = decays ? recipe_.optimizer.weight_decay : 0.0;
+      if (is_spread_expert(name, mesh_))
+        optimizer_.add_group(name, {{name, variable}}, decay, mesh_.expert_replicas(),
+                             placement_.model.expert_rank, placement_.model.expert_ranks);
+      else
+        optimizer_.add_group(name, {{name, variable}}, decay, mesh_.data());
     }
   }
 
@@ -185,7 +207,7 @@ class Training {
       load_initial_weights(recipe_.model, model_);
       return;
     }
-    state_ = load_training_state(newest, state_, model_, optimizer_);
+    state_ = load_training_state(newest, state_, model_, optimizer_, placement_.has_whole_model());
     saved_step_ = state_.step;
   }
 
@@ -208,15 +230,22 @@ class Training {
     reset_peak_memory();
     optimizer_.clear_gradients();
     StepTotals totals;
-    std::int64_t expected = 1;
-    for (std::int64_t i = 0; i < expected; ++i) {
-      const LoadedBatch batch = loader.next();
-      expected = batch.micro_batches;
-      micro_step(batch, totals);
+    if (pipeline_) {
+      totals_ = &totals;
+      pipeline_->step(*this);
+      batches_.clear();
+    } else {
+      std::int64_t expected = 1;
+      for (std::int64_t i = 0; i < expected; ++i) {
+        const LoadedBatch batch = loader.next();
+        expected = batch.micro_batches;
+        micro_step(batch, totals);
+      }
     }
     const double loss_here = totals.loss_sum;
     optimizer_.reduce_gradients();
     add_over_ranks(*mesh_.data(), totals);
+    if (pipeline_) add_over_stages(*mesh_.pipeline(), totals);
     const double norm = check_finite(totals.loss(), loss_here);
     const double rate = learning_rate(schedule_, state_.step);
     optimizer_.step(rate, recipe_.optimizer.clip_norm > 0
@@ -229,34 +258,84 @@ class Training {
     return totals;
   }
 
-  void micro_step(const LoadedBatch& batch, StepTotals& totals) {
+  ForwardContext context_of_step() {
     ForwardContext context;
     context.recompute_blocks = recipe_.recompute;
     context.stream_interval = recipe_.recompute_streams;
     context.want_balance_loss = recipe_.moe.balance_loss > 0;
-    context.want_stream_statistics = diagnostics_due(state_.step + 1);
+    // Gains are of a whole stack, which no stage of a pipeline has.
+    context.want_stream_statistics = !pipeline_ && diagnostics_due(state_.step + 1);
     context.selection_bias = state_.selection_bias;
-    Ocr2Input input = features_->input_of(batch);
-    const VisualFeatures visual = features_->features_of(batch, input, context);
-    const Ocr2Loss loss = model_.loss(input, context, &visual);
-    Variable total =
-        scale(loss.loss_sum,
-              1.0 / static_cast<double>(std::max<std::int64_t>(1, batch.step_trained_tokens)));
+    context.expert_exchange = experts_ ? &*experts_ : nullptr;
+    return context;
+  }
+
+  /// The loss of a micro-batch as its part of the step's; counts what went into it.
+  static Variable add_loss(const Ocr2Loss& loss, const LoadedBatch& batch, StepTotals& totals) {
     totals.loss_sum += loss.loss_sum.value().item();
     totals.trained_tokens += loss.count;
     totals.tokens += batch.input_ids.numel();
     totals.samples += batch.samples;
     totals.work_spread = batch.step_work_spread;
     ++totals.micro_batches;
+    return scale(loss.loss_sum,
+                 1.0 / static_cast<double>(std::max<std::int64_t>(1, batch.step_trained_tokens)));
+  }
+
+  /// Adds the routers' balance losses to the loss, and what the pass reported to the totals.
+  Variable add_reports(Variable loss, const ForwardContext& context, const LoadedBatch& batch,
+                       StepTotals& totals) const {
     totals.add_expert_counts(context.expert_counts);
     for (const StreamStatistics& stack : context.stream_statistics)
       totals.streams[stack.stack] = combined(totals.streams[stack.stack], stack);
+    const double layers = sparse_layers(config_);
     for (const Variable& balance : context.balance_losses) {
-      const double layers = static_cast<double>(context.balance_losses.size());
       const double batches = static_cast<double>(batch.micro_batches * mesh_.shape().dp);
       totals.balance_sum += balance.value().item() / layers;
-      total = add(total, scale(balance, recipe_.moe.balance_loss / layers / batches));
+      const Variable part = scale(balance, recipe_.moe.balance_loss / layers / batches);
+      loss = loss.defined() ? add(loss, part) : part;
     }
+    return loss;
+  }
+
+  /// PipelineModel: one chunk of this rank for one micro-batch of the step.
+  PipelineOutput forward(std::int64_t chunk, std::int64_t micro_batch,
+                         const std::vector<Variable>& inputs) override {
+    while (static_cast<std::int64_t>(batches_.size()) <= micro_batch)
+      batches_.push_back(loader_->next());
+    const LoadedBatch& batch = batches_[static_cast<std::size_t>(micro_batch)];
+    const Ocr2Input input = input_of(batch);
+    const Ocr2UnitRange range = placement_.pieces[static_cast<std::size_t>(chunk)];
+    const std::int64_t decoder = first_decoder_unit(config_);
+    const auto streams_of = [&](std::size_t i) {
+      return i < inputs.size() && inputs[i].defined() ? Streams(inputs[i]) : Streams();
+    };
+    Ocr2Activation x;
+    if (range.begin > decoder) {
+      x.hidden = streams_of(0);
+    } else {
+      x.global = streams_of(0);
+      x.local = streams_of(1);
+    }
+    ForwardContext context = context_of_step();
+    x = model_.run_units(range, input, std::move(x), context);
+    PipelineOutput out;
+    if (range.end == unit_count(config_))
+      out.objective = add_loss(model_.loss_of(x.hidden, input, context), batch, *totals_);
+    else if (range.end > decoder)
+      out.tensors = {x.hidden};
+    else
+      out.tensors = {x.global, x.local};
+    out.objective = add_reports(out.objective, context, batch, *totals_);
+    return out;
+  }
+
+  void micro_step(const LoadedBatch& batch, StepTotals& totals) {
+    ForwardContext context = context_of_step();
+    Ocr2Input input = input_of(batch);
+    const VisualFeatures visual = features_->features_of(batch, input, context);
+    Variable total = add_loss(model_.loss(input, context, &visual), batch, totals);
+    total = add_reports(total, context, batch, totals);
     if (!total.requires_grad()) return;
     const bool is_last = batch.micro_batch + 1 == batch.micro_batches;
     const ObserveBackward sending(is_last ? optimizer_.observer() : nullptr);
@@ -287,8 +366,8 @@ class Training {
   /// Now and then: ranks that should hold the same weights do.
   void verify_replicas() {
     const std::int64_t every = recipe_.mesh.verify_every;
-    if (mesh_.shape().dp == 1 || every == 0 || state_.step % every != 0) return;
-    check_replicas(*mesh_.data(), parameter_fingerprint(model_.store(), {""}), state_.step);
+    if (mesh_.expert_replicas()->size() == 1 || every == 0 || state_.step % every != 0) return;
+    check_replicas(*mesh_.expert_replicas(), parameter_fingerprint(model_.store(), {""}), state_.step);
   }
 
   bool diagnostics_due(std::int64_t step) const {
@@ -325,7 +404,7 @@ class Training {
         {"tokens", totals.tokens},
         {"seconds", seconds},
         {"peak_bytes", static_cast<std::int64_t>(reduced(mesh_.world(), peak, Reduction::max))}};
-    if (!totals.expert_counts.empty()) fields["expert_load"] = totals.worst_expert_load();
+    if (sparse_layers(config_) > 0) fields["expert_load"] = totals.worst_expert_load();
     if (mesh_.shape().dp > 1) fields["work_spread"] = totals.work_spread;
     if (diagnostics_due(state_.step)) add_diagnostics(totals, fields);
     if (recipe_.moe.balance_loss > 0)
@@ -341,7 +420,9 @@ class Training {
       return last || (every > 0 && state_.step % every == 0);
     };
     std::optional<double> figure;
-    if (!validation_.empty() && recipe_.evaluation.samples > 0 && due(recipe_.evaluation.every))
+    // Reading takes the whole model; `lectern eval` reads with the checkpoints of a mesh.
+    if (placement_.has_whole_model() && !validation_.empty() && recipe_.evaluation.samples > 0 &&
+        due(recipe_.evaluation.every))
       figure = validate_level();
     if (!last && is_level_done(recipe_, state_, figure)) advance();
     if (due(recipe_.checkpoint.every)) save();
@@ -371,6 +452,8 @@ class Training {
   const Recipe& recipe_;
   Mesh mesh_;
   Tokenizer tokenizer_;
+  Ocr2Config config_;
+  RankPlacement placement_;
   Ocr2Model model_;
   TrainingData data_;
   RunFolder folder_;  // made when all that the recipe names has been read: a typo leaves no folder
@@ -383,6 +466,10 @@ class Training {
   std::unique_ptr<EncoderFeatures> features_;
   std::unique_ptr<Loader> loader_;  // its threads ask features_, so it goes first
   std::optional<RunLog> log_;
+  std::optional<ExpertParallel> experts_;
+  std::unique_ptr<Pipeline> pipeline_;
+  std::vector<LoadedBatch> batches_;  // of the step that the pipeline is in
+  StepTotals* totals_ = nullptr;      // of that step
 };
 
 /// Threads of this rank: as the recipe or the user says, else its share of the machine.

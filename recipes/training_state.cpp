@@ -49,19 +49,26 @@ T field(const nlohmann::json& json, const char* name, const std::filesystem::pat
   }
 }
 
-/// The weights that this rank writes: the parameters, in the order of files, cut into shares of
-/// about as many bytes, never inside a parameter (which a reader maps as one).
-NamedTensors weights_of_rank(const ParameterStore& store, int rank, int ranks) {
-  std::int64_t total = 0, at = 0;
-  for (const Parameter& parameter : store.parameters()) total += parameter.variable.value().numel();
+/// The weights that this rank writes: those that its replicas hold as well, in the order of files,
+/// cut into shares of about as many bytes, never inside a parameter (which a reader maps as one).
+NamedTensors weights_of_rank(const ParameterStore& store, const Mesh& mesh) {
   NamedTensors out;
-  for (const Parameter& parameter : store.parameters()) {
-    const Tensor& value = parameter.variable.value();
-    const std::int64_t middle = at + value.numel() / 2;
-    if (total == 0 || middle * ranks / total == rank)
-      for (const ParameterPart& part : parameter.parts)
-        out.emplace_back(part.name, parameter.part_of(value, part));
-    at += value.numel();
+  for (const bool experts : {false, true}) {
+    const Communicator& replicas = experts ? *mesh.expert_replicas() : *mesh.data();
+    const std::int64_t ranks = replicas.size(), rank = replicas.rank();
+    std::int64_t total = 0, at = 0;
+    for (const Parameter& parameter : store.parameters())
+      if (is_spread_expert(parameter.name, mesh) == experts)
+        total += parameter.variable.value().numel();
+    for (const Parameter& parameter : store.parameters()) {
+      if (is_spread_expert(parameter.name, mesh) != experts) continue;
+      const Tensor& value = parameter.variable.value();
+      const std::int64_t middle = at + value.numel() / 2;
+      if (middle * ranks / std::max<std::int64_t>(total, 1) == rank)
+        for (const ParameterPart& part : parameter.parts)
+          out.emplace_back(part.name, parameter.part_of(value, part));
+      at += value.numel();
+    }
   }
   return out;
 }
@@ -148,7 +155,7 @@ std::filesystem::path save_training_state(const std::filesystem::path& folder,
     for (const MomentPiece& piece : pieces) steps[piece.parameter] = piece.steps;
     return nlohmann::json{
         {"model", write_shard(path, shard_name("model", rank, ranks),
-                              weights_of_rank(model.store(), rank, ranks))},
+                              weights_of_rank(model.store(), mesh))},
         {"optimizer", write_shard(path, shard_name("optimizer", rank, ranks), moments)},
         {"steps", steps}}
         .dump();
@@ -174,7 +181,7 @@ std::filesystem::path save_training_state(const std::filesystem::path& folder,
 }
 
 RunState load_training_state(const std::filesystem::path& checkpoint, const RunState& wanted,
-                             Ocr2Model& model, ParallelAdamW& optimizer) {
+                             Ocr2Model& model, ParallelAdamW& optimizer, bool is_whole) {
   const auto file = checkpoint / "state.json";
   const nlohmann::json json = parse_json(read_file(file), file.string());
   RunState state;
@@ -199,7 +206,7 @@ RunState load_training_state(const std::filesystem::path& checkpoint, const RunS
        field<std::vector<std::int64_t>>(json, "selection_bias_layers", file))
     state.selection_bias[layer] = tensors.get(bias_name(layer)).clone();
 
-  load_weights(model.store(), checkpoint);
+  load_weights(model.store(), checkpoint, {}, is_whole);
   const MomentReader moments(tensors);
   optimizer.load_state([&](const std::string& moment, std::int64_t begin,
                            std::int64_t end) { return moments.read(moment, begin, end); },

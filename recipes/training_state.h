@@ -37,8 +37,8 @@ std::filesystem::path save_training_state(const std::filesystem::path& folder,
 
 /// Loads a checkpoint into a model and optimizer of the same recipe, whatever ranks and mesh wrote
 /// it. Throws IoError naming file and field, ConfigError when stage or seed are not those of
-/// `wanted`. Collective.
+/// `wanted`, and, where the model `is_whole`, when it lacks tensors of the checkpoint. Collective.
 RunState load_training_state(const std::filesystem::path& checkpoint, const RunState& wanted,
-                             Ocr2Model& model, ParallelAdamW& optimizer);
+                             Ocr2Model& model, ParallelAdamW& optimizer, bool is_whole = true);
 
 }  // namespace lectern

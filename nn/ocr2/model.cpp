@@ -31,11 +31,13 @@ Tensor shift_labels(const Tensor& labels) {
 }
 
 ParameterStore::Owned owned_in(const Ocr2Config& config,
-                               const std::optional<Ocr2UnitRange>& units) {
-  if (!units) return {};
-  return [config, range = *units](const std::string& name) {
+                               const std::vector<Ocr2UnitRange>& units) {
+  if (units.empty()) return {};
+  return [config, units](const std::string& name) {
     const std::int64_t unit = unit_of_parameter(config, name);
-    return unit >= range.begin && unit < range.end;
+    return std::any_of(units.begin(), units.end(), [&](const Ocr2UnitRange& range) {
+      return unit >= range.begin && unit < range.end;
+    });
   };
 }
 

@@ -1,6 +1,7 @@
 #include "nn/ocr2/units.h"
 
 #include "core/error.h"
+#include "nn/ocr2/model.h"
 
 #include <charconv>
 #include <optional>
@@ -44,6 +45,38 @@ std::int64_t unit_of_parameter(const Ocr2Config& config, const std::string& name
       name.starts_with("lm_head."))
     return head;
   fail<ConfigError>(fmt::format("{}: belongs to no unit of the model", name));
+}
+
+std::vector<bool> trained_units(const Ocr2Config& config, const std::vector<std::string>& frozen) {
+  const Ocr2Model names(config, 0, DType::f32, ParameterValues::absent);
+  std::vector<bool> out(static_cast<std::size_t>(unit_count(config)), false);
+  for (const Parameter& parameter : names.store().parameters()) {
+    bool trained = true;
+    for (const std::string& prefix : frozen) trained &= !parameter.name.starts_with(prefix);
+    if (trained) out[static_cast<std::size_t>(unit_of_parameter(config, parameter.name))] = true;
+  }
+  return out;
+}
+
+std::vector<double> estimated_unit_costs(const Ocr2Config& config, std::int64_t text_tokens) {
+  const Ocr2Model names(config, 0, DType::f32, ParameterValues::absent);
+  const double experts = static_cast<double>(config.text.n_routed_experts);
+  const double chosen = static_cast<double>(config.text.num_experts_per_tok);
+  const double patches = static_cast<double>(config.sam.grid() * config.sam.grid());
+  const double queries = static_cast<double>(config.query_count(config.sam.image_size));
+  const double tokens = static_cast<double>(config.image_tokens(config.sam.image_size));
+  std::vector<double> out(static_cast<std::size_t>(unit_count(config)), 0);
+  for (const Parameter& parameter : names.store().parameters()) {
+    if (parameter.name.find("embed_tokens") != std::string::npos) continue;  // rows are looked up
+    const std::int64_t unit = unit_of_parameter(config, parameter.name);
+    double work = static_cast<double>(parameter.variable.value().numel());
+    if (parameter.name.find(".mlp.experts.") != std::string::npos) work *= chosen / experts;
+    work *= unit == 0                             ? patches
+            : unit < first_decoder_unit(config) ? tokens + queries
+                                                  : queries + static_cast<double>(text_tokens);
+    out[static_cast<std::size_t>(unit)] += work;
+  }
+  return out;
 }
 
 std::string unit_name(const Ocr2Config& config, std::int64_t unit) {

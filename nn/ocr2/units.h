@@ -12,8 +12,8 @@
 #include "nn/ocr2/config.h"
 
 #include <cstdint>
-#include <optional>
 #include <string>
+#include <vector>
 
 namespace lectern {
 
@@ -32,7 +32,7 @@ struct Ocr2UnitRange {
 
 /// What of a model lives in one process; by default all of it.
 struct Ocr2Placement {
-  std::optional<Ocr2UnitRange> units;  ///< of a pipeline stage
+  std::vector<Ocr2UnitRange> units;  ///< of a pipeline stage; none: all
   /// The routed experts of every layer are spread over `expert_ranks`; these are those of one.
   std::int64_t expert_rank = 0, expert_ranks = 1;
 };
@@ -44,6 +44,11 @@ std::int64_t first_decoder_unit(const Ocr2Config& config);
 /// The unit whose computation reads a parameter, by its name in checkpoints. Throws ConfigError for
 /// a name that belongs to no unit.
 std::int64_t unit_of_parameter(const Ocr2Config& config, const std::string& name);
+/// Which units have a parameter that none of the prefixes freezes.
+std::vector<bool> trained_units(const Ocr2Config& config, const std::vector<std::string>& frozen);
+/// What each unit costs, in no unit: weights that a row meets x rows, for one picture of the global
+/// view and `text_tokens`. Rough; `lectern plan` times them.
+std::vector<double> estimated_unit_costs(const Ocr2Config& config, std::int64_t text_tokens = 256);
 /// "vision tokenizer", "encoder block 3", "decoder block 0", "head".
 std::string unit_name(const Ocr2Config& config, std::int64_t unit);
 

@@ -424,7 +424,7 @@ double mean_loss(const Recipe& recipe, const Ocr2Model& model, const Batch& batc
   const NoGrad off;
   EncoderFeatures features(recipe, model);
   ForwardContext context;
-  const Ocr2Input input = features.input_of(batch);
+  const Ocr2Input input = input_of(batch);
   const VisualFeatures visual = features.features_of(batch, input, context);
   const Ocr2Loss loss = model.loss(input, context, &visual);
   EXPECT_EQ(loss.count, batch.trained_tokens);

@@ -1,0 +1,26 @@
+// Which part of the model a rank of the mesh holds, and the order of its pipeline.
+#pragma once
+
+#include "distributed/mesh.h"
+#include "distributed/pipeline_schedule.h"
+#include "nn/ocr2/units.h"
+#include "recipes/recipe.h"
+
+#include <vector>
+
+namespace lectern {
+
+struct RankPlacement {
+  PipelineShape pipeline;             ///< of one micro-batch count a step
+  std::vector<Ocr2UnitRange> pieces;  ///< of this rank, by chunk; without a pipeline all units
+  Ocr2Placement model;
+
+  bool has_whole_model() const { return pipeline.stages == 1 && model.expert_ranks == 1; }
+};
+
+/// Cuts the units as mesh.split says, or where estimated costs (frozen units count their forward
+/// only) come nearest to each other. Throws ConfigError when mesh.split has another number of
+/// pieces than mesh.pp x mesh.chunks, does not rise or does not end with the last unit.
+RankPlacement place_on_mesh(const Recipe& recipe, const Ocr2Config& config, const Mesh& mesh);
+
+}  // namespace lectern
