@@ -15,8 +15,8 @@ RowExchange::Counts ExpertParallel::counts(const Counts& send) {
   const std::int64_t kept = send[static_cast<std::size_t>(rank())];
   statistics_.rows_kept += kept;
   statistics_.rows_sent += std::accumulate(send.begin(), send.end(), std::int64_t{0}) - kept;
-  statistics_.most_received = std::max(
-      statistics_.most_received, std::accumulate(out.begin(), out.end(), std::int64_t{0}));
+  statistics_.most_received =
+      std::max(statistics_.most_received, std::accumulate(out.begin(), out.end(), std::int64_t{0}));
   ++statistics_.exchanges;
   return out;
 }

@@ -1,5 +1,5 @@
-// RowExchange (autograd/ops/exchanged_experts.h) over a communicator: all-to-all with the numbers of
-// rows that the routing gives.
+// RowExchange (autograd/ops/exchanged_experts.h) over a communicator: all-to-all with the numbers
+// of rows that the routing gives.
 #pragma once
 
 #include "autograd/ops/exchanged_experts.h"

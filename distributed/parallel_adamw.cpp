@@ -202,8 +202,7 @@ std::vector<MomentPiece> ParallelAdamW::state() const {
     const auto count = counts.find(slot.name);
     if (count == counts.end()) return;
     const Shape& whole = group.parameters[slot.parameter].second.shape();
-    const bool is_whole =
-        end - begin == whole.numel() && group.parts[slot.parameter].second == 1;
+    const bool is_whole = end - begin == whole.numel() && group.parts[slot.parameter].second == 1;
     const std::int64_t first = group.first_of(slot);
     MomentPiece piece{group.name_of(slot),
                       first + begin,
@@ -243,11 +242,10 @@ void ParallelAdamW::load_state(const Moments& moment,
       if (count == steps.end()) continue;
       slot_steps[slot.name] = count->second;
       for (const char* kind : {".exp_avg", ".exp_avg_sq"})
-        tensors.emplace_back(
-            slot.name + kind,
-            moment(parameter + kind, group->first_of(slot) + slot.begin,
-                   group->first_of(slot) + slot.end)
-                .view(slot.variable.shape()));
+        tensors.emplace_back(slot.name + kind,
+                             moment(parameter + kind, group->first_of(slot) + slot.begin,
+                                    group->first_of(slot) + slot.end)
+                                 .view(slot.variable.shape()));
     }
   }
   std::set<std::string> known;  // on any rank

@@ -45,11 +45,11 @@ class ParallelAdamW {
                 const ParallelAdamWOptions& options = {});
   ~ParallelAdamW();
 
-  /// Parameters that the ranks of `replicas` (this one among them) hold alike, in the order in which
-  /// the forward pass comes to them, over all groups: backward finishes them in reverse, and their
-  /// gradients leave in that order. All groups come before the first other call. Throws as AdamW::add_group().
-  /// Where other ranks hold other parts of a parameter under the same name (the experts of a layer),
-  /// this one is part `part` of `parts` equal ones.
+  /// Parameters that the ranks of `replicas` (this one among them) hold alike, in the order in
+  /// which the forward pass comes to them, over all groups: backward finishes them in reverse, and
+  /// their gradients leave in that order. All groups come before the first other call. Throws as
+  /// AdamW::add_group(). Where other ranks hold other parts of a parameter under the same name (the
+  /// experts of a layer), this one is part `part` of `parts` equal ones.
   void add_group(const std::string& name, const NamedParameters& parameters, double weight_decay,
                  const std::shared_ptr<Communicator>& replicas, std::int64_t part = 0,
                  std::int64_t parts = 1);

@@ -73,8 +73,7 @@ Pipeline::Pipeline(std::shared_ptr<Communicator> group, const PipelineShape& sha
     fail<ConfigError>(fmt::format("pipeline: {} stages need as many ranks, got {}", shape.stages,
                                   group_->size()));
   if (shape.stages == 1 && shape.chunks > 1)
-    fail<ConfigError>(
-        fmt::format("pipeline: one rank must hold one chunk, got {}", shape.chunks));
+    fail<ConfigError>(fmt::format("pipeline: one rank must hold one chunk, got {}", shape.chunks));
   tasks_ = pipeline_schedule(shape, group_->rank());
 }
 

@@ -169,16 +169,15 @@ PipelineTimeline simulate_pipeline(const PipelineShape& shape, const PipelineCos
                               spans[rank].size() + 1, tasks[rank].size()));
     out.spans.insert(out.spans.end(), spans[rank].begin(), spans[rank].end());
   }
-  if (out.seconds > 0)
-    out.bubble = 1 - busy / (static_cast<double>(shape.stages) * out.seconds);
+  if (out.seconds > 0) out.bubble = 1 - busy / (static_cast<double>(shape.stages) * out.seconds);
   return out;
 }
 
 std::vector<std::int64_t> split_by_cost(const std::vector<double>& costs, std::int64_t parts) {
   const auto layers = static_cast<std::int64_t>(costs.size());
   if (parts < 1 || layers < parts)
-    fail<ConfigError>(fmt::format("pipeline: {} layers cannot be split into {} stages", layers,
-                                  parts));
+    fail<ConfigError>(
+        fmt::format("pipeline: {} layers cannot be split into {} stages", layers, parts));
   for (const double cost : costs)
     if (!(cost >= 0) || !std::isfinite(cost))
       fail<ConfigError>(fmt::format("pipeline: a layer's cost must be at least 0, got {}", cost));

@@ -59,9 +59,9 @@ struct PipelineSpan {
 };
 
 struct PipelineTimeline {
-  std::vector<PipelineSpan> spans;  ///< rank after rank, each in its order
-  double seconds = 0;               ///< of the step, from the first task to the last
-  double bubble = 0;                ///< share of ranks x seconds in which a rank waits
+  std::vector<PipelineSpan> spans;      ///< rank after rank, each in its order
+  double seconds = 0;                   ///< of the step, from the first task to the last
+  double bubble = 0;                    ///< share of ranks x seconds in which a rank waits
   std::vector<std::int64_t> in_flight;  ///< per rank: most micro-batch chunks kept for backward
 };
 

@@ -24,8 +24,8 @@ std::vector<std::int64_t> ends_of_pieces(const Recipe& recipe, const Ocr2Config&
     return split_by_cost(costs, pieces);
   }
   const std::vector<std::int64_t>& ends = recipe.mesh.split;
-  const bool rises = std::adjacent_find(ends.begin(), ends.end(), std::greater_equal<>()) ==
-                     ends.end();
+  const bool rises =
+      std::adjacent_find(ends.begin(), ends.end(), std::greater_equal<>()) == ends.end();
   if (static_cast<std::int64_t>(ends.size()) != pieces || !rises || ends.back() != units)
     fail<ConfigError>(fmt::format(
         "mesh.split must be {} rising numbers (mesh.pp x mesh.chunks), the last {}, the number of "
@@ -42,8 +42,7 @@ RankPlacement place_on_mesh(const Recipe& recipe, const Ocr2Config& config, cons
   out.pipeline.chunks = recipe.mesh.chunks;
   const std::int64_t rows = recipe.batch.global_size / mesh.shape().dp;
   // Packs are batches of one row.
-  out.pipeline.micro_batches =
-      recipe.data.pack_tokens > 0 ? rows : rows / recipe.batch.micro_batch;
+  out.pipeline.micro_batches = recipe.data.pack_tokens > 0 ? rows : rows / recipe.batch.micro_batch;
   if (mesh.shape().ep > 1) {
     out.model.expert_ranks = mesh.shape().ep;
     out.model.expert_rank = mesh.experts()->rank();

@@ -43,8 +43,9 @@ void run_backward(const Ocr2Activation& out, const Variable& objective) {
     gradients.push_back(Tensor::full(objective.shape(), 1.0, objective.dtype()));
   }
   if (roots.empty()) return;
-  record("plan", Tensor::zeros({}), roots, [gradients](const Tensor&) { return gradients; })
-      .backward();
+  record("plan", Tensor::zeros({}), roots, [gradients](const Tensor&) {
+    return gradients;
+  }).backward();
 }
 
 /// One pass through all units; keeps the fastest times.
@@ -145,8 +146,7 @@ std::vector<MeshPlan> plan_meshes(const std::vector<UnitCost>& units, const Batc
         batch.global_size % dp != 0)
       continue;
     const std::int64_t rows = batch.global_size / dp;
-    out.push_back(
-        plan_mesh(units, pp, dp, (rows + batch.micro_batch - 1) / batch.micro_batch));
+    out.push_back(plan_mesh(units, pp, dp, (rows + batch.micro_batch - 1) / batch.micro_batch));
   }
   if (out.empty())
     fail<ConfigError>(

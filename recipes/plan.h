@@ -18,18 +18,18 @@ namespace lectern {
 struct UnitCost {
   std::string name;
   std::int64_t parameters = 0;
-  bool trained = false;  ///< it, or a unit before it: then it has a backward
+  bool trained = false;              ///< it, or a unit before it: then it has a backward
   double forward = 0, backward = 0;  ///< seconds
 };
 
 /// One way to use the ranks.
 struct MeshPlan {
   std::int64_t pp = 1, dp = 1;
-  std::int64_t micro_batches = 1;   ///< of one pipeline, a step
-  std::vector<std::int64_t> ends;   ///< units: stage s runs [ends[s - 1], ends[s])
-  double seconds = 0;               ///< of a step, exchanges not counted
-  double bubble = 0;                ///< share of it in which a rank waits
-  std::int64_t most_parameters = 0; ///< of one rank
+  std::int64_t micro_batches = 1;    ///< of one pipeline, a step
+  std::vector<std::int64_t> ends;    ///< units: stage s runs [ends[s - 1], ends[s])
+  double seconds = 0;                ///< of a step, exchanges not counted
+  double bubble = 0;                 ///< share of it in which a rank waits
+  std::int64_t most_parameters = 0;  ///< of one rank
 };
 
 struct TrainingPlan {

@@ -7,9 +7,9 @@
 #include "core/ops/router.h"
 #include "core/parallel.h"
 #include "data/loader.h"
+#include "distributed/expert_parallel.h"
 #include "distributed/groups.h"
 #include "distributed/mesh.h"
-#include "distributed/expert_parallel.h"
 #include "distributed/parallel_adamw.h"
 #include "distributed/pipeline.h"
 #include "distributed/replica_check.h"
@@ -367,7 +367,8 @@ class Training : private PipelineModel {
   void verify_replicas() {
     const std::int64_t every = recipe_.mesh.verify_every;
     if (mesh_.expert_replicas()->size() == 1 || every == 0 || state_.step % every != 0) return;
-    check_replicas(*mesh_.expert_replicas(), parameter_fingerprint(model_.store(), {""}), state_.step);
+    check_replicas(*mesh_.expert_replicas(), parameter_fingerprint(model_.store(), {""}),
+                   state_.step);
   }
 
   bool diagnostics_due(std::int64_t step) const {

@@ -154,8 +154,8 @@ std::filesystem::path save_training_state(const std::filesystem::path& folder,
     std::map<std::string, std::int64_t> steps;
     for (const MomentPiece& piece : pieces) steps[piece.parameter] = piece.steps;
     return nlohmann::json{
-        {"model", write_shard(path, shard_name("model", rank, ranks),
-                              weights_of_rank(model.store(), mesh))},
+        {"model",
+         write_shard(path, shard_name("model", rank, ranks), weights_of_rank(model.store(), mesh))},
         {"optimizer", write_shard(path, shard_name("optimizer", rank, ranks), moments)},
         {"steps", steps}}
         .dump();

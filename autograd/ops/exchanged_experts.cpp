@@ -100,9 +100,8 @@ Variable exchanged_experts(const Variable& x, const Variable& weights, const Ten
   const Tensor sent_rows = rows_by_place(values, *routes);
   const Tensor sent_weights = Tensor::empty({pairs, 1}, weights.dtype());
   const Tensor sent_indices = Tensor::empty({pairs, 1}, DType::i32);
-  dispatch_floating(weights.dtype(), "exchanged_experts", [&]<typename T>() {
-    to_places<T>(weights.value(), *routes, sent_weights);
-  });
+  dispatch_floating(weights.dtype(), "exchanged_experts",
+                    [&]<typename T>() { to_places<T>(weights.value(), *routes, sent_weights); });
   to_places<std::int32_t>(indices, *routes, sent_indices);
   const Tensor rows = Tensor::empty({received, width}, values.dtype());
   const Tensor row_weights = Tensor::empty({received, 1}, weights.dtype());
@@ -115,8 +114,8 @@ Variable exchanged_experts(const Variable& x, const Variable& weights, const Ten
   for (std::int64_t i = 0; i < received; ++i)
     row_indices.data<std::int32_t>()[i] -= static_cast<std::int32_t>(first);
 
-  const ExpertsWanted wanted = {x.requires_grad(), weights.requires_grad(),
-                                gate_up.requires_grad(), down.requires_grad()};
+  const ExpertsWanted wanted = {x.requires_grad(), weights.requires_grad(), gate_up.requires_grad(),
+                                down.requires_grad()};
   const bool keep = grad_enabled() && (wanted.x || wanted.weights || wanted.gate_up || wanted.down);
   const ExpertsInput input = {as_operand(rows), row_weights, row_indices,
                               as_weight_operand(gate_up.value()), as_weight_operand(down.value())};
@@ -129,31 +128,31 @@ Variable exchanged_experts(const Variable& x, const Variable& weights, const Ten
   if (!keep) return Variable(std::move(out));
   auto kept = std::make_shared<const ExpertsResult>(std::move(result));
   const Shape weights_shape = weights.shape();
-  return record(
-      "exchanged_experts", std::move(out), {x, weights, gate_up, down},
-      [input, kept, wanted, routes, weights_shape, &exchange](const Tensor& grad) {
-        const Tensor sent = rows_by_place(grad.contiguous(), *routes);
-        const auto pairs = sent.dim(0), tokens = grad.dim(0), width = grad.dim(1);
-        const Tensor arrived = Tensor::empty({routes->received(), width}, grad.dtype());
-        exchange.start(sent, routes->send, arrived, routes->receive);
-        exchange.wait();
-        // Another rank may want what this one does not, so rows go back in any case.
-        ExpertsWanted all = wanted;
-        all.x = all.weights = true;
-        ExpertsGradients g = experts_backward(arrived, input, *kept, all);
-        const Tensor back = Tensor::empty({pairs, width}, g.x.dtype());
-        const Tensor back_weights = Tensor::empty({pairs, 1}, g.weights.dtype());
-        exchange.start(g.x, routes->receive, back, routes->send);
-        exchange.start(g.weights, routes->receive, back_weights, routes->send);
-        exchange.wait();
-        const Tensor grad_weights = Tensor::empty(weights_shape, g.weights.dtype());
-        dispatch_floating(grad_weights.dtype(), "exchanged_experts", [&]<typename T>() {
-          from_places<T>(back_weights, *routes, grad_weights);
-        });
-        return std::vector<Tensor>{wanted.x ? sum_choices(back, tokens, *routes) : Tensor(),
-                                   wanted.weights ? grad_weights : Tensor(), std::move(g.gate_up),
-                                   std::move(g.down)};
-      });
+  return record("exchanged_experts", std::move(out), {x, weights, gate_up, down},
+                [input, kept, wanted, routes, weights_shape, &exchange](const Tensor& grad) {
+                  const Tensor sent = rows_by_place(grad.contiguous(), *routes);
+                  const auto pairs = sent.dim(0), tokens = grad.dim(0), width = grad.dim(1);
+                  const Tensor arrived = Tensor::empty({routes->received(), width}, grad.dtype());
+                  exchange.start(sent, routes->send, arrived, routes->receive);
+                  exchange.wait();
+                  // Another rank may want what this one does not, so rows go back in any case.
+                  ExpertsWanted all = wanted;
+                  all.x = all.weights = true;
+                  ExpertsGradients g = experts_backward(arrived, input, *kept, all);
+                  const Tensor back = Tensor::empty({pairs, width}, g.x.dtype());
+                  const Tensor back_weights = Tensor::empty({pairs, 1}, g.weights.dtype());
+                  exchange.start(g.x, routes->receive, back, routes->send);
+                  exchange.start(g.weights, routes->receive, back_weights, routes->send);
+                  exchange.wait();
+                  const Tensor grad_weights = Tensor::empty(weights_shape, g.weights.dtype());
+                  dispatch_floating(grad_weights.dtype(), "exchanged_experts", [&]<typename T>() {
+                    from_places<T>(back_weights, *routes, grad_weights);
+                  });
+                  return std::vector<Tensor>{
+                      wanted.x ? sum_choices(back, tokens, *routes) : Tensor(),
+                      wanted.weights ? grad_weights : Tensor(), std::move(g.gate_up),
+                      std::move(g.down)};
+                });
 }
 
 }  // namespace lectern

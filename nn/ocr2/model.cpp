@@ -30,8 +30,7 @@ Tensor shift_labels(const Tensor& labels) {
   return out;
 }
 
-ParameterStore::Owned owned_in(const Ocr2Config& config,
-                               const std::vector<Ocr2UnitRange>& units) {
+ParameterStore::Owned owned_in(const Ocr2Config& config, const std::vector<Ocr2UnitRange>& units) {
   if (units.empty()) return {};
   return [config, units](const std::string& name) {
     const std::int64_t unit = unit_of_parameter(config, name);
@@ -182,8 +181,8 @@ Ocr2Activation Ocr2Model::run_units(const Ocr2UnitRange& range, const Ocr2Input&
     x = {};
     x.hidden = residual_.enter(embeddings, context);
   }
-  x.hidden = run_decoder({blocks.begin - decoder, blocks.end - decoder}, std::move(x.hidden),
-                         input, context);
+  x.hidden = run_decoder({blocks.begin - decoder, blocks.end - decoder}, std::move(x.hidden), input,
+                         context);
   return x;
 }
 
@@ -257,8 +256,8 @@ Variable Ocr2Model::decode(const Variable& embeddings, const Ocr2Input& input,
                            ForwardContext& context) const {
   context.seam("decoder.inputs_embeds", embeddings.value());
   const Streams x = residual_.enter(embeddings, context);
-  return finish_decoder(
-      run_decoder({0, config_.text.num_hidden_layers}, x, input, context), context);
+  return finish_decoder(run_decoder({0, config_.text.num_hidden_layers}, x, input, context),
+                        context);
 }
 
 Variable Ocr2Model::finish_decoder(const Streams& x, ForwardContext& context) const {

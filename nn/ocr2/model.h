@@ -98,10 +98,10 @@ class Ocr2Model {
   Ocr2Loss loss(const Ocr2Input& input, ForwardContext& context,
                 const VisualFeatures* features = nullptr) const;
 
-  /// Runs units of `range` up to the head, which loss_of() is: `x` is what unit range.begin - 1 gave,
-  /// the result what unit range.end - 1 gives. A range that begins with unit 0 takes an empty `x`;
-  /// one that begins with the decoder may take features from elsewhere in x.global and x.local.
-  /// Running the units piece by piece gives the bits of loss().
+  /// Runs units of `range` up to the head, which loss_of() is: `x` is what unit range.begin - 1
+  /// gave, the result what unit range.end - 1 gives. A range that begins with unit 0 takes an empty
+  /// `x`; one that begins with the decoder may take features from elsewhere in x.global and
+  /// x.local. Running the units piece by piece gives the bits of loss().
   Ocr2Activation run_units(const Ocr2UnitRange& range, const Ocr2Input& input, Ocr2Activation x,
                            ForwardContext& context) const;
   /// The head: next-token loss of the decoder's streams.

@@ -71,9 +71,9 @@ std::vector<double> estimated_unit_costs(const Ocr2Config& config, std::int64_t 
     const std::int64_t unit = unit_of_parameter(config, parameter.name);
     double work = static_cast<double>(parameter.variable.value().numel());
     if (parameter.name.find(".mlp.experts.") != std::string::npos) work *= chosen / experts;
-    work *= unit == 0                             ? patches
+    work *= unit == 0                           ? patches
             : unit < first_decoder_unit(config) ? tokens + queries
-                                                  : queries + static_cast<double>(text_tokens);
+                                                : queries + static_cast<double>(text_tokens);
     out[static_cast<std::size_t>(unit)] += work;
   }
   return out;

@@ -1,6 +1,7 @@
 // lectern plan: which mesh to train a recipe on.
-#include "recipes/commands/command.h"
 #include "recipes/plan.h"
+
+#include "recipes/commands/command.h"
 
 #include <fmt/core.h>
 #include <nlohmann/json.hpp>

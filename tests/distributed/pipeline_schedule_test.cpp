@@ -129,12 +129,21 @@ TEST(PipelineSimulation, KeepsDependencies) {
 }
 
 TEST(PipelineSchedule, RefusesWhatCannotRun) {
-  EXPECT_TRUE(testing::throws_with([] { pipeline_schedule({4, 6, 2, 0}, 0); },
-                                   {"multiple of the 4 stages, got 6"}));
-  EXPECT_TRUE(testing::throws_with([] { pipeline_schedule({0, 6, 1, 0}, 0); },
-                                   {"at least 1, got 0, 6 and 1"}));
-  EXPECT_TRUE(testing::throws_with([] { pipeline_schedule({2, 2, 1, 3}, 0); },
-                                   {"must be 0 to 2 (none), got 3"}));
+  EXPECT_TRUE(testing::throws_with(
+      [] {
+        pipeline_schedule({4, 6, 2, 0}, 0);
+      },
+      {"multiple of the 4 stages, got 6"}));
+  EXPECT_TRUE(testing::throws_with(
+      [] {
+        pipeline_schedule({0, 6, 1, 0}, 0);
+      },
+      {"at least 1, got 0, 6 and 1"}));
+  EXPECT_TRUE(testing::throws_with(
+      [] {
+        pipeline_schedule({2, 2, 1, 3}, 0);
+      },
+      {"must be 0 to 2 (none), got 3"}));
   EXPECT_THROW(pipeline_schedule({2, 2, 1, 0}, 2), ConfigError);
   EXPECT_THROW(simulate_pipeline({2, 2, 1, 0}, {{1.0}, {1.0}, 0}), ConfigError);
 }
@@ -151,8 +160,7 @@ TEST(SplitByCost, IsTheBestSplit) {
         std::int64_t begin = 0;
         for (const std::int64_t end : ends) {
           EXPECT_GT(end, begin);
-          worst = std::max(worst,
-                           std::accumulate(costs.begin() + begin, costs.begin() + end, 0.0));
+          worst = std::max(worst, std::accumulate(costs.begin() + begin, costs.begin() + end, 0.0));
           begin = end;
         }
         return worst;

@@ -189,6 +189,93 @@ TEST_F(TrainRanks, GoOnWithAnotherNumberOfRanks) {
           << i << " " << field;
 }
 
+/// Meshes: pipeline stages, chunks of each, expert-parallel ranks.
+struct MeshCase {
+  int ranks, pp, chunks, ep;
+  bool zero;
+  Overrides overrides() const {
+    return {fmt::format("mesh.pp={}", pp), fmt::format("mesh.chunks={}", chunks),
+            fmt::format("mesh.ep={}", ep), fmt::format("mesh.zero={}", zero)};
+  }
+  std::string name() const {
+    return fmt::format("ranks{}-pp{}x{}-ep{}-{}", ranks, pp, chunks, ep, zero ? "zero" : "whole");
+  }
+};
+
+std::vector<MeshCase> mesh_cases() {
+  if (!testing::is_long()) return {{2, 2, 1, 1, true}, {2, 1, 1, 2, true}, {4, 2, 2, 2, false}};
+  std::vector<MeshCase> out;
+  for (const int ranks : {2, 4, 8})
+    for (const int pp : {1, 2, 4})
+      for (const int ep : {1, 2})
+        for (const bool zero : {true, false}) {
+          if (ranks % (pp * ep) != 0 || ranks / pp > 4) continue;
+          out.push_back({ranks, pp, 1, ep, zero});
+          if (pp == 2 && ranks / pp <= 2) out.push_back({ranks, pp, 2, ep, zero});
+        }
+  return out;
+}
+
+TEST_F(TrainRanks, EveryMeshFollowsOneRank) {
+  for (const char* residual : {"plain", "mhc"})
+    for (int stage = 1; stage <= 3; ++stage) {
+      if (!testing::is_long() && std::string(residual) == "mhc" && stage != 1) continue;
+      const Overrides kind = {fmt::format("stage={}", stage),
+                              "steps=20",
+                              "moe.balance_loss=0.01",
+                              "optimizer.schedule=constant",
+                              "optimizer.learning_rate=1e-3",
+                              "checkpoint.every=0",
+                              "log.diagnostics_every=0",  // gains are of whole stacks
+                              fmt::format("model.residual={}", residual)};
+      const std::string one = fmt::format("one-{}-{}", residual, stage);
+      run(0, one, kind);
+      for (const MeshCase& mesh : mesh_cases()) {
+        const std::string name = fmt::format("{}-{}-{}", mesh.name(), residual, stage);
+        Overrides all = mesh.overrides();
+        all.insert(all.end(), kind.begin(), kind.end());
+        run(mesh.ranks, name, all);
+        expect_close(name, one);
+      }
+    }
+}
+
+TEST_F(TrainRanks, GoOnOnAnotherMesh) {
+  const auto until = [](int steps, const Overrides& mesh) {
+    Overrides out = {"optimizer.schedule=constant", fmt::format("steps={}", steps)};
+    out.insert(out.end(), mesh.begin(), mesh.end());
+    return out;
+  };
+  run(0, "one", until(8, {}));
+  run(2, "parts", until(2, {"mesh.pp=2"}));
+  run(2, "parts", until(4, {"mesh.ep=2"}), true);
+  run(4, "parts", until(6, {"mesh.pp=2", "mesh.ep=2", "mesh.zero=false"}), true);
+  run(0, "parts", until(8, {}), true);
+  const auto a = read_metrics(folder("parts") / "metrics.jsonl");
+  const auto b = read_metrics(folder("one") / "metrics.jsonl");
+  ASSERT_EQ(a.size(), b.size());
+  for (std::size_t i = 0; i < a.size(); ++i)
+    for (const char* field : {"loss", "grad_norm"})
+      EXPECT_NEAR(a[i][field].get<double>(), b[i][field].get<double>(),
+                  1e-5 * b[i][field].get<double>())
+          << i << " " << field;
+}
+
+TEST_F(TrainRanks, APlacementThatDoesNotFitIsRefused) {
+  const auto refused = [&](int ranks, const Overrides& overrides) {
+    RanksChild child(ranks, arguments("run", overrides));
+    EXPECT_NE(child.wait(), 0);
+    return child.errors();
+  };
+  EXPECT_NE(refused(2, {"mesh.pp=2", "mesh.split=[3]"}).find("mesh.split must be 2 rising numbers"),
+            std::string::npos);
+  EXPECT_NE(refused(2, {"mesh.pp=2", "moe.bias_balancing_rate=0.1"})
+                .find("moe.bias_balancing_rate must be 0 with mesh.pp above 1"),
+            std::string::npos);
+  EXPECT_NE(refused(1, {"mesh.chunks=2"}).find("mesh.chunks must be 1 without a pipeline"),
+            std::string::npos);
+}
+
 /// Starts a run and returns once it has made `steps` steps.
 std::unique_ptr<RanksChild> started(int ranks, const std::vector<std::string>& arguments,
                                     const std::filesystem::path& metrics, std::int64_t steps) {

@@ -100,9 +100,9 @@ Leaves whole_leaves(const Case& c) {
   Random random(6, "choice");
   for (std::int64_t i = 0; i < tokens * kChoices; ++i)
     out.indices.data<std::int32_t>()[i] =
-        c.one_expert ? 1
-                     : static_cast<std::int32_t>(
-                           random.below(static_cast<std::uint64_t>(c.experts)));
+        c.one_expert
+            ? 1
+            : static_cast<std::int32_t>(random.below(static_cast<std::uint64_t>(c.experts)));
   return out;
 }
 
@@ -133,11 +133,12 @@ void check(const Case& c) {
       const Variable x = part(all.x, begin, end), weights = part(all.weights, begin, end);
       const Variable gate_up = part(all.gate_up, e, e + each), down = part(all.down, e, e + each);
       int ran = 0;
-      const Variable got = exchanged_experts(
-          x, weights, all.indices.slice(0, begin, end).contiguous(), gate_up, down, c.experts,
-          exchange, [&] { ++ran; });
+      const Variable got =
+          exchanged_experts(x, weights, all.indices.slice(0, begin, end).contiguous(), gate_up,
+                            down, c.experts, exchange, [&] { ++ran; });
       EXPECT_EQ(ran, 1);
-      EXPECT_TRUE(testing::near(got.value(), want.value().slice(0, begin, end).contiguous(), 1e-12));
+      EXPECT_TRUE(
+          testing::near(got.value(), want.value().slice(0, begin, end).contiguous(), 1e-12));
       got.backward(all.cotangent.slice(0, begin, end).contiguous());
       expect_part(x, all.x, begin, end, "x");
       expect_part(weights, all.weights, begin, end, "weights");
