@@ -136,23 +136,27 @@ std::vector<UnitCost> time_units(Ocr2Model& model, const Ocr2Input& input, const
   return units;
 }
 
-std::vector<MeshPlan> plan_meshes(const std::vector<UnitCost>& units, const BatchRecipe& batch,
+std::vector<MeshPlan> plan_meshes(const TimedUnits& timed, const BatchRecipe& batch,
                                   std::int64_t ranks) {
   if (ranks < 1) fail<ConfigError>(fmt::format("plan: ranks must be at least 1, got {}", ranks));
   std::vector<MeshPlan> out;
   for (std::int64_t pp = 1; pp <= ranks; ++pp) {
-    const std::int64_t dp = ranks / pp;
-    if (ranks % pp != 0 || pp > static_cast<std::int64_t>(units.size()) ||
-        batch.global_size % dp != 0)
-      continue;
-    const std::int64_t rows = batch.global_size / dp;
-    out.push_back(plan_mesh(units, pp, dp, (rows + batch.micro_batch - 1) / batch.micro_batch));
+    if (ranks % pp != 0) continue;
+    std::optional<MeshPlan> best;
+    for (const auto& [micro_batch, units] : timed) {
+      const std::int64_t share = ranks / pp * micro_batch;
+      if (pp > static_cast<std::int64_t>(units.size()) || batch.global_size % share != 0) continue;
+      MeshPlan plan = plan_mesh(units, pp, ranks / pp, batch.global_size / share);
+      plan.micro_batch = micro_batch;
+      if (!best || plan.seconds < best->seconds) best = plan;
+    }
+    if (best) out.push_back(*best);
   }
   if (out.empty())
     fail<ConfigError>(
         fmt::format("plan: {} ranks fit no mesh: batch.global_size is {} and must be a multiple "
-                    "of the data-parallel ranks, and the model has {} units for the pipeline",
-                    ranks, batch.global_size, units.size()));
+                    "of data-parallel ranks x micro-batch, and a pipeline needs a unit a stage",
+                    ranks, batch.global_size));
   std::stable_sort(out.begin(), out.end(),
                    [](const MeshPlan& a, const MeshPlan& b) { return a.seconds < b.seconds; });
   return out;
@@ -177,10 +181,20 @@ TrainingPlan plan_training(const Recipe& recipe, std::int64_t ranks) {
   options.batch.pad_token = static_cast<std::int32_t>(config.text.pad_token_id);
   options.batch.pack_tokens = recipe.data.pack_tokens;
   options.workers = 0;
-  Loader loader(training_samples(recipe, config, tokenizer), options);
+  const auto samples = training_samples(recipe, config, tokenizer);
+  const bool packed = recipe.data.pack_tokens > 0;
+  TimedUnits timed;
+  constexpr std::size_t kSizes = 4;  // of micro-batches that are tried, each half the one before
+  for (std::int64_t size = packed ? 1 : recipe.batch.micro_batch; timed.size() < kSizes;
+       size /= 2) {
+    if (!packed) options.micro_batch = size;
+    Loader loader(samples, options);
+    timed[size] = time_units(model, input_of(loader.next()), recipe, 3);
+    if (size % 2 != 0) break;
+  }
   TrainingPlan plan;
-  plan.units = time_units(model, input_of(loader.next()), recipe, 3);
-  plan.meshes = plan_meshes(plan.units, recipe.batch, ranks);
+  plan.units = timed.rbegin()->second;
+  plan.meshes = plan_meshes(timed, recipe.batch, ranks);
   return plan;
 }
 
@@ -195,6 +209,7 @@ nlohmann::ordered_json plan_json(const TrainingPlan& plan) {
   for (const MeshPlan& mesh : plan.meshes)
     out["meshes"].push_back({{"pp", mesh.pp},
                              {"dp", mesh.dp},
+                             {"micro_batch", mesh.micro_batch},
                              {"micro_batches", mesh.micro_batches},
                              {"split", mesh.ends},
                              {"seconds", mesh.seconds},
@@ -213,12 +228,13 @@ std::string plan_tables(const TrainingPlan& plan) {
                        unit.trained ? fmt::format("{:.2f}", 1e3 * unit.backward) : "frozen");
   }
   out +=
-      "\n| mesh.pp | data parallel | micro-batches | mesh.split | seconds a step | waiting | most "
-      "parameters a rank |\n|---|---|---|---|---|---|---|\n";
+      "\n| mesh.pp | data parallel | batch.micro_batch | of them a step | mesh.split | seconds a "
+      "step | waiting | most "
+      "parameters a rank |\n|---|---|---|---|---|---|---|---|\n";
   for (const MeshPlan& mesh : plan.meshes)
-    out += fmt::format("| {} | {} | {} | [{}] | {:.3f} | {:.0f} % | {} |\n", mesh.pp, mesh.dp,
-                       mesh.micro_batches, fmt::join(mesh.ends, ", "), mesh.seconds,
-                       100 * mesh.bubble, mesh.most_parameters);
+    out += fmt::format("| {} | {} | {} | {} | [{}] | {:.3f} | {:.0f} % | {} |\n", mesh.pp, mesh.dp,
+                       mesh.micro_batch, mesh.micro_batches, fmt::join(mesh.ends, ", "),
+                       mesh.seconds, 100 * mesh.bubble, mesh.most_parameters);
   return out;
 }
 

@@ -9,6 +9,7 @@
 #include <nlohmann/json_fwd.hpp>
 
 #include <cstdint>
+#include <map>
 #include <string>
 #include <vector>
 
@@ -25,6 +26,7 @@ struct UnitCost {
 /// One way to use the ranks.
 struct MeshPlan {
   std::int64_t pp = 1, dp = 1;
+  std::int64_t micro_batch = 1;      ///< samples (packs) a forward pass
   std::int64_t micro_batches = 1;    ///< of one pipeline, a step
   std::vector<std::int64_t> ends;    ///< units: stage s runs [ends[s - 1], ends[s])
   double seconds = 0;                ///< of a step, exchanges not counted
@@ -42,9 +44,13 @@ struct TrainingPlan {
 std::vector<UnitCost> time_units(Ocr2Model& model, const Ocr2Input& input, const Recipe& recipe,
                                  int repeats);
 
-/// Every mesh of `ranks` ranks that the recipe's batch allows: pp divides ranks, and the batch
-/// divides by the dp ranks. Stages are cut where their times come nearest to each other.
-std::vector<MeshPlan> plan_meshes(const std::vector<UnitCost>& units, const BatchRecipe& batch,
+/// Units by the micro-batch that they were timed with.
+using TimedUnits = std::map<std::int64_t, std::vector<UnitCost>>;
+
+/// Every mesh of `ranks` ranks that the batch allows: pp divides ranks, and the batch divides by dp
+/// ranks x micro-batch; each with the micro-batch that makes its step shortest. Stages are cut
+/// where their times come nearest to each other.
+std::vector<MeshPlan> plan_meshes(const TimedUnits& timed, const BatchRecipe& batch,
                                   std::int64_t ranks);
 
 /// Builds the recipe's model, draws its first batch and plans for `ranks` ranks. Throws what

@@ -4,6 +4,7 @@
 #include "autograd/compute_dtype.h"
 #include "autograd/ops/elementwise.h"
 #include "core/allocator.h"
+#include "core/file.h"
 #include "core/ops/router.h"
 #include "core/parallel.h"
 #include "data/loader.h"
@@ -23,6 +24,7 @@
 #include "recipes/interrupt.h"
 #include "recipes/metrics.h"
 #include "recipes/model_folder.h"
+#include "recipes/pipeline_timeline.h"
 #include "recipes/placement.h"
 #include "recipes/run_log.h"
 #include "recipes/step_totals.h"
@@ -127,6 +129,7 @@ class Training : private PipelineModel {
     summary.seconds = now() - start;
     summary.samples_per_second = static_cast<double>(samples) / std::max(1e-9, summary.seconds);
     if (saved_step_ != state_.step) save();
+    draw_last_step();
     summary.checkpoint = (folder_.checkpoints() / checkpoint_name(state_.step)).string();
     summary.stopped_by = state_.step < recipe_.steps ? stopped_by_ : 0;
     return summary;
@@ -138,6 +141,14 @@ class Training : private PipelineModel {
  private:
   /// One rank writes what there is once: the run folder, metrics, progress.
   bool is_first() const { return mesh_.world().rank() == 0; }
+
+  /// pipeline.svg in the run folder: the tasks of this process's last step, of the first pipeline.
+  void draw_last_step() {
+    if (!pipeline_ || mesh_.replica() != 0) return;
+    const auto spans = gather_spans(*mesh_.pipeline(), pipeline_->spans());
+    if (is_first() && !spans.empty())
+      write_file(folder_.path() / "pipeline.svg", timeline_svg(spans));
+  }
 
   /// Whether a signal came to any rank. All stop after the same step.
   bool is_asked_to_stop() {

@@ -261,6 +261,21 @@ TEST_F(TrainRanks, GoOnOnAnotherMesh) {
           << i << " " << field;
 }
 
+TEST_F(TrainRanks, APipelineDrawsItsLastStep) {
+  run(2, "drawn", {"steps=2", "mesh.pp=2"});
+  const std::string svg = read_file(folder("drawn") / "pipeline.svg");
+  // Four micro-batches, forward and backward, on two stages.
+  const auto count = [&](const std::string& part) {
+    std::size_t found = 0;
+    for (std::size_t at = svg.find(part); at != std::string::npos; at = svg.find(part, at + 1))
+      ++found;
+    return found;
+  };
+  EXPECT_EQ(count("#8fb8de"), 8u);
+  EXPECT_EQ(count("#8fce9b"), 8u);
+  EXPECT_NE(svg.find("stage 1</text>"), std::string::npos);
+}
+
 TEST_F(TrainRanks, APlacementThatDoesNotFitIsRefused) {
   const auto refused = [&](int ranks, const Overrides& overrides) {
     RanksChild child(ranks, arguments("run", overrides));
