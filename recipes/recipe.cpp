@@ -302,11 +302,15 @@ void check_mesh(const Recipe& recipe, std::int64_t ranks) {
         fmt::format("mesh.chunks must be 1 without a pipeline, got {}", recipe.mesh.chunks));
   const bool packed = recipe.data.pack_tokens > 0;
   const std::int64_t share = packed ? dp : dp * recipe.batch.micro_batch;
-  if (recipe.batch.global_size % share != 0)
-    fail<ConfigError>(fmt::format(
-        "batch.global_size must be a multiple of data-parallel ranks{} = {}, got {}: try {}",
-        packed ? "" : " x batch.micro_batch", share, recipe.batch.global_size,
-        (recipe.batch.global_size / share + 1) * share));
+  const std::int64_t rows = recipe.batch.global_size;
+  if (rows % share == 0) return;
+  std::string remedy = fmt::format("try {}", (rows / share + 1) * share);
+  if (!packed && rows % dp == 0)
+    remedy +=
+        fmt::format(", or batch.micro_batch = {}", std::gcd(rows / dp, recipe.batch.micro_batch));
+  fail<ConfigError>(
+      fmt::format("batch.global_size must be a multiple of data-parallel ranks{} = {}, got {}: {}",
+                  packed ? "" : " x batch.micro_batch", share, rows, remedy));
 }
 
 }  // namespace lectern

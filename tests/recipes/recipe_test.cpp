@@ -86,8 +86,9 @@ TEST(Recipe, MeshMustFitTheRanks) {
   EXPECT_TRUE(throws_with([] { check_mesh(small({"mesh.ep=2"}), 1); },
                           {"mesh.ep must divide the data-parallel ranks = 1"}));
   EXPECT_TRUE(throws_with([] { check_mesh(small({"mesh.pp=2"}), 2); }, {"mesh.pp must be 1 in"}));
-  EXPECT_TRUE(throws_with([] { check_mesh(small({"batch.micro_batch=4"}), 4); },
-                          {"batch.global_size must be a multiple", "= 16, got 8", "try 16"}));
+  EXPECT_TRUE(throws_with(
+      [] { check_mesh(small({"batch.micro_batch=4"}), 4); },
+      {"batch.global_size must be a multiple", "= 16, got 8", "try 16, or batch.micro_batch = 2"}));
   EXPECT_TRUE(throws_with([] { small({"mesh.bucket_bytes=0"}); }, {"bucket_bytes"}));
   EXPECT_TRUE(throws_with([] { small({"mesh.wait_seconds=-1"}); }, {"wait_seconds"}));
   EXPECT_TRUE(small().mesh.zero);
