@@ -28,6 +28,9 @@ def batch_of(path):
     names = ("input_ids", "attention_mask", "labels", "pixel_values", "pixel_values_local")
     tensors = load_file(path)
     inputs = {name: tensors["in." + name] for name in names if "in." + name in tensors}
+    for name in ("input_ids", "attention_mask", "labels"):
+        if name in inputs:
+            inputs[name] = inputs[name].long()
     inputs["num_local_patches"] = tensors["in.num_local_patches"].tolist()
     return inputs
 
