@@ -292,9 +292,9 @@ std::vector<Component> text_parts(const std::vector<Component>& parts, double ca
       continue;
     (is_speck(part, capital) ? specks : letters).push_back(part);
   }
-  // A dot belongs to the letter beside, above or below it.
+  // A dot belongs to the letter beside, above or below it; fixed-width fonts part them widely.
   Neighbourhood near(letters, capital);
-  const auto x_reach = static_cast<std::int32_t>(std::ceil(0.5 * capital));
+  const auto x_reach = static_cast<std::int32_t>(std::ceil(0.8 * capital));
   const auto y_reach = static_cast<std::int32_t>(std::ceil(0.4 * capital));
   out = letters;
   for (const Component& speck : specks)

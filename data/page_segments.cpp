@@ -17,6 +17,7 @@ using detail::InkLine;
 constexpr double kLeastSpace = 0.28, kMostSpace = 0.55;  // between the gaps of letters and of words
 constexpr double kUsualSpace = 0.4;
 constexpr double kWidestGap = 0.85;    // wider ones say nothing about the space between words
+constexpr double kFoot = 0.28;         // of letters like g below the line
 constexpr double kPart = 2.5;          // gap of a line that no piece spans
 constexpr std::size_t kFewGaps = 8;    // too few to tell spaces from
 constexpr double kLongWord = 1.25;     // times the width of a piece
@@ -100,10 +101,32 @@ double space_of(const std::vector<std::vector<Glyph>>& lines, double capital) {
   return threshold;
 }
 
-InkText words_of(const std::vector<Glyph>& glyphs, const Component& box, const Spacing& spacing) {
+/// The row that most letters of a line stand on.
+double baseline_of(const InkLine& line) {
+  std::int64_t most = 0;
+  double best = 0;
+  for (const Component& part : line.parts) {
+    const auto standing = std::count_if(
+        line.parts.begin(), line.parts.end(),
+        [&](const Component& other) { return std::abs(other.bottom - part.bottom) <= 1; });
+    if (standing <= most) continue;
+    most = standing;
+    best = part.bottom;
+  }
+  return best;
+}
+
+/// `capital` is that of the line's block, `height` that of the page.
+InkText words_of(const InkLine& line, const std::vector<Glyph>& glyphs, const Spacing& spacing,
+                 double capital, std::int64_t height) {
+  const Component ink = line.box();
+  const double baseline = baseline_of(line);
   InkText out;
-  out.box = {static_cast<double>(box.left), static_cast<double>(box.top),
-             static_cast<double>(box.right), static_cast<double>(box.bottom)};
+  out.box = {static_cast<double>(ink.left),
+             std::max(0.0, std::min<double>(ink.top, baseline - capital)),
+             static_cast<double>(ink.right),
+             std::min(static_cast<double>(height),
+                      std::max<double>(ink.bottom, std::round(baseline + kFoot * capital)))};
   for (std::size_t i = 0; i < glyphs.size(); ++i) {
     if (i == 0 || spacing.parts(glyphs[i - 1], glyphs[i]))
       out.words.push_back({{glyphs[i].left, out.box.top, glyphs[i].right, out.box.bottom}, {}});
@@ -161,7 +184,7 @@ void add_block(const std::vector<InkLine>& lines, std::size_t first, std::size_t
   const Spacing spacing{space_of(glyphs, local), pitch_of(glyphs, local)};
   const std::int64_t block = out.lines.empty() ? 0 : out.lines.back().block + 1;
   for (std::size_t i = first; i < last; ++i) {
-    out.lines.push_back(words_of(glyphs[i - first], lines[i].box(), spacing));
+    out.lines.push_back(words_of(lines[i], glyphs[i - first], spacing, local, out.height));
     out.lines.back().block = block;
   }
 }

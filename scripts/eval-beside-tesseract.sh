@@ -5,7 +5,8 @@
 #   FOLDER   made by `lectern eval --level word|line|region|page --out FOLDER`
 #   -s       tesseract wants about 300 dots per inch, pages here have 100: pictures are enlarged so
 #            many times with `lectern data resize` (bicubic); 3
-# Page segmentation modes: word 8, line 7, region 6, page 3. Both sides are scored by
+# Page segmentation modes: word 8, line 7, region 6, page 3. Of words, lines and regions the white
+# border of the view is cut but for 4 pixels first: tesseract takes its picture for the word. Both sides are scored by
 # `lectern score --normalize` (NFKC, runs of white space as one space: tesseract ends its texts with
 # line feeds). Texts stay in FOLDER/tesseract, and are used again when the script runs again.
 # Prints one table: level, document, pieces, and of each program character error rate and
@@ -45,7 +46,9 @@ score() {
 read_pictures() {
   local folder=$1 mode=$2 large=$work/large stem
   rm -rf "$large" "$work/list" "$work/texts"
-  "$lectern" data resize --pictures "$folder/images" --scale "$scale" --out "$large" >/dev/null
+  local trim=(--trim 4)
+  [ "$mode" != 3 ] || trim=()
+  "$lectern" data resize --pictures "$folder/images" "${trim[@]}" --scale "$scale" --out "$large" >/dev/null
   printf '%s\n' "$large"/*.png >"$work/list"
   # One process for all pictures; it parts their texts with form feeds.
   OMP_THREAD_LIMIT=1 tesseract "$work/list" "$work/texts" -l "$language" --psm "$mode" \
@@ -77,7 +80,7 @@ row() {
     $(score "$work/set/pred" "$work/set/gt") $(score "$work/set/tesseract" "$work/set/gt")
 }
 
-echo "$(tesseract --version 2>&1 | head -n 1), $language; pictures enlarged $scale times for it"
+echo "$(tesseract --version 2>&1 | head -n 1), $language; pictures enlarged $scale times for it, white borders cut"
 printf '%-8s %-32s %6s   %17s   %17s\n' '' '' '' lectern tesseract
 printf '%-8s %-32s %6s   %8s %8s   %8s %8s\n' level document pieces CER distance CER distance
 for folder in "$@"; do

@@ -16,6 +16,7 @@
 #include <map>
 #include <memory>
 #include <string>
+#include <utility>
 #include <vector>
 
 namespace lectern::commands {
@@ -144,7 +145,26 @@ void run(const SegmentArguments& arguments) {
 struct ResizeArguments {
   std::string pictures, out;
   double scale = 1;
+  std::int64_t trim = -1;
 };
+
+/// What is not white, and `margin` pixels around it; a white picture stays as it is.
+Image trimmed(const Image& picture, std::int64_t margin) {
+  constexpr std::uint8_t kWhite = 250;
+  std::int64_t left = picture.width, top = picture.height, right = 0, bottom = 0;
+  for (std::int64_t y = 0; y < picture.height; ++y)
+    for (std::int64_t x = 0; x < picture.width; ++x) {
+      const std::uint8_t* pixel = picture.row(y) + 3 * x;
+      if (std::min({pixel[0], pixel[1], pixel[2]}) >= kWhite) continue;
+      left = std::min(left, x);
+      top = std::min(top, y);
+      right = std::max(right, x + 1);
+      bottom = std::max(bottom, y + 1);
+    }
+  if (left >= right) return picture;
+  return crop(picture, left - margin, top - margin, right - left + 2 * margin,
+              bottom - top + 2 * margin);
+}
 
 void resize(const ResizeArguments& arguments) {
   std::vector<fs::path> files;
@@ -158,9 +178,12 @@ void resize(const ResizeArguments& arguments) {
     fail<IoError>(fmt::format("{}: must be a folder with .png or .jpg files, got none{}",
                               arguments.pictures, error ? ": " + error.message() : ""));
   fs::create_directories(arguments.out);
-  for (const fs::path& file : files)
-    write_png(rescaled(read_image(file), 1, arguments.scale),
+  for (const fs::path& file : files) {
+    Image picture = read_image(file);
+    if (arguments.trim >= 0) picture = trimmed(picture, arguments.trim);
+    write_png(rescaled(std::move(picture), 1, arguments.scale),
               fs::path(arguments.out) / (file.stem().string() + ".png"), 1);
+  }
   fmt::print("{} pictures, {} times as large, in {}\n", files.size(), arguments.scale,
              arguments.out);
 }
@@ -187,6 +210,10 @@ void add_data_segments(CLI::App& data) {
   command->add_option("--scale", sizes->scale, "sides become so many times as long")
       ->check(CLI::Range(0.01, 100.0))
       ->required();
+  command
+      ->add_option("--trim", sizes->trim,
+                   "before that, cut white borders but for so many pixels; without it they stay")
+      ->check(CLI::Range(0, 1000));
   command->add_option("--out", sizes->out, "folder for the .png files")->required();
   command->callback([sizes] { resize(*sizes); });
 }

@@ -4,11 +4,13 @@
 #include "core/error.h"
 #include "data/page_list.h"
 #include "data/page_segments.h"
+#include "data/pdf.h"
 #include "data/sample.h"
 #include "recipes/evaluate.h"
 #include "recipes/model_folder.h"
 #include "tests/data/drawn_sheet.h"
 #include "tests/data/synthetic_pages.h"
+#include "tests/data/test_pdf.h"
 #include "tests/recipes/spawn.h"
 #include "tests/recipes/tiny_run.h"
 
@@ -143,6 +145,37 @@ TEST_F(PieceReading, OcrFollowsTheModelAndTheUser) {
   EXPECT_EQ(both.status, 2) << both.errors;
 }
 
+TEST_F(PieceReading, PdfPagesAreDrawnAtTheModelsResolution) {
+  const auto pdf = testing::write_bytes(folder_.path() / "two.pdf",
+                                        testing::make_pdf({{testing::pdf_paragraph("First"), ""},
+                                                           {testing::pdf_paragraph("Next"), ""}}));
+  std::vector<std::string> files;
+  for (const Image& page : render_pdf_pages(pdf, 1, 2, 100)) {
+    files.push_back((folder_.path() / fmt::format("{}.png", files.size())).string());
+    write_png(page, files.back());
+  }
+  const json pictures = json::parse(ocr(files).out);
+  const json pages = json::parse(ocr({pdf.string()}).out)[0]["pages"];
+  ASSERT_EQ(pages.size(), 2u);
+  EXPECT_EQ(pages[0], pictures[0]["pages"][0]);
+  EXPECT_EQ(pages[1], pictures[1]["pages"][0]);
+  EXPECT_EQ(json::parse(ocr({"--dpi", "300", pdf.string()}).out)[0]["pages"], pages);
+}
+
+TEST_F(PieceReading, OcrWithoutACheckpointTakesTheShippedModel) {
+  const auto folder = std::filesystem::path(testing::lectern_binary()).parent_path().parent_path() /
+                      "recipes" / "nano";
+  const Finished run = run_lectern({"ocr", "--max-tokens", "2", picture().string()});
+  if (std::filesystem::exists(folder / "config.json")) {
+    EXPECT_EQ(run.status, 0) << run.errors;
+  } else {
+    EXPECT_EQ(run.status, 1);
+    EXPECT_NE(run.errors.find("recipes/nano: no model is there; name one with --checkpoint"),
+              std::string::npos)
+        << run.errors;
+  }
+}
+
 TEST_F(PieceReading, EvalOfPages) {
   const Finished run = eval({"--level", "page", "--out", out().string(), "--json"});
   ASSERT_EQ(run.status, 0) << run.errors;
@@ -245,6 +278,13 @@ TEST(SegmentCommands, MeasureDrawAndResize) {
                 .status,
             0);
   EXPECT_EQ(read_image(folder.path() / "large" / "drawn-0001.png").width, 600);
+  ASSERT_EQ(run_lectern({"data", "resize", "--pictures", pages.string(), "--trim", "3", "--scale",
+                         "1", "--out", (folder.path() / "trimmed").string()})
+                .status,
+            0);
+  const Image cut = read_image(folder.path() / "trimmed" / "drawn-0001.png");
+  const Box& first = drawn.page.lines[0].box;
+  EXPECT_NEAR(static_cast<double>(cut.width), first.right - first.left + 6, 3);
   EXPECT_EQ(run_lectern({"data", "resize", "--pictures", "/nowhere", "--scale", "2", "--out", "x"})
                 .status,
             1);
