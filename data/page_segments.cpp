@@ -63,7 +63,7 @@ double pitch_of(const std::vector<std::vector<Glyph>>& lines, double capital) {
     }
   if (steps.size() < kFewCells) return 0;
   double best = kMonoSpaced, pitch = 0;
-  for (double cell = 0.7 * capital; cell < 1.2 * capital; cell += 0.02 * capital) {
+  for (double cell = 0.55 * capital; cell < 1.2 * capital; cell += 0.02 * capital) {
     double off = 0;
     for (const double step : steps)
       off += std::abs(step / cell - std::max(1.0, std::round(step / cell)));
