@@ -73,4 +73,8 @@ struct SegmentScore {
 };
 SegmentScore score_segments(const PageSegments& segments, const Page& truth, std::int64_t width);
 
+/// What join_pieces would give if every piece were read without an error: what is left to lose to
+/// order, line ends and words that were missed.
+std::string perfect_reading(const PageSegments& segments, const Page& truth, std::int64_t width);
+
 }  // namespace lectern

@@ -4,6 +4,8 @@
 #include <algorithm>
 #include <cmath>
 #include <map>
+#include <string>
+#include <string_view>
 
 namespace lectern {
 namespace {
@@ -48,6 +50,30 @@ std::vector<std::vector<double>> cuts_of(const PageSegments& segments,
 }
 
 }  // namespace
+
+std::string perfect_reading(const PageSegments& segments, const Page& truth, std::int64_t width) {
+  const std::vector<PagePiece> pieces = cut_pieces(segments, width);
+  std::vector<std::size_t> first = {0};  // piece of each line
+  for (std::size_t i = 0; i < pieces.size(); ++i)
+    if (pieces[i].end == PieceEnd::line || pieces[i].end == PieceEnd::block) first.push_back(i + 1);
+  std::vector<std::multimap<double, std::string_view>> words(pieces.size());  // by place
+  for (const Line& line : truth.lines)
+    for (const Word& word : line.words) {
+      const std::int64_t at = line_at(segments, word.box);
+      if (at < 0) continue;
+      std::size_t piece = first[static_cast<std::size_t>(at)];
+      const double x = 0.5 * (word.box.left + word.box.right);
+      while (piece + 1 < first[static_cast<std::size_t>(at) + 1] && x > pieces[piece].box.right)
+        ++piece;
+      words[piece].emplace(x, word.text);
+    }
+  std::vector<std::string> texts;
+  for (const auto& row : words) {
+    std::string& text = texts.emplace_back();
+    for (const auto& [x, word] : row) text.append(text.empty() ? "" : " ").append(word);
+  }
+  return join_pieces(pieces, texts);
+}
 
 SegmentScore score_segments(const PageSegments& segments, const Page& truth, std::int64_t width) {
   SegmentScore out;

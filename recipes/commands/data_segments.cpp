@@ -6,6 +6,7 @@
 #include "data/page_segments.h"
 #include "recipes/commands/command.h"
 #include "recipes/piece_reader.h"
+#include "recipes/score.h"
 
 #include <fmt/format.h>
 #include <nlohmann/json.hpp>
@@ -35,8 +36,10 @@ struct DocumentScore {
   SegmentScore score;
   std::int64_t pages = 0;
   double seconds = 0, slowest = 0;
+  std::vector<PageScore> perfect;  // if every piece were read without an error
 
-  void add(const SegmentScore& page, double taken) {
+  void add(const SegmentScore& page, const PageScore& reading, double taken) {
+    perfect.push_back(reading);
     score.lines += page.lines;
     score.found += page.found;
     score.words += page.words;
@@ -95,6 +98,7 @@ nlohmann::ordered_json to_json(const std::string& document, const DocumentScore&
           {"words_split", share(sum.score.split, sum.score.words)},
           {"extra", sum.score.extra},
           {"pieces", sum.score.pieces},
+          {"perfect_cer", summarize(sum.perfect).cer},
           {"milliseconds", 1e3 * sum.seconds / static_cast<double>(sum.pages)},
           {"slowest_milliseconds", 1e3 * sum.slowest}};
 }
@@ -115,8 +119,10 @@ void run(const SegmentArguments& arguments) {
     const double seconds =
         std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
     const SegmentScore score = score_segments(segments, page, arguments.width);
-    scores[entry.document].add(score, seconds);
-    all.add(score, seconds);
+    const PageScore perfect =
+        score_page(perfect_reading(segments, page, arguments.width), page.text);
+    scores[entry.document].add(score, perfect, seconds);
+    all.add(score, perfect, seconds);
     if (!arguments.draw.empty())
       write_png(drawn(picture, segments, arguments.width),
                 fs::path(arguments.draw) / (entry.stem + ".png"), 1);
@@ -131,15 +137,18 @@ void run(const SegmentArguments& arguments) {
     fmt::print("{}\n", rows.dump());
     return;
   }
-  fmt::print("{:<28} {:>5} {:>6} {:>8} {:>9} {:>8} {:>6} {:>7} {:>6} {:>7}\n", "document", "pages",
-             "lines", "found", "disorder", "split", "extra", "pieces", "ms", "slowest");
+  fmt::print("{:<28} {:>5} {:>6} {:>7} {:>8} {:>7} {:>6} {:>7} {:>7} {:>5} {:>7}\n", "document",
+             "pages", "lines", "found", "disorder", "split", "extra", "pieces", "perfect", "ms",
+             "slowest");
   for (const auto& row : rows)
-    fmt::print("{:<28} {:>5} {:>6} {:>8.4f} {:>9.4f} {:>8.4f} {:>6} {:>7} {:>6.1f} {:>7.1f}\n",
-               row["document"].get<std::string>(), row["pages"].get<std::int64_t>(),
-               row["lines"].get<std::int64_t>(), row["found"].get<double>(),
-               row["out_of_order"].get<double>(), row["words_split"].get<double>(),
-               row["extra"].get<std::int64_t>(), row["pieces"].get<std::int64_t>(),
-               row["milliseconds"].get<double>(), row["slowest_milliseconds"].get<double>());
+    fmt::print(
+        "{:<28} {:>5} {:>6} {:>7.4f} {:>8.4f} {:>7.4f} {:>6} {:>7} {:>7.4f} {:>5.1f} {:>7.1f}\n",
+        row["document"].get<std::string>(), row["pages"].get<std::int64_t>(),
+        row["lines"].get<std::int64_t>(), row["found"].get<double>(),
+        row["out_of_order"].get<double>(), row["words_split"].get<double>(),
+        row["extra"].get<std::int64_t>(), row["pieces"].get<std::int64_t>(),
+        row["perfect_cer"].get<double>(), row["milliseconds"].get<double>(),
+        row["slowest_milliseconds"].get<double>());
 }
 
 struct ResizeArguments {
@@ -193,7 +202,11 @@ void resize(const ResizeArguments& arguments) {
 void add_data_segments(CLI::App& data) {
   auto arguments = std::make_shared<SegmentArguments>();
   CLI::App* command = data.add_subcommand(
-      "segments", "Lines and pieces of pages, found by ink alone, beside their text layer");
+      "segments",
+      "Lines and pieces of pages, found by ink alone, beside their text layer: true lines found, "
+      "found ones out of order, words cut in two, lines that are none, and the character error "
+      "rate "
+      "of a reader that makes no mistake");
   command->add_option("--pages", arguments->pages, "folder made by `lectern data pages`")
       ->required();
   command->add_option("--documents", arguments->documents, "ids; none: all");

@@ -58,6 +58,11 @@ void expect_all(const Page& truth, const PageSegments& found) {
   EXPECT_EQ(found.lines.size(), truth.lines.size());
 }
 
+/// A reader without mistakes would give the page's text.
+void expect_readable(const Page& truth, const PageSegments& found) {
+  EXPECT_EQ(perfect_reading(found, truth, kWidth), text_of_lines(truth.lines));
+}
+
 /// Words begin and end where true ones do. Two may be one where letters reach into the space.
 void expect_same_words(const Page& truth, const PageSegments& found) {
   ASSERT_EQ(found.lines.size(), truth.lines.size());
@@ -89,6 +94,7 @@ TEST(PageSegments, OneColumn) {
   EXPECT_EQ(found.slope, 0);
   expect_all(sheet.page, found);
   expect_same_words(sheet.page, found);
+  expect_readable(sheet.page, found);
 }
 
 TEST(PageSegments, FixedWidthLetters) {
@@ -102,6 +108,7 @@ TEST(PageSegments, TwoColumnsAreReadOneAfterTheOther) {
   const PageSegments found = find_text(sheet.image());
   expect_all(sheet.page, found);
   expect_same_words(sheet.page, found);
+  expect_readable(sheet.page, found);
 }
 
 TEST(PageSegments, TablesAreReadRowByRow) {
@@ -132,6 +139,7 @@ TEST(PageSegments, TurnedPages) {
       const PageSegments found = find_text(sheet.image());
       EXPECT_NEAR(found.slope, std::tan(degrees * std::numbers::pi / 180), 0.003);
       expect_all(sheet.page, found);
+      expect_readable(sheet.page, found);
       // Level now: on the levelled page the same lines are found with no slope.
       const PageSegments again = find_text(level_page(sheet.image(), found.slope));
       EXPECT_NEAR(again.slope, 0, 0.003);
