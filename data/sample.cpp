@@ -188,6 +188,17 @@ std::string SampleSet::key(const Draw& draw, int view) const {
   return state_->key(draw, view, page->page);
 }
 
+WholePage SampleSet::whole_page(const Draw& draw) const {
+  const Source& from = state_->source(draw);
+  if (from.is_drawn())
+    return {from.options.synthetic->draw_page(static_cast<std::uint64_t>(draw.unit),
+                                              state_->drawn_text(draw).attempt),
+            0};
+  const auto page =
+      from.options.shards->decoded(static_cast<std::int64_t>(state_->unit(draw).page));
+  return {page->crop(0, 0, page->page.width, page->page.height), page->page.dots_per_inch};
+}
+
 Sample SampleSet::make(const Draw& draw, int view, bool pixels) const {
   return state_->source(draw).is_drawn() ? state_->make_drawn(draw, view, pixels)
                                          : state_->make_cut(draw, view, pixels);

@@ -61,6 +61,12 @@ struct SampleOptions {
   std::uint64_t seed = 0;  // of the jitter
 };
 
+/// A page as it was before anything was cut from it.
+struct WholePage {
+  Image picture;
+  double dots_per_inch = 0;  // 0 for drawn ones
+};
+
 struct Sample {
   Image global;              // empty for text, or when pixels were not asked for
   std::vector<Image> local;  // row-major over columns x rows
@@ -102,6 +108,8 @@ class SampleSet {
   ViewGrid grid(const Draw& draw, int view = 0) const;
 
   Sample make(const Draw& draw, int view = 0, bool pixels = true) const;
+  /// The page that a sample shows a part of. Throws ConfigError for drawn pieces of none.
+  WholePage whole_page(const Draw& draw) const;
   /// Sample::key, and nothing else of it.
   std::string key(const Draw& draw, int view = 0) const;
 

@@ -1,12 +1,13 @@
 // Samples that are cut from the pages of shards.
 #include "core/error.h"
 #include "core/random.h"
+#include "data/piece_view.h"
 #include "data/sample_state.h"
 
 #include <algorithm>
 #include <array>
 #include <cmath>
-#include <cstring>
+#include <utility>
 
 namespace lectern {
 namespace {
@@ -29,17 +30,6 @@ Rectangle around(const Box& box, std::int64_t padding) {
 Box join(const Box& a, const Box& b) {
   return {std::min(a.left, b.left), std::min(a.top, b.top), std::max(a.right, b.right),
           std::max(a.bottom, b.bottom)};
-}
-
-/// Lays `piece` on `canvas`; what leaves the canvas is cut off.
-void paste(Image& canvas, const Image& piece, std::int64_t left, std::int64_t top) {
-  const std::int64_t begin = std::max<std::int64_t>(left, 0);
-  const std::int64_t end = std::min(left + piece.width, canvas.width);
-  if (begin >= end) return;
-  for (std::int64_t y = std::max<std::int64_t>(top, 0);
-       y < std::min(top + piece.height, canvas.height); ++y)
-    std::memcpy(canvas.row(y) + 3 * begin, piece.row(y - top) + 3 * (begin - left),
-                static_cast<std::size_t>(end - begin) * 3);
 }
 
 }  // namespace
@@ -151,7 +141,7 @@ void SampleSet::State::fill_pixels(const Draw& draw, int view_index, const Decod
     out.local = std::move(made.local);
     return;
   }
-  const std::int64_t size = views.global_size, room = size - 2 * options.margin;
+  const std::int64_t size = views.global_size;
   const Rectangle cut = around(out.box, options.padding);
   Image piece;
   if (level == Level::region && source(draw).is_cut()) {
@@ -166,21 +156,14 @@ void SampleSet::State::fill_pixels(const Draw& draw, int view_index, const Decod
   } else {
     piece = page.crop(cut.left, cut.top, cut.width, cut.height);
   }
-  double scale = 1;
-  if (options.text_height > 0 && level != Level::region)
-    scale = static_cast<double>(options.text_height) / std::max(out.box.bottom - out.box.top, 1.0);
-  const auto width = static_cast<double>(cut.width), height = static_cast<double>(cut.height);
-  scale = std::min({scale, static_cast<double>(room) / width, static_cast<double>(room) / height});
-  if (scale != 1)
-    piece = resize_bicubic(piece, std::max<std::int64_t>(std::lround(width * scale), 1),
-                           std::max<std::int64_t>(std::lround(height * scale), 1));
-  out.global = make_image(size, size);
   const auto [x, y] = jitter(draw);
-  const std::int64_t top = level == Level::region ? options.margin : (size - piece.height) / 2;
-  const auto inside = [&](std::int64_t at, std::int64_t length) {
-    return std::clamp<std::int64_t>(at, 0, std::max<std::int64_t>(size - length, 0));
-  };
-  paste(out.global, piece, inside(options.margin + x, piece.width), inside(top + y, piece.height));
+  const PieceView place{.size = size,
+                        .margin = options.margin,
+                        .text_height = level == Level::region ? 0 : options.text_height,
+                        .at_top = level == Level::region,
+                        .shift_x = x,
+                        .shift_y = y};
+  out.global = lay_piece(std::move(piece), out.box.bottom - out.box.top, place);
 }
 
 Sample SampleSet::State::make_cut(const Draw& draw, int view_index, bool pixels) const {

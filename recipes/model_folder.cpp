@@ -30,6 +30,16 @@ std::filesystem::path resolve_model_folder(const std::filesystem::path& path) {
   return resolve_checkpoint(path);
 }
 
+std::filesystem::path shipped_model() {
+  std::error_code error;
+  const auto program = std::filesystem::read_symlink("/proc/self/exe", error);
+  const auto folder = program.parent_path().parent_path() / "recipes" / "nano";
+  if (!std::filesystem::exists(folder / "config.json"))
+    fail<IoError>(
+        fmt::format("{}: no model is there; name one with --checkpoint", folder.string()));
+  return folder;
+}
+
 void check_tokenizer(const Tokenizer& tokenizer, const Ocr2Config& config,
                      const std::string& name) {
   if (tokenizer.id_limit() > config.text.vocab_size)

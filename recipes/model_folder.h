@@ -36,6 +36,10 @@ std::unique_ptr<Ocr2Model> load_model(const std::filesystem::path& folder, const
 /// checkpoint.
 std::filesystem::path resolve_model_folder(const std::filesystem::path& path);
 
+/// The small model that comes with lectern: recipes/nano beside the folder of the running program.
+/// Throws IoError naming the folder when there is none.
+std::filesystem::path shipped_model();
+
 using NamedTensors = std::vector<std::pair<std::string, Tensor>>;
 
 /// Writes tensors as the one shard `file` with its index `<stem>.safetensors.index.json`.

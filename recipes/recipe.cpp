@@ -114,6 +114,9 @@ ViewRecipe read_view(ConfigReader table) {
   out.resolutions = table.integers("resolutions", std::vector<std::int64_t>{}, within(16, 8192));
   if (out.crop && !out.resolutions.empty())
     table.refuse("resolutions", "must be empty with view.crop = true");
+  out.read_by = table.choice("read_by", "page", {"page", "pieces"});
+  out.piece_width = table.integer("piece_width", 112, within(1, 1 << 16));
+  out.piece_dpi = table.number("piece_dpi", 100.0, Range<double>{.min = 18, .max = 1200});
   return out;
 }
 

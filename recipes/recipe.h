@@ -106,6 +106,10 @@ struct ViewRecipe {
   std::int64_t tile_size = 768;           // the local tiles
   bool crop = true;                       // cut 0 or 2..6 local tiles as the reference does
   std::vector<std::int64_t> resolutions;  // crop = false: steps take turns; {}: global_size
+  // How the trained model reads pages, kept in its config.json (ReadingSettings).
+  std::string read_by;             // "page" | "pieces": runs of words, each in a view of its own
+  std::int64_t piece_width = 112;  // "pieces": as cut_width of the sources
+  double piece_dpi = 100;          // "pieces": resolution of the pages that were cut
 };
 
 /// [optimizer] AdamW and its schedule.

@@ -238,23 +238,30 @@ std::string heldout_table(const ReportData& data) {
   return out + "</table></div>\n";
 }
 
-std::string samples(const ReportData& data) {
-  if (data.samples.empty()) return "";
-  std::string small, pages;
-  for (const ReportSample& sample : data.samples) {
-    if (sample.page)
-      pages += page_sample(sample);
+std::string cards(const std::vector<ReportSample>& samples, bool pages) {
+  std::string out;
+  for (const ReportSample& sample : samples) {
+    if (sample.page != pages) continue;
+    if (pages)
+      out += page_sample(sample);
     else
-      small += fmt::format(
+      out += fmt::format(
           "<figure class=\"card\"><div class=\"shot\"><img alt=\"sample\" src=\"{}\"></div>{}"
           "<figcaption>{}</figcaption></figure>\n",
           image_data(sample.image), sample_pair(sample), escape_html(sample.note));
   }
+  if (out.empty() || pages) return out;
+  return "<div class=\"grid words\">\n" + out + "</div>\n";
+}
+
+std::string samples(const ReportData& data) {
+  if (data.samples.empty()) return "";
+  const std::string pages = cards(data.samples, true);
   std::string out =
       "<h2>What it read</h2>\n<p class=\"note\">Pictures from held-out documents, what "
       "stands there and what the model wrote. <mark>Missed</mark> and <mark "
-      "class=\"bad\">wrong</mark> characters are marked.</p>\n";
-  if (!small.empty()) out += "<div class=\"grid words\">\n" + small + "</div>\n";
+      "class=\"bad\">wrong</mark> characters are marked.</p>\n" +
+      cards(data.samples, false);
   if (!pages.empty()) out += "<h2>Whole pages, as they come out</h2>\n" + pages;
   return out;
 }

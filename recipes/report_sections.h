@@ -7,6 +7,7 @@
 #include <string>
 #include <string_view>
 #include <utility>
+#include <vector>
 
 namespace lectern::report {
 
@@ -18,6 +19,9 @@ std::string token_budget(const ReportData& data);
 std::string exports(const ReportData& data);
 std::string next_steps(const ReportData& data);
 std::string limits(const ReportData& data);
+
+/// The samples that are whole pages, or all others: each a picture beside truth and reading.
+std::string cards(const std::vector<ReportSample>& samples, bool pages);
 
 /// Truth and reading as HTML with what differs in <mark>: in the truth what was missed, in the
 /// reading (class "bad") what is wrong there. Left unmarked: texts whose lengths multiply to over

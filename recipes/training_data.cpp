@@ -195,6 +195,11 @@ ReadingSettings reading_settings(const Recipe& recipe) {
   out.tile_size = recipe.view.tile_size;
   out.crop = recipe.view.crop;
   out.prompt = recipe.data.prompt;
+  out.by_pieces = recipe.view.read_by == "pieces";
+  out.piece_width = recipe.view.piece_width;
+  out.piece_dpi = recipe.view.piece_dpi;
+  out.piece_margin = recipe.data.margin;
+  out.piece_text_height = recipe.data.text_height;
   return out;
 }
 

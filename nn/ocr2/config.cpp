@@ -266,6 +266,12 @@ void parse_reading(const Fields& in, ReadingSettings& out) {
   out.tile_size = in.size("tile_size", out.tile_size, 1, 1 << 16);
   out.crop = in.boolean("crop", out.crop);
   out.prompt = in.text("prompt", out.prompt);
+  out.by_pieces = in.choice("read_by", "page", {"page", "pieces"}) == "pieces";
+  out.piece_width = in.size("piece_width", out.piece_width, 1, 1 << 16);
+  out.piece_dpi = in.number("piece_dpi", out.piece_dpi, 18, 1200);
+  out.piece_margin = in.size("piece_margin", std::min(out.piece_margin, (out.global_size - 1) / 2),
+                             0, (out.global_size - 1) / 2);
+  out.piece_text_height = in.size("piece_text_height", out.piece_text_height, 0, 1024);
 }
 
 ResidualConfig parse_residual(const Fields& in) {

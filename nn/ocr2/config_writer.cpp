@@ -34,6 +34,13 @@ json lectern_extras(const Ocr2Config& config) {
               {"tile_size", config.reading.tile_size},
               {"crop", config.reading.crop},
               {"prompt", config.reading.prompt}};
+  if (config.reading.by_pieces) {
+    out["read_by"] = "pieces";
+    out["piece_width"] = config.reading.piece_width;
+    out["piece_dpi"] = config.reading.piece_dpi;
+    out["piece_margin"] = config.reading.piece_margin;
+    out["piece_text_height"] = config.reading.piece_text_height;
+  }
   write_residual(config.residual, out);
   return out;
 }

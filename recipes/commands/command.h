@@ -17,6 +17,7 @@ void add_tokenizer(CLI::App& app);
 void add_data(CLI::App& app);
 void add_data_shards(CLI::App& data);     // under `lectern data`
 void add_data_synthetic(CLI::App& data);  // the same
+void add_data_segments(CLI::App& data);   // the same
 void add_score(CLI::App& app);
 void add_info(CLI::App& app);
 void add_parity(CLI::App& app);

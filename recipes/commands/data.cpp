@@ -148,6 +148,7 @@ void add_data(CLI::App& app) {
   add_pages(*data);
   add_data_shards(*data);
   add_data_synthetic(*data);
+  add_data_segments(*data);
 }
 
 }  // namespace lectern::commands

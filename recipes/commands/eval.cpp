@@ -1,10 +1,13 @@
 // lectern eval: reads held-out samples and scores them.
+#include "core/error.h"
 #include "core/file.h"
 #include "core/parallel.h"
 #include "data/shard_set.h"
 #include "recipes/commands/command.h"
 #include "recipes/evaluate.h"
+#include "recipes/evaluation_report.h"
 #include "recipes/model_folder.h"
+#include "recipes/piece_reader.h"
 #include "recipes/recipe.h"
 
 #include <fmt/core.h>
@@ -20,26 +23,76 @@ struct Options {
   EvaluationArgs evaluation;
   SampleSource source;
   SampleOptions samples;
-  std::int64_t threads = 0;
-  bool json = false;
+  std::int64_t max_tokens = 0, threads = 0;
+  bool json = false, by_pieces = false, by_page = false;
 };
 
-void write_samples(const std::filesystem::path& folder, const EvaluationResult& result) {
+/// Scores as `lectern eval` prints them, split by document.
+std::string result_json(const EvaluationResult& result, const Options& options, bool with_pages) {
+  auto out = nlohmann::ordered_json::parse(scores_json(result.scores, with_pages));
+  out["level"] = options.level;
+  out["documents"] = nlohmann::ordered_json::array();
+  for (const auto& [document, scores] : scores_by_document(result))
+    out["documents"].push_back({{"document", document},
+                                {"pieces", scores.pages.size()},
+                                {"cer", scores.cer},
+                                {"edit_distance", scores.edit_distance},
+                                {"repetition_rate", scores.repetition_rate},
+                                {"exact", scores.exact}});
+  return out.dump(-1, ' ', false, nlohmann::ordered_json::error_handler_t::replace);
+}
+
+std::string document_table(const EvaluationResult& result) {
+  const auto row = [](const std::string& name, const Scores& scores) {
+    return fmt::format("{:<32} {:>6}  {:>7.4f}  {:>13.4f}  {:>10.4f}  {:>5}\n", name,
+                       scores.pages.size(), scores.cer, scores.edit_distance,
+                       scores.repetition_rate, scores.exact);
+  };
+  std::string out = fmt::format("{:<32} {:>6}  {:>7}  {:>13}  {:>10}  {:>5}\n", "document",
+                                "pieces", "CER", "edit distance", "repetition", "exact");
+  for (const auto& [document, scores] : scores_by_document(result)) out += row(document, scores);
+  return out + row("all", result.scores);
+}
+
+void write_samples(const std::filesystem::path& folder, const EvaluationResult& result,
+                   const Options& options) {
   std::filesystem::create_directories(folder / "pred");
   std::filesystem::create_directories(folder / "gt");
   std::filesystem::create_directories(folder / "images");
   nlohmann::json list = nlohmann::json::array();
+  std::string table = "level\tstem\tdocument\n";
   for (std::size_t i = 0; i < result.samples.size(); ++i) {
     const ReadSample& sample = result.samples[i];
     const std::string stem = fmt::format("{:05}", i);
     write_file(folder / "pred" / (stem + ".txt"), sample.read);
     write_file(folder / "gt" / (stem + ".txt"), sample.truth);
     write_png(sample.picture, folder / "images" / (stem + ".png"));
-    list.push_back(
-        {{"stem", stem}, {"name", sample.name}, {"truth", sample.truth}, {"read", sample.read}});
+    list.push_back({{"stem", stem},
+                    {"name", sample.name},
+                    {"document", sample.document},
+                    {"truth", sample.truth},
+                    {"read", sample.read}});
+    table += fmt::format("{}\t{}\t{}\n", options.level, stem, sample.document);
   }
+  write_file(folder / "samples.tsv", table);
   write_file(folder / "samples.json", list.dump(1) + "\n");
-  write_file(folder / "scores.json", scores_json(result.scores, true) + "\n");
+  write_file(folder / "scores.json", result_json(result, options, true) + "\n");
+  write_file(folder / "report.html",
+             render_evaluation(result, options.level, options.checkpoint, folder / "images"));
+}
+
+/// Whole pages are read as the model's configuration says, or the user.
+void choose_reading(const ReadingSettings& settings, Options& options) {
+  const bool is_page = options.level == "page";
+  if (options.by_pieces && !is_page)
+    fail<ConfigError>(
+        fmt::format("eval: --level must be page with --pieces, got {}", options.level));
+  EvaluationArgs& args = options.evaluation;
+  args.by_pieces = is_page && (options.by_pieces || (settings.by_pieces && !options.by_page));
+  args.reader.max_new_tokens = options.max_tokens > 0 ? options.max_tokens
+                               : args.by_pieces       ? kPieceTokens
+                                                      : args.reader.max_new_tokens;
+  if (args.by_pieces) args.reader.batch = kPiecesAtOnce;
 }
 
 void run(Options& options) {
@@ -54,16 +107,18 @@ void run(Options& options) {
   options.samples.end_token = static_cast<std::int32_t>(config.text.eos_token_id);
   options.samples.image_token = static_cast<std::int32_t>(config.image_token_id);
   const SampleSet samples({options.source}, options.samples, loaded.tokenizer);
+  choose_reading(config.reading, options);
   const EvaluationResult result = evaluate(*loaded.model, loaded.tokenizer, samples,
                                            options.evaluation, [&](std::int64_t done) {
                                              if (done % 100 == 0)
                                                fmt::print(stderr, "read {}\n", done);
                                            });
-  if (!options.out.empty()) write_samples(options.out, result);
+  if (!options.out.empty()) write_samples(options.out, result, options);
   if (options.json) {
-    fmt::print("{}\n", scores_json(result.scores, false));
+    fmt::print("{}\n", result_json(result, options, false));
     return;
   }
+  fmt::print("{}\n", document_table(result));
   const Scores& s = result.scores;
   fmt::print(
       "pages                 {}\nexact                 {}\ncharacter error rate  {:.4f}\n"
@@ -89,8 +144,15 @@ void add_eval(CLI::App& app) {
   command->add_option("--samples", options->evaluation.samples, "how many")
       ->check(CLI::Range(1, 1 << 30));
   command->add_option("--seed", options->evaluation.seed, "which ones");
-  command->add_option("--max-tokens", options->evaluation.reader.max_new_tokens, "longest answer")
+  command
+      ->add_option("--max-tokens", options->max_tokens,
+                   "longest answer; default: 1024, for a piece of a page 64")
       ->check(CLI::Range(1, 1 << 20));
+  auto* pieces = command->add_flag("--pieces", options->by_pieces,
+                                   "level page: read runs of words, which are found by their ink; "
+                                   "default: as the model's config.json says (read_by)");
+  command->add_flag("--whole-pages", options->by_page, "level page: read pages as wholes")
+      ->excludes(pieces);
   command->add_option("--no-repeat-ngram", options->evaluation.reader.guard.ngram,
                       "forbid repeating n-grams of this length; 0: off");
   command->add_flag("--ascii-only", options->source.ascii_only, "leave out other text");
@@ -105,7 +167,8 @@ void add_eval(CLI::App& app) {
   command->add_option("--text-height", options->samples.text_height,
                       "pixels that words and lines are scaled to; 0: as they are");
   command->add_option("--margin", options->samples.margin, "pixels left of a word or line");
-  command->add_option("--out", options->out, "write predictions, truths, pictures and scores");
+  command->add_option("--out", options->out,
+                      "write predictions, truths, pictures, scores and a report");
   command->add_option("--dtype", options->dtype, "of the weights: fp32 or bf16")
       ->check(CLI::IsMember({"fp32", "bf16"}));
   command->add_option("--threads", options->threads, "CPU threads; 0: all cores");

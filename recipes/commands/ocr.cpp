@@ -4,6 +4,7 @@
 #include "data/pdf.h"
 #include "recipes/commands/command.h"
 #include "recipes/model_folder.h"
+#include "recipes/piece_reader.h"
 #include "recipes/reader.h"
 
 #include <fmt/core.h>
@@ -22,12 +23,61 @@ struct Options {
   std::string checkpoint, out, dtype = "fp32";
   std::vector<std::string> files;
   ReaderArgs reader;
-  double dots_per_inch = 144;
+  std::int64_t max_tokens = 0;
+  double dots_per_inch = 0;
   std::int64_t threads = 0;
-  bool json = false;
+  bool json = false, by_pieces = false, by_page = false;
 };
 
 constexpr std::int64_t kPagesAtOnce = 8;  // of a PDF, so that a book does not fill the memory
+constexpr double kPageDpi = 144;
+constexpr std::int64_t kPageTokens = 1024;
+
+/// How this model reads pages, as the user has it.
+ReadingSettings reading_settings(const Options& options, const LoadedModel& loaded) {
+  ReadingSettings out = loaded.model->config().reading;
+  if (options.by_pieces) out.by_pieces = true;
+  if (options.by_page) out.by_pieces = false;
+  return out;
+}
+
+/// Pictures of pages to text, as wholes or piece by piece.
+class PageReader {
+ public:
+  PageReader(const Options& options, const LoadedModel& loaded)
+      : settings_(reading_settings(options, loaded)),
+        dots_per_inch_(options.dots_per_inch),
+        reader_(*loaded.model, loaded.tokenizer, reader_args(options, settings_.by_pieces)) {}
+
+  /// Texts of the pages of a document; a picture is one page.
+  std::vector<std::string> read_file(const std::filesystem::path& path);
+  const GenerationStatistics& statistics() const { return reader_.statistics(); }
+
+ private:
+  static ReaderArgs reader_args(const Options& options, bool by_pieces) {
+    ReaderArgs out = options.reader;
+    if (by_pieces) out.batch = kPiecesAtOnce;
+    out.max_new_tokens = options.max_tokens > 0 ? options.max_tokens
+                         : by_pieces            ? kPieceTokens
+                                                : kPageTokens;
+    return out;
+  }
+  /// Of the PDF pages that are drawn.
+  double pdf_dots_per_inch() const {
+    if (settings_.by_pieces) return settings_.piece_dpi;
+    return dots_per_inch_ > 0 ? dots_per_inch_ : kPageDpi;
+  }
+  std::vector<std::string> read(const std::vector<Image>& pages) {
+    if (!settings_.by_pieces) return reader_.read(pages);
+    std::vector<std::string> out;
+    for (const Image& page : pages) out.push_back(read_by_pieces(reader_, settings_, page));
+    return out;
+  }
+
+  ReadingSettings settings_;
+  double dots_per_inch_;
+  Reader reader_;
+};
 
 bool is_pdf(const std::filesystem::path& path) {
   std::string extension = path.extension().string();
@@ -36,15 +86,18 @@ bool is_pdf(const std::filesystem::path& path) {
   return extension == ".pdf";
 }
 
-/// Texts of the pages of a document; a picture is one page.
-std::vector<std::string> read_file_pages(Reader& reader, const std::filesystem::path& path,
-                                         double dots_per_inch) {
-  if (!is_pdf(path)) return reader.read({read_image(path)});
+std::vector<std::string> PageReader::read_file(const std::filesystem::path& path) {
+  if (!is_pdf(path)) {
+    Image picture = read_image(path);
+    if (settings_.by_pieces && dots_per_inch_ > 0)
+      picture = rescaled(std::move(picture), dots_per_inch_, settings_.piece_dpi);
+    return read({std::move(picture)});
+  }
   const std::int64_t pages = pdf_page_count(path);
   std::vector<std::string> out;
   for (std::int64_t first = 1; first <= pages; first += kPagesAtOnce) {
     const std::int64_t last = std::min(pages, first + kPagesAtOnce - 1);
-    for (std::string& text : reader.read(render_pdf_pages(path, first, last, dots_per_inch)))
+    for (std::string& text : read(render_pdf_pages(path, first, last, pdf_dots_per_inch())))
       out.push_back(std::move(text));
     if (pages > 1) fmt::print(stderr, "{}: {} of {} pages\n", path.string(), last, pages);
   }
@@ -79,12 +132,14 @@ void check_targets(const Options& options) {
 void run(const Options& options) {
   if (options.threads > 0) set_thread_count(static_cast<int>(options.threads));
   if (!options.out.empty()) check_targets(options);
-  const LoadedModel loaded = load_model_folder(options.checkpoint, weight_dtype(options.dtype));
-  Reader reader(*loaded.model, loaded.tokenizer, options.reader);
+  const LoadedModel loaded =
+      load_model_folder(options.checkpoint.empty() ? shipped_model().string() : options.checkpoint,
+                        weight_dtype(options.dtype));
+  PageReader reader(options, loaded);
   if (!options.out.empty()) std::filesystem::create_directories(options.out);
   nlohmann::json results = nlohmann::json::array();
   for (const std::string& file : options.files) {
-    const auto texts = read_file_pages(reader, file, options.dots_per_inch);
+    const auto texts = reader.read_file(file);
     if (!options.out.empty()) {
       const auto target = markdown_path(options, file);
       write_file(target, join_pages(texts));
@@ -106,12 +161,19 @@ void add_ocr(CLI::App& app) {
   auto options = std::make_shared<Options>();
   CLI::App* command = app.add_subcommand("ocr", "read images and PDFs; Markdown on stdout");
   command->add_option("FILE", options->files, "PNG, JPEG or PDF")->required();
-  command->add_option("--checkpoint", options->checkpoint, "model, checkpoint or run folder")
-      ->required();
+  command->add_option("--checkpoint", options->checkpoint,
+                      "model, checkpoint or run folder; default: the small one of recipes/nano");
   command->add_option("--out", options->out, "write <stem>.md files here instead of stdout");
   command->add_option("--prompt", options->reader.prompt, "default: the model's own");
-  command->add_option("--max-tokens", options->reader.max_new_tokens, "longest answer of a page")
+  command
+      ->add_option("--max-tokens", options->max_tokens,
+                   "longest answer; default: 1024 for a page, 64 for a piece")
       ->check(CLI::Range(1, 1 << 20));
+  auto* pieces = command->add_flag("--pieces", options->by_pieces,
+                                   "read each page in runs of words, which are found by their ink; "
+                                   "default: as the model's config.json says (read_by)");
+  command->add_flag("--whole-pages", options->by_page, "read each page as a whole")
+      ->excludes(pieces);
   command
       ->add_option("--no-repeat-ngram", options->reader.guard.ngram,
                    "forbid repeating n-grams of this length; 0: off")
@@ -120,7 +182,11 @@ void add_ocr(CLI::App& app) {
       ->add_option("--repeat-window", options->reader.guard.window,
                    "tokens that --no-repeat-ngram looks back")
       ->check(CLI::Range(1, 1 << 20));
-  command->add_option("--dpi", options->dots_per_inch, "resolution at which PDF pages are drawn")
+  command
+      ->add_option("--dpi", options->dots_per_inch,
+                   "whole pages: resolution at which PDF pages are drawn, 144. Pieces: resolution "
+                   "of the picture files, which are scaled to the model's; without it they stay as "
+                   "they are. PDFs are then drawn at the model's")
       ->check(CLI::Range(18.0, 1200.0));
   command->add_option("--dtype", options->dtype, "of the weights: fp32 or bf16")
       ->check(CLI::IsMember({"fp32", "bf16"}));

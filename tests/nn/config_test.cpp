@@ -113,15 +113,18 @@ TEST(Ocr2Config, CountEqualsTheParametersOfAModel) {
 
 TEST(Ocr2Config, TheLayoutsRoundTrip) {
   json root = full();
-  root["lectern"] = {{"global_size", 512},
-                     {"tile_size", 384},
-                     {"crop", false},
-                     {"prompt", "<image>\nRead."},
+  root["lectern"] = {{"global_size", 512},         {"tile_size", 384},    {"crop", false},
+                     {"prompt", "<image>\nRead."}, {"read_by", "pieces"}, {"piece_width", 90},
+                     {"piece_dpi", 120.5},         {"piece_margin", 6},   {"piece_text_height", 16},
                      {"queries_768", 10}};
   // The original layout does not have this one, which no model uses: give it its default.
   root["vision_config"]["encoder_config"]["vocab_size"] = 151936;
   const Ocr2Config config = parse_ocr2_config(root, "full.json");
+  EXPECT_TRUE(config.reading.by_pieces);
+  EXPECT_EQ(config.reading.piece_dpi, 120.5);
   const json hf = to_hf_json(config);
+  for (const char* field : {"read_by", "piece_width", "piece_dpi", "piece_margin"})
+    EXPECT_EQ(hf["lectern"][field], root["lectern"][field]) << field;
   EXPECT_EQ(json::diff(to_hf_json(parse_ocr2_config(hf, "hf")), hf), json::array());
   EXPECT_EQ(hf["architectures"], json::array({"DeepseekOcr2ForConditionalGeneration"}));
   const json original = to_original_json(config);
@@ -230,6 +233,11 @@ TEST(Ocr2Config, WhatTheModelCannotDoIsRefused) {
                           {"use_rel_pos: only true is supported"}));
   EXPECT_TRUE(throws_with(with("/vision_config/encoder_config/use_sliding_window", true),
                           {"use_sliding_window: only false"}));
+  EXPECT_TRUE(
+      throws_with(with("/lectern", {{"read_by", "lines"}}),
+                  {"c.json.lectern.read_by: must be one of [\"page\",\"pieces\"], got \"lines\""}));
+  EXPECT_TRUE(throws_with(with("/lectern", {{"global_size", 64}, {"piece_margin", 32}}),
+                          {"piece_margin: must be an integer from 0 to 31, got 32"}));
   EXPECT_TRUE(throws_with(
       with("/lectern", {{"residual", "sum"}}),
       {"c.json.lectern.residual: must be one of [\"plain\",\"hc\",\"mhc\"], got \"sum\""}));

@@ -2,6 +2,7 @@
 
 #include "core/file.h"
 #include "nn/ocr2/model.h"
+#include "recipes/training_data.h"
 #include "tests/testing.h"
 
 #include <algorithm>
@@ -46,6 +47,19 @@ TEST(Recipe, DefaultsFollowTheStage) {
   EXPECT_EQ(small().moe.balance_loss, 0.0);
 }
 
+TEST(Recipe, SaysHowItsModelReads) {
+  EXPECT_FALSE(reading_settings(small()).by_pieces);
+  const ReadingSettings settings =
+      reading_settings(small({"view.read_by=pieces", "view.piece_width=90", "view.piece_dpi=120",
+                              "data.margin=6", "data.text_height=20", "view.global_size=64"}));
+  EXPECT_TRUE(settings.by_pieces);
+  EXPECT_EQ(settings.piece_width, 90);
+  EXPECT_EQ(settings.piece_dpi, 120);
+  EXPECT_EQ(settings.piece_margin, 6);
+  EXPECT_EQ(settings.piece_text_height, 20);
+  EXPECT_EQ(settings.global_size, 64);
+}
+
 TEST(Recipe, ResolvedRecipeIsTheSameRecipe) {
   const Recipe first = small({"optimizer.betas=[0.9, 0.999]", "seed=7"});
   const Recipe again = parse_recipe(ConfigDocument::parse(first.resolved, "config.toml"));
@@ -72,6 +86,8 @@ TEST(Recipe, RefusesWhatCannotBe) {
   EXPECT_TRUE(throws_with(with({"data.prompt=read"}), {"prompt must have <image> exactly once"}));
   EXPECT_TRUE(throws_with(with({"data.pack_tokens=100"}), {"above data.max_text_tokens"}));
   EXPECT_TRUE(throws_with(with({"view.resolutions=[768]"}), {"must be empty with view.crop"}));
+  EXPECT_TRUE(throws_with(with({"view.read_by=lines"}), {"view.read_by must be one of"}));
+  EXPECT_TRUE(throws_with(with({"view.piece_dpi=5"}), {"piece_dpi must be a number from 18"}));
   EXPECT_TRUE(throws_with(with({"encoder_cache.enabled=true"}), {"needs model.sam_model."}));
   EXPECT_TRUE(throws_with(with({"freeze=[\"\"]"}), {"would freeze everything"}));
   EXPECT_TRUE(throws_with(with({"checkpoint.keep=0"}), {"keep must be an integer from 1"}));
