@@ -4,7 +4,7 @@
 set -euo pipefail
 cd "$(dirname "$0")"
 scripts/install-deps.sh
-cmake -S . -B build -G Ninja -DLECTERN_TESTS=ON >build-configure.log 2>&1 || { cat build-configure.log >&2; exit 1; }
+cmake -S . -B build -G Ninja -DLECTERN_TESTS=ON -DLECTERN_CUDA=ON >build-configure.log 2>&1 || { cat build-configure.log >&2; exit 1; }
 rm -f build-configure.log
 ninja -C build
 ctest --test-dir build --output-on-failure "$@"

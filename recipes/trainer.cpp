@@ -10,6 +10,7 @@
 #include "nn/optimizer.h"
 #include "nn/schedule.h"
 #include "recipes/checkpoint_folder.h"
+#include "recipes/device.h"
 #include "recipes/diagnostics.h"
 #include "recipes/encoder_features.h"
 #include "recipes/evaluate.h"
@@ -76,10 +77,14 @@ struct StepTotals {
 
 void add_counts(std::map<std::int64_t, Tensor>& sum, const std::map<std::int64_t, Tensor>& counts) {
   for (const auto& [layer, count] : counts) {
-    auto [at, is_new] = sum.try_emplace(layer, count.clone());
-    if (is_new) continue;
+    auto [at, is_new] = sum.try_emplace(layer, Tensor());
+    const Tensor here = count.to(Device{});
+    if (is_new) {
+      at->second = here.clone();
+      continue;
+    }
     for (std::int64_t i = 0; i < count.numel(); ++i)
-      at->second.data<std::int32_t>()[i] += count.data<std::int32_t>()[i];
+      at->second.data<std::int32_t>()[i] += here.data<std::int32_t>()[i];
   }
 }
 
@@ -102,6 +107,7 @@ class Training {
  public:
   Training(const Recipe& recipe, bool resume)
       : recipe_(recipe),
+        device_(use_device(recipe.device)),
         tokenizer_(Tokenizer::load(recipe.data.tokenizer)),
         model_(checked_config(recipe, tokenizer_), static_cast<std::uint64_t>(recipe.seed)),
         data_(recipe, model_.config(), tokenizer_),
@@ -112,6 +118,7 @@ class Training {
                     .beta2 = recipe.optimizer.beta2,
                     .epsilon = recipe.optimizer.epsilon,
                     .weight_decay = recipe.optimizer.weight_decay}) {
+    model_.store().to(device_);
     model_.store().freeze(recipe.freeze);
     add_parameter_groups();
     restore(resume);
@@ -244,7 +251,7 @@ class Training {
   /// Fetch, forward, backward, clip, update, report.
   StepTotals step(Loader& loader) {
     const double start = now();
-    reset_peak_memory();
+    reset_peak_memory_of(device_);
     optimizer_.clear_gradients();
     StepTotals totals;
     std::int64_t expected = 1;
@@ -338,7 +345,7 @@ class Training {
                            {"samples", totals.samples},
                            {"tokens", totals.tokens},
                            {"seconds", seconds},
-                           {"peak_bytes", memory_statistics().peak_bytes}};
+                           {"peak_bytes", memory_statistics_of(device_).peak_bytes}};
     if (!totals.expert_counts.empty())
       fields["expert_load"] = worst_expert_load(totals.expert_counts);
     if (diagnostics_due(state_.step)) add_diagnostics(totals, fields);
@@ -425,6 +432,7 @@ class Training {
   }
 
   const Recipe& recipe_;
+  Device device_;
   Tokenizer tokenizer_;
   Ocr2Model model_;
   TrainingData data_;

@@ -52,8 +52,9 @@ Tensor relative_scores(AttentionProblem<T>& p, const Tensor& table_h, const Tens
   if (!table_h.defined()) return {};
   p.grid_h = static_cast<int>((table_h.dim(0) + 1) / 2);
   p.grid_w = static_cast<int>((table_w.dim(0) + 1) / 2);
-  const Tensor relative =
-      Tensor::empty({batch, p.heads, p.rows, p.grid_h + p.grid_w}, DType::f32, table_h.device());
+  const std::int64_t heads = p.heads, rows = p.rows, cells = p.grid_h + p.grid_w;
+  const Shape shape{batch, heads, rows, cells};
+  const Tensor relative = Tensor::empty(shape, DType::f32, table_h.device());
   launch_relative_scores<T, kDim>(p, span<const float>(table_h), span<const float>(table_w),
                                   span<float>(relative), batch);
   p.relative = span<const float>(relative);
@@ -82,10 +83,11 @@ void table_gradients(const AttentionBackward<T>& a, std::int64_t batch,
                      const AttentionGradients& gradients) {
   const std::int64_t rows_h = gradients.grad_table_h.dim(0), rows_w = gradients.grad_table_w.dim(0);
   const Device device = gradients.grad_qkv.device();
-  const Tensor partial =
-      Tensor::empty({kTableParts, rows_h + rows_w, a.problem.dim}, DType::f32, device);
+  const std::int64_t all_rows = rows_h + rows_w, dim = a.problem.dim;
+  const Shape parts{kTableParts, all_rows, dim}, tables{all_rows, dim};
+  const Tensor partial = Tensor::empty(parts, DType::f32, device);
   launch_table_gradients<T, kDim>(a, batch, kTableParts, span<float>(partial));
-  const Tensor both = Tensor::empty({rows_h + rows_w, a.problem.dim}, DType::f32, device);
+  const Tensor both = Tensor::empty(tables, DType::f32, device);
   column_sum(partial, kTableParts, both.numel(), both);
   gradients.grad_table_h.copy_from(both.slice(0, 0, rows_h));
   gradients.grad_table_w.copy_from(both.slice(0, rows_h, rows_h + rows_w));

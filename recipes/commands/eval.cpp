@@ -3,6 +3,7 @@
 #include "core/parallel.h"
 #include "data/shard_set.h"
 #include "recipes/commands/command.h"
+#include "recipes/device.h"
 #include "recipes/evaluate.h"
 #include "recipes/model_folder.h"
 #include "recipes/recipe.h"
@@ -16,7 +17,7 @@ namespace lectern::commands {
 namespace {
 
 struct Options {
-  std::string checkpoint, shards, out, level = "page", dtype = "fp32";
+  std::string checkpoint, shards, out, level = "page", dtype = "fp32", device = "cpu";
   EvaluationArgs evaluation;
   SampleSource source;
   SampleOptions samples;
@@ -44,7 +45,9 @@ void write_samples(const std::filesystem::path& folder, const EvaluationResult& 
 
 void run(Options& options) {
   if (options.threads > 0) set_thread_count(static_cast<int>(options.threads));
+  const Device device = use_device(options.device);
   const LoadedModel loaded = load_model_folder(options.checkpoint, weight_dtype(options.dtype));
+  loaded.model->store().to(device);
   const Ocr2Config& config = loaded.model->config();
   options.source.shards = std::make_shared<const ShardSet>(options.shards);
   options.source.level = level_from(options.level);
@@ -106,6 +109,8 @@ void add_eval(CLI::App& app) {
                       "pixels that words and lines are scaled to; 0: as they are");
   command->add_option("--margin", options->samples.margin, "pixels left of a word or line");
   command->add_option("--out", options->out, "write predictions, truths, pictures and scores");
+  command->add_option("--device", options->device, "cpu or cuda")
+      ->check(CLI::IsMember({"cpu", "cuda"}));
   command->add_option("--dtype", options->dtype, "of the weights: fp32 or bf16")
       ->check(CLI::IsMember({"fp32", "bf16"}));
   command->add_option("--threads", options->threads, "CPU threads; 0: all cores");

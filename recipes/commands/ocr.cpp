@@ -3,6 +3,7 @@
 #include "core/parallel.h"
 #include "data/pdf.h"
 #include "recipes/commands/command.h"
+#include "recipes/device.h"
 #include "recipes/model_folder.h"
 #include "recipes/reader.h"
 
@@ -19,7 +20,7 @@ namespace lectern::commands {
 namespace {
 
 struct Options {
-  std::string checkpoint, out, dtype = "fp32";
+  std::string checkpoint, out, dtype = "fp32", device = "cpu";
   std::vector<std::string> files;
   ReaderArgs reader;
   double dots_per_inch = 144;
@@ -79,7 +80,9 @@ void check_targets(const Options& options) {
 void run(const Options& options) {
   if (options.threads > 0) set_thread_count(static_cast<int>(options.threads));
   if (!options.out.empty()) check_targets(options);
+  const Device device = use_device(options.device);
   const LoadedModel loaded = load_model_folder(options.checkpoint, weight_dtype(options.dtype));
+  loaded.model->store().to(device);
   Reader reader(*loaded.model, loaded.tokenizer, options.reader);
   if (!options.out.empty()) std::filesystem::create_directories(options.out);
   nlohmann::json results = nlohmann::json::array();
@@ -122,6 +125,8 @@ void add_ocr(CLI::App& app) {
       ->check(CLI::Range(1, 1 << 20));
   command->add_option("--dpi", options->dots_per_inch, "resolution at which PDF pages are drawn")
       ->check(CLI::Range(18.0, 1200.0));
+  command->add_option("--device", options->device, "cpu or cuda")
+      ->check(CLI::IsMember({"cpu", "cuda"}));
   command->add_option("--dtype", options->dtype, "of the weights: fp32 or bf16")
       ->check(CLI::IsMember({"fp32", "bf16"}));
   command->add_option("--threads", options->threads, "CPU threads; 0: all cores")

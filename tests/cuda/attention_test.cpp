@@ -67,8 +67,14 @@ void check(const Case& c, DType dtype) {
   const AttentionGradients b =
       attention_backward(grad.cpu, qkv.cpu, want, args, table_h.cpu, table_w.cpu);
   EXPECT_TRUE(matches(a.grad_qkv, b.grad_qkv, dtype, 64));
-  EXPECT_TRUE(matches(a.grad_table_h, b.grad_table_h, dtype, 200));
-  EXPECT_TRUE(matches(a.grad_table_w, b.grad_table_w, dtype, 200));
+  if (dtype == DType::f32 || c.grid_h != 1) {
+    EXPECT_TRUE(matches(a.grad_table_h, b.grad_table_h, dtype, 200));
+  }
+  // Over one column the gradient is the sum of a softmax's gradient: zero, and in bf16 its
+  // rounding.
+  if (dtype == DType::f32 || c.grid_w != 1) {
+    EXPECT_TRUE(matches(a.grad_table_w, b.grad_table_w, dtype, 200));
+  }
 }
 
 TEST(CudaAttention, FullMask) {

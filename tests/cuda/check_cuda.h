@@ -25,6 +25,18 @@ inline Device gpu() {
   return {DeviceType::cuda, 0};
 }
 
+/// These tests are built twice: against the emulation, which always has a device, and for a GPU,
+/// where they are skipped when there is none.
+class NeedsDevice : public ::testing::Environment {
+ public:
+  void SetUp() override {
+    if (const CudaStatus status = cuda_status(); status.devices.empty())
+      GTEST_SKIP() << "skipped: " << status.problem;
+  }
+};
+inline ::testing::Environment* const kNeedsDevice =
+    ::testing::AddGlobalTestEnvironment(new NeedsDevice);
+
 inline constexpr DType kStorageTypes[] = {DType::f32, DType::bf16};
 
 struct Both {
