@@ -40,6 +40,7 @@ struct AttentionProblem {
   // every grid column, times log2(e); does not exist without relative positions.
   Span<const float> relative;
   int grid_h = 0, grid_w = 0;
+  float inverse_grid_w = 0;
   bool packed = false;  // 16-byte copies are allowed everywhere
 
   __device__ std::int64_t key_begin(std::int64_t batch, std::int64_t row) const {
@@ -91,8 +92,10 @@ __device__ inline float finish_score(const AttentionProblem<T>& p, float product
   if (key < begin || key >= end) return -INFINITY;
   float score = product * (p.scale * kLog2E);
   if (p.relative.exists()) {
+    // Division by a reciprocal: half a cell keeps it clear of whole numbers below 2^21 keys.
     const int cell = static_cast<int>(key);
-    score += relative(cell / p.grid_w) + relative(p.grid_h + cell % p.grid_w);
+    const int y = static_cast<int>((static_cast<float>(cell) + 0.5f) * p.inverse_grid_w);
+    score += relative(y) + relative(p.grid_h + cell - y * p.grid_w);
   }
   return score;
 }

@@ -54,6 +54,13 @@ struct SharedTile {
   }
 };
 
+/// Rows [first, first + count) of a tile. Stages of a pipeline are rows of one tile: an array of
+/// tiles that is indexed by the stage would go through the stack.
+template <typename T>
+__device__ inline SharedTile<T> rows_of_tile(const SharedTile<T>& tile, int first, int count) {
+  return {tile.data.part(first * tile.stride, count * tile.stride), tile.stride};
+}
+
 template <typename T>
 __device__ inline SharedTile<T> take_tile(SharedMemory& memory, int rows, int columns) {
   const int stride = padded_columns<T>(columns);

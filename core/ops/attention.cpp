@@ -220,7 +220,8 @@ AttentionResult attention_forward(const Tensor& qkv, const AttentionArgs& args,
       Tensor::empty({batch, rows, args.heads * args.head_dim}, qkv.dtype(), qkv.device()),
       Tensor::empty({batch, args.heads, rows}, accumulation_dtype(qkv.dtype()), qkv.device())};
   const ProfileProduct timed("attention forward", 2 * work_of(qkv, args));
-  if (qkv.numel() > 0) attention_table().at(qkv.device()).forward(qkv, args, table_h, table_w, result);
+  if (qkv.numel() > 0)
+    attention_table().at(qkv.device()).forward(qkv, args, table_h, table_w, result);
   return result;
 }
 

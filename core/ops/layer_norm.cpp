@@ -113,6 +113,7 @@ void check_inputs(const Tensor& x, const Tensor& weight) {
     fail<ShapeError>(
         fmt::format("layer_norm: x must have 1 or more dimensions, got {}", x.describe()));
   check_shape(weight, Shape{x.dim(-1)}, "layer_norm", "weight");
+  check_computable(x, "layer_norm", "dtype");
   check_dtype(weight, accumulation_dtype(x.dtype()), "layer_norm", "weight");
   check_device(weight, x, "layer_norm", "weight");
 }

@@ -83,6 +83,7 @@ void check_inputs(const Tensor& x, const Tensor& weight) {
     fail<ShapeError>(
         fmt::format("rms_norm: x must have 1 or more dimensions, got {}", x.describe()));
   check_shape(weight, Shape{x.dim(-1)}, "rms_norm", "weight");
+  check_computable(x, "rms_norm", "dtype");
   check_dtype(weight, accumulation_dtype(x.dtype()), "rms_norm", "weight");
   check_device(weight, x, "rms_norm", "weight");
 }

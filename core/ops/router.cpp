@@ -238,6 +238,7 @@ RouterResult router_forward(const Tensor& x, const Tensor& gate_weight, const Ro
   check_ndim(gate_weight, 2, "router", "gate_weight");
   const std::int64_t tokens = x.dim(0), experts = gate_weight.dim(0);
   check_shape(gate_weight, {experts, x.dim(1)}, "router", "gate_weight");
+  check_computable(x, "router", "x");
   check_dtype(gate_weight, accumulation_dtype(x.dtype()), "router", "gate_weight");
   check_device(gate_weight, x, "router", "gate_weight");
   check_contiguous(x, "router", "x");
@@ -250,7 +251,6 @@ RouterResult router_forward(const Tensor& x, const Tensor& gate_weight, const Ro
     check_dtype(args.selection_bias, DType::f32, "router", "selection_bias");
     check_contiguous(args.selection_bias, "router", "selection_bias");
   }
-  check_computable(x, "router", "x");
   RouterResult result;
   result.logits = Tensor::empty({tokens, experts}, gate_weight.dtype(), x.device());
   result.probabilities = Tensor::empty_like(result.logits);

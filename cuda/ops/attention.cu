@@ -52,6 +52,7 @@ Tensor relative_scores(AttentionProblem<T>& p, const Tensor& table_h, const Tens
   if (!table_h.defined()) return {};
   p.grid_h = static_cast<int>((table_h.dim(0) + 1) / 2);
   p.grid_w = static_cast<int>((table_w.dim(0) + 1) / 2);
+  p.inverse_grid_w = 1.0f / static_cast<float>(p.grid_w);
   const std::int64_t heads = p.heads, rows = p.rows, cells = p.grid_h + p.grid_w;
   const Shape shape{batch, heads, rows, cells};
   const Tensor relative = Tensor::empty(shape, DType::f32, table_h.device());

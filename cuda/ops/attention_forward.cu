@@ -15,7 +15,7 @@ struct ForwardShape {
 
   static std::size_t shared_bytes(int relative_columns) {
     return shared_bytes_of<float>(kWarps) + tile_bytes<T>(kRows, kDim) +
-           2 * kStages * tile_bytes<T>(kKeys, kDim) +
+           2 * tile_bytes<T>(kStages * kKeys, kDim) +
            (sizeof(T) == 2 ? 0 : tile_bytes<T>(kRows, kKeys)) +
            shared_bytes_of<float>(static_cast<std::size_t>(kRows * relative_columns));
   }
@@ -66,10 +66,8 @@ __global__ void __launch_bounds__(ForwardShape<T, kDim>::kThreads)
   SharedMemory memory;
   const auto scratch = memory.take<float>(Shape::kWarps);
   const auto q = take_tile<T>(memory, kRows, kDim);
-  const SharedTile<T> k[kStages] = {take_tile<T>(memory, kKeys, kDim),
-                                    take_tile<T>(memory, kKeys, kDim)};
-  const SharedTile<T> v[kStages] = {take_tile<T>(memory, kKeys, kDim),
-                                    take_tile<T>(memory, kKeys, kDim)};
+  const auto all_k = take_tile<T>(memory, kStages * kKeys, kDim);
+  const auto all_v = take_tile<T>(memory, kStages * kKeys, kDim);
   const auto scores = sizeof(T) == 2 ? q : take_tile<T>(memory, kRows, kKeys);
   const int cells = p.relative.exists() ? p.grid_h + p.grid_w : 0;
   const auto relative = memory.take<float>(kRows * cells);
@@ -85,11 +83,11 @@ __global__ void __launch_bounds__(ForwardShape<T, kDim>::kThreads)
 
   const auto copy_keys = [&](std::int64_t number) {
     const std::int64_t key = begin + number * kKeys, left = p.keys - key;
-    const int stage = static_cast<int>(number % kStages);
-    copy_tile<kKeys, kDim>(k[stage], head_rows<T>(p.k, batch, key, kv_head, p.dim), left, p.dim,
-                           p.packed);
-    copy_tile<kKeys, kDim>(v[stage], head_rows<T>(p.v, batch, key, kv_head, p.dim), left, p.dim,
-                           p.packed);
+    const int stage = static_cast<int>(number % kStages) * kKeys;
+    copy_tile<kKeys, kDim>(rows_of_tile(all_k, stage, kKeys),
+                           head_rows<T>(p.k, batch, key, kv_head, p.dim), left, p.dim, p.packed);
+    copy_tile<kKeys, kDim>(rows_of_tile(all_v, stage, kKeys),
+                           head_rows<T>(p.v, batch, key, kv_head, p.dim), left, p.dim, p.packed);
   };
   copy_tile<kRows, kDim>(q, head_rows<T>(p.q, batch, first, head, p.dim), count, p.dim, p.packed);
   copy_keys(0);
@@ -113,11 +111,11 @@ __global__ void __launch_bounds__(ForwardShape<T, kDim>::kThreads)
     commit_copies();
     wait_copies<1>();
     __syncthreads();
-    const int stage = static_cast<int>(number % kStages);
+    const int stage = static_cast<int>(number % kStages) * kKeys;
     const std::int64_t key = begin + number * kKeys;
     Strip<kKeys / 8> s;
     s.clear();
-    multiply<Lies::plain, Lies::turned, kDim>(s, q, strip, 0, k[stage], 0, 0);
+    multiply<Lies::plain, Lies::turned, kDim>(s, q, strip, 0, all_k, stage, 0);
     float high[2] = {-INFINITY, -INFINITY};
 #pragma unroll
     for (int n = 0; n < kKeys / 8; ++n)
@@ -154,7 +152,7 @@ __global__ void __launch_bounds__(ForwardShape<T, kDim>::kThreads)
     for (int n = 0; n < kDim / 8; ++n)
 #pragma unroll
       for (int i = 0; i < 4; ++i) out.tiles[n].sums[i] *= shrink[i / 2];
-    add_values<kDim, kKeys>(out, s, scores, v[stage]);
+    add_values<kDim, kKeys>(out, s, scores, rows_of_tile(all_v, stage, kKeys));
     __syncthreads();  // the stage is filled again in the next turn
   }
   for (int half = 0; half < 2; ++half) {

@@ -85,11 +85,9 @@ __global__ void __launch_bounds__(kThreads) rows_product_kernel(RowsProduct<T, O
   const int expert = expert_of(p.tile_begin, p.experts, tile);
   if (expert == p.experts) return;
   SharedMemory memory;
-  const SharedTile<T> a[kStages] = {take_tile<T>(memory, kRows, kDepth),
-                                    take_tile<T>(memory, kRows, kDepth)};
-  const SharedTile<T> b[kStages] = {
-      take_tile<T>(memory, kPlain ? kDepth : kColumns, kPlain ? kColumns : kDepth),
-      take_tile<T>(memory, kPlain ? kDepth : kColumns, kPlain ? kColumns : kDepth)};
+  constexpr int kRowsOfB = kPlain ? kDepth : kColumns;
+  const auto all_a = take_tile<T>(memory, kStages * kRows, kDepth);
+  const auto all_b = take_tile<T>(memory, kStages * kRowsOfB, kPlain ? kColumns : kDepth);
   const std::int64_t place =
       p.begin[expert] + static_cast<std::int64_t>(tile - p.tile_begin[expert]) * kRows;
   const std::int64_t left = p.begin[expert + 1] - place;
@@ -98,15 +96,17 @@ __global__ void __launch_bounds__(kThreads) rows_product_kernel(RowsProduct<T, O
   const auto copy_step = [&](std::int64_t step) {
     const std::int64_t k = step * kDepth;
     const int stage = static_cast<int>(step % kStages);
-    copy_gathered<kRows, kDepth>(a[stage], p.a.data, p.depth - k, p.packed, [&](int row) {
+    const auto a = rows_of_tile(all_a, stage * kRows, kRows);
+    const auto b = rows_of_tile(all_b, stage * kRowsOfB, kRowsOfB);
+    copy_gathered<kRows, kDepth>(a, p.a.data, p.depth - k, p.packed, [&](int row) {
       return row < left ? p.a.row_begin(place + row) + k : std::int64_t{-1};
     });
     if constexpr (kPlain)
-      copy_gathered<kDepth, kColumns>(b[stage], p.b, p.n - column, p.packed, [&](int row) {
+      copy_gathered<kDepth, kColumns>(b, p.b, p.n - column, p.packed, [&](int row) {
         return k + row < p.depth ? matrix + (k + row) * p.n + column : std::int64_t{-1};
       });
     else
-      copy_gathered<kColumns, kDepth>(b[stage], p.b, p.depth - k, p.packed, [&](int row) {
+      copy_gathered<kColumns, kDepth>(b, p.b, p.depth - k, p.packed, [&](int row) {
         return column + row < p.n ? matrix + (column + row) * p.depth + k : std::int64_t{-1};
       });
   };
@@ -123,9 +123,11 @@ __global__ void __launch_bounds__(kThreads) rows_product_kernel(RowsProduct<T, O
     __syncthreads();
     const int stage = static_cast<int>(step % kStages);
     if constexpr (kPlain)
-      multiply<Lies::plain, Lies::plain, kDepth>(sums, a[stage], strip, 0, b[stage], 0, half);
+      multiply<Lies::plain, Lies::plain, kDepth>(sums, all_a, stage * kRows + strip, 0, all_b,
+                                                 stage * kDepth, half);
     else
-      multiply<Lies::plain, Lies::turned, kDepth>(sums, a[stage], strip, 0, b[stage], half, 0);
+      multiply<Lies::plain, Lies::turned, kDepth>(sums, all_a, stage * kRows + strip, 0, all_b,
+                                                  stage * kColumns + half, 0);
     __syncthreads();
   }
   for (int i = 0; i < 4; ++i) {
@@ -151,20 +153,20 @@ template <typename T>
 __global__ void __launch_bounds__(kThreads) weights_product_kernel(WeightsProduct<T> p) {
   constexpr int kRows = Tile<T>::kRows, kColumns = Tile<T>::kColumns, kDepth = Tile<T>::kDepth;
   SharedMemory memory;
-  const SharedTile<T> a[kStages] = {take_tile<T>(memory, kDepth, kRows),
-                                    take_tile<T>(memory, kDepth, kRows)};
-  const SharedTile<T> b[kStages] = {take_tile<T>(memory, kDepth, kColumns),
-                                    take_tile<T>(memory, kDepth, kColumns)};
+  const auto all_a = take_tile<T>(memory, kStages * kDepth, kRows);
+  const auto all_b = take_tile<T>(memory, kStages * kDepth, kColumns);
   const std::int64_t expert = blockIdx.z, row = static_cast<std::int64_t>(blockIdx.y) * kRows;
   const std::int64_t column = static_cast<std::int64_t>(blockIdx.x) * kColumns;
   const std::int64_t first = p.begin[expert], count = p.begin[expert + 1] - first;
   const auto copy_step = [&](std::int64_t step) {
     const std::int64_t k = step * kDepth;
     const int stage = static_cast<int>(step % kStages);
-    copy_gathered<kDepth, kRows>(a[stage], p.a.data, p.m - row, p.packed, [&](int i) {
+    const auto a = rows_of_tile(all_a, stage * kDepth, kDepth);
+    const auto b = rows_of_tile(all_b, stage * kDepth, kDepth);
+    copy_gathered<kDepth, kRows>(a, p.a.data, p.m - row, p.packed, [&](int i) {
       return k + i < count ? p.a.row_begin(first + k + i) + row : std::int64_t{-1};
     });
-    copy_gathered<kDepth, kColumns>(b[stage], p.b.data, p.n - column, p.packed, [&](int i) {
+    copy_gathered<kDepth, kColumns>(b, p.b.data, p.n - column, p.packed, [&](int i) {
       return k + i < count ? p.b.row_begin(first + k + i) + column : std::int64_t{-1};
     });
   };
@@ -180,7 +182,8 @@ __global__ void __launch_bounds__(kThreads) weights_product_kernel(WeightsProduc
     wait_copies<1>();
     __syncthreads();
     const int stage = static_cast<int>(step % kStages);
-    multiply<Lies::turned, Lies::plain, kDepth>(sums, a[stage], 0, strip, b[stage], 0, half);
+    multiply<Lies::turned, Lies::plain, kDepth>(sums, all_a, stage * kDepth, strip, all_b,
+                                                stage * kDepth, half);
     __syncthreads();
   }
   for (int i = 0; i < 4; ++i) {
@@ -223,12 +226,12 @@ void launch_rows_product(const ExpertPlaces& places, const ExpertRows& a, const 
                                     depth,
                                     are_packed<T>({n, depth}, {&a.rows, &b})};
   const std::size_t b_bytes =
-      plain ? tile_bytes<T>(kDepth, kColumns) : tile_bytes<T>(kColumns, kDepth);
+      plain ? tile_bytes<T>(kStages * kDepth, kColumns) : tile_bytes<T>(kStages * kColumns, kDepth);
   // Every expert may end in a tile that is not full.
   const std::int64_t most = ceil_divide(places.pairs, kExpertTileRows) + places.experts;
   const LaunchShape shape{
       dim3(static_cast<unsigned>(most), static_cast<unsigned>(ceil_divide(n, kColumns))), kThreads,
-      kStages * (tile_bytes<T>(Tile<T>::kRows, kDepth) + b_bytes)};
+      tile_bytes<T>(kStages * Tile<T>::kRows, kDepth) + b_bytes};
   launch("expert_rows_product", shape,
          plain ? rows_product_kernel<T, Out, true> : rows_product_kernel<T, Out, false>, product);
 }
@@ -264,8 +267,8 @@ void expert_weights_product(const ExpertPlaces& places, const ExpertRows& a, con
                  static_cast<unsigned>(ceil_divide(m, Tile<T>::kRows)),
                  static_cast<unsigned>(places.experts)),
             kThreads,
-            kStages * (tile_bytes<T>(Tile<T>::kDepth, Tile<T>::kRows) +
-                       tile_bytes<T>(Tile<T>::kDepth, Tile<T>::kColumns))},
+            tile_bytes<T>(kStages * Tile<T>::kDepth, Tile<T>::kRows) +
+                tile_bytes<T>(kStages * Tile<T>::kDepth, Tile<T>::kColumns)},
            weights_product_kernel<T>, product);
   });
 }
