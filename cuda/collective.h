@@ -23,6 +23,25 @@ __device__ inline float warp_max(float value) {
   return value;
 }
 
+/// Sums of 32 values each over the lanes of a warp, in 31 shuffles: lane i returns the sum of
+/// values[i]. Destroys the values.
+__device__ inline float warp_sums(float (&values)[kWarp]) {
+  const int lane = static_cast<int>(threadIdx.x) % kWarp;
+#pragma unroll
+  for (int step = 0; step < 5; ++step) {
+    const int half = kWarp / 2 >> step;
+    const bool upper = (lane & half) != 0;
+#pragma unroll
+    for (int k = 0; k < kWarp / 2; ++k) {
+      if (k >= half) break;
+      const float give = upper ? values[k] : values[k + half];
+      const float keep = upper ? values[k + half] : values[k];
+      values[k] = keep + __shfl_xor_sync(kAllLanes, give, half);
+    }
+  }
+  return values[0];
+}
+
 /// Over a block of whole warps, at most 1024 threads, blockIdx.y and z aside. `scratch` holds one
 /// value a warp and may be used again at once.
 template <typename T>

@@ -23,6 +23,10 @@ void register_operations() {
   register_rope();
   register_router();
   register_rows();
+  register_sinkhorn();
+  register_stream_read();
+  register_stream_stack();
+  register_stream_write();
   register_swiglu();
   register_window();
 }

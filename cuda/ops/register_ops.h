@@ -23,6 +23,10 @@ void register_rms_norm();
 void register_rope();
 void register_router();
 void register_rows();
+void register_sinkhorn();
+void register_stream_read();
+void register_stream_stack();
+void register_stream_write();
 void register_swiglu();
 void register_window();
 

@@ -1,4 +1,7 @@
-// Which operations have CUDA kernels. A new operation goes into one of the two lists.
+// Every operation has CUDA kernels or a stated reason: the operations are those whose headers
+// declare a table, what they have on CUDA is asked of the tables, and bench/GPU.md must say the
+// same.
+#include "core/file.h"
 #include "core/ops/accumulate.h"
 #include "core/ops/adamw.h"
 #include "core/ops/attention.h"
@@ -27,36 +30,102 @@
 #include "core/ops/window.h"
 #include "tests/cuda/check_cuda.h"
 
+#include <filesystem>
+#include <map>
+#include <regex>
+#include <set>
+#include <sstream>
+
 namespace lectern {
 namespace {
 
 using testing::gpu;
-using testing::throws_with;
 
-template <typename... Tables>
-void expect_kernels(const Tables&... tables) {
-  const auto check = [](const auto& table) { EXPECT_NO_THROW(table.at(gpu())); };
-  (check(tables), ...);
+template <typename Functions>
+bool has_slot(const KernelTable<Functions>& table) {
+  try {
+    table.at(gpu());
+    return true;
+  } catch (const DeviceError&) {
+    return false;
+  }
 }
 
-TEST(CudaSlots, OperationsOfOcr2HaveKernels) {
-  expect_kernels(accumulate_table(), adamw_table(), attention_table(), conv2d_table(),
-                 convert_table(), cross_entropy_table(), elementwise_table(), experts_table(),
-                 interpolate_table(), layer_norm_table(), layout_table(), linear_table(),
-                 linear_cross_entropy_table(), matmul_table(), patchify_table(), reduce_table(),
-                 rms_norm_table(), rope_table(), router_table(), rows_table(), swiglu_table(),
-                 window_table());
+#define SLOT(operation) \
+  { #operation, has_slot(operation##_table()) }
+std::map<std::string, bool> slots() {
+  return {SLOT(accumulate),   SLOT(adamw),
+          SLOT(attention),    SLOT(conv2d),
+          SLOT(convert),      SLOT(cross_entropy),
+          SLOT(elementwise),  SLOT(experts),
+          SLOT(interpolate),  SLOT(layer_norm),
+          SLOT(layout),       SLOT(linear),
+          SLOT(matmul),       SLOT(linear_cross_entropy),
+          SLOT(patchify),     SLOT(reduce),
+          SLOT(rms_norm),     SLOT(rope),
+          SLOT(router),       SLOT(rows),
+          SLOT(sinkhorn),     SLOT(stream_read),
+          SLOT(stream_stack), SLOT(stream_write),
+          SLOT(swiglu),       SLOT(window)};
+}
+#undef SLOT
+
+/// Names of the operations whose headers declare a table.
+std::set<std::string> declared() {
+  const std::regex table(R"(KernelTable<\w+>& (\w+)_table\(\);)");
+  std::set<std::string> out;
+  for (const auto& entry :
+       std::filesystem::directory_iterator(testing::source_folder() / "core/ops")) {
+    if (entry.path().extension() != ".h") continue;
+    const std::string text = read_file(entry.path());
+    for (std::sregex_iterator at(text.begin(), text.end(), table), end; at != end; ++at)
+      out.insert((*at)[1]);
+  }
+  return out;
 }
 
-// Residual streams (hc, mhc) train on the CPU only so far.
-TEST(CudaSlots, OperationsOfResidualStreamsSayThatTheyHaveNone) {
-  const auto refuses = [](const auto& table) {
-    return throws_with([&] { table.at(gpu()); }, {"no kernel for cuda:0 in this build"});
-  };
-  EXPECT_TRUE(refuses(sinkhorn_table()));
-  EXPECT_TRUE(refuses(stream_read_table()));
-  EXPECT_TRUE(refuses(stream_stack_table()));
-  EXPECT_TRUE(refuses(stream_write_table()));
+/// Rows "| `operation` | source or "none: reason" |" of bench/GPU.md.
+std::map<std::string, std::string> documented() {
+  const std::regex row(R"(^\| `(\w+)` \| (.+) \|$)");
+  std::istringstream lines(read_file(testing::source_folder() / "bench/GPU.md"));
+  std::map<std::string, std::string> out;
+  std::smatch match;
+  for (std::string line; std::getline(lines, line);)
+    if (std::regex_match(line, match, row)) out[match[1]] = match[2];
+  return out;
+}
+
+/// A bundle has the tests without the sources.
+bool has_sources() { return std::filesystem::exists(testing::source_folder() / "core/ops"); }
+
+TEST(CudaSlots, EveryOperationIsKnownHere) {
+  if (!has_sources()) GTEST_SKIP() << "no sources beside the program";
+  std::set<std::string> known;
+  for (const auto& [operation, has] : slots()) known.insert(operation);
+  EXPECT_EQ(known, declared());
+}
+
+TEST(CudaSlots, EveryOperationHasKernelsOrAStatedReason) {
+  if (!has_sources()) GTEST_SKIP() << "no sources beside the program";
+  const auto table = documented();
+  const std::string none = "none: ";
+  for (const auto& [operation, has] : slots()) {
+    SCOPED_TRACE(operation);
+    ASSERT_TRUE(table.contains(operation)) << "bench/GPU.md has no row for it";
+    const std::string& where = table.at(operation);
+    if (!has) {
+      EXPECT_TRUE(where.starts_with(none) && where.size() > none.size() + 10) << where;
+      continue;
+    }
+    const std::regex source(R"(`(cuda/[\w/]+\.(cu|cpp))`)");
+    std::sregex_iterator at(where.begin(), where.end(), source), end;
+    EXPECT_NE(at, end) << "its row names no source: " << where;
+    for (; at != end; ++at)
+      EXPECT_TRUE(std::filesystem::exists(testing::source_folder() / std::string((*at)[1])))
+          << (*at)[1];
+  }
+  for (const auto& [operation, where] : table)
+    EXPECT_TRUE(slots().contains(operation)) << "bench/GPU.md: no operation " << operation;
 }
 
 }  // namespace
