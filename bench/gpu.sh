@@ -13,7 +13,7 @@ if [[ -x ./run ]]; then
   program() { ./run "$@"; }
   tests=bin/gpu.tests
 else
-  program() { case $1 in gpu.tests) build/tests/"$@" ;; *) build/"$@" ;; esac; }
+  program() { case $1 in gpu.*) build/tests/"$@" ;; *) build/"$@" ;; esac; }
   tests=build/tests/gpu.tests
 fi
 export -f program
@@ -67,4 +67,9 @@ for dtype in fp32 bf16; do
     fi
   done
 done
+echo
+if ! timeout 180 bash -c "program gpu.kernels"; then
+  row "gpu.kernels" FAILED ""
+  failed=1
+fi
 exit "$failed"

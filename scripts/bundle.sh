@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
-# A folder that runs on another x86-64 machine with an NVIDIA driver: the program, the GPU tests,
-# bench/gpu.sh, the fixtures, and the libraries they need. cuBLASLt and cuDNN (over 900 MB) are not in
-# it: `run` finds them in a CUDA 13 toolkit or in Python's nvidia wheels. glibc 2.36 or newer is
-# expected there.
+# A folder that runs on another x86-64 machine with an NVIDIA driver: the program, the GPU tests, the
+# benchmark of single kernels, bench/gpu.sh, the fixtures, and the libraries they need. cuBLASLt and
+# cuDNN (over 900 MB) are not in it: `run` finds them in a CUDA 13 toolkit or in Python's nvidia wheels.
+# glibc 2.36 or newer is expected there.
 #
 # usage: scripts/bundle.sh [OUT_FOLDER]          default out/bundle; builds in build-bundle
 #        LECTERN_BUNDLE_BUILD=build scripts/bundle.sh      takes an existing build instead (its
@@ -15,13 +15,14 @@ most_bytes=$((60 << 20))
 
 if [[ -z ${LECTERN_BUNDLE_BUILD:-} ]]; then
   cmake -S . -B "$build" -G Ninja -DLECTERN_TESTS=ON -DLECTERN_NATIVE=OFF -DLECTERN_CUDA=ON >/dev/null
-  ninja -C "$build" lectern gpu.tests
+  ninja -C "$build" lectern gpu.tests gpu.kernels
 fi
 
 rm -rf "$out"
 mkdir -p "$out/bin" "$out/lib" "$out/tests/fixtures" "$out/bench"
 strip -o "$out/bin/lectern" "$build/lectern"
 strip -o "$out/bin/gpu.tests" "$build/tests/gpu.tests"
+strip -o "$out/bin/gpu.kernels" "$build/tests/gpu.kernels"
 cp -r tests/fixtures/ocr2_A "$out/tests/fixtures/"
 cp bench/gpu.sh bench/bench_small.json bench/torch_step.py "$out/bench/"
 
