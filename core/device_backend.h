@@ -4,8 +4,10 @@
 
 #include "core/allocator.h"
 #include "core/device.h"
+#include "core/profile.h"
 
 #include <cstddef>
+#include <vector>
 
 namespace lectern {
 
@@ -27,6 +29,10 @@ struct DeviceBackend {
   void (*synchronize)(Device device);
   MemoryStatistics (*statistics)(Device device);
   void (*reset_peak)(Device device);
+  /// Times what runs on the device until stop_trace(), which waits for it; seconds since
+  /// start_trace().
+  void (*start_trace)(Device device);
+  std::vector<ProfileSpan> (*stop_trace)(Device device);
 };
 
 void set_device_backend(DeviceType type, const DeviceBackend& backend);

@@ -3,6 +3,7 @@
 #include "cuda/allocator.h"
 #include "cuda/ops/convert.h"
 #include "cuda/streams.h"
+#include "cuda/trace.h"
 
 #include <cstring>
 #include <deque>
@@ -53,6 +54,7 @@ Staging& staging() {
 }
 
 void copy_to_device(std::byte* to, const std::byte* from, std::size_t bytes) {
+  const Range range("copy to the device");
   const std::lock_guard lock(staging().mutex);
   for (std::size_t at = 0; at < bytes; at += kStagingBytes) {
     const std::size_t count = std::min(kStagingBytes, bytes - at);
@@ -65,6 +67,7 @@ void copy_to_device(std::byte* to, const std::byte* from, std::size_t bytes) {
 }
 
 void copy_to_host(std::byte* to, const std::byte* from, std::size_t bytes) {
+  const Range range("copy to the host");
   const std::lock_guard lock(staging().mutex);
   for (std::size_t at = 0; at < bytes; at += kStagingBytes) {
     const std::size_t count = std::min(kStagingBytes, bytes - at);
@@ -108,7 +111,9 @@ DeviceBackend backend() {
           .fill = fill_elements,
           .synchronize = synchronize,
           .statistics = [](Device) { return allocator_statistics(); },
-          .reset_peak = [](Device) { reset_allocator_peak(); }};
+          .reset_peak = [](Device) { reset_allocator_peak(); },
+          .start_trace = [](Device) { start_trace(); },
+          .stop_trace = [](Device) { return stop_trace(); }};
 }
 
 Tensor on_device(const Tensor& tensor, Device device) {

@@ -4,6 +4,7 @@
 
 #include "core/tensor.h"
 #include "cuda/error.h"
+#include "cuda/trace.h"
 
 #include <cuda_runtime.h>
 #include <nvtx3/nvToolsExt.h>
@@ -17,13 +18,19 @@ cudaStream_t communication_stream();
 /// Streaming multiprocessors of the device.
 int multiprocessors();
 
-/// A range that profilers show, for as long as it lives.
+/// A range that profilers and the trace (cuda/trace.h) show, for as long as it lives.
 class Range {
  public:
-  explicit Range(const char* name) { nvtxRangePushA(name); }
-  ~Range() { nvtxRangePop(); }
+  explicit Range(const char* name) : traced_(begin_traced_range(name)) { nvtxRangePushA(name); }
+  ~Range() {
+    nvtxRangePop();
+    end_traced_range(traced_);
+  }
   Range(const Range&) = delete;
   Range& operator=(const Range&) = delete;
+
+ private:
+  std::size_t traced_;
 };
 
 /// A copy on the device of a small tensor that lives on the CPU (token ids, positions, labels),

@@ -5,6 +5,7 @@
 #include "core/allocator.h"
 #include "core/ops/router.h"
 #include "core/parallel.h"
+#include "core/profile.h"
 #include "core/random.h"
 #include "data/loader.h"
 #include "nn/optimizer.h"
@@ -19,6 +20,7 @@
 #include "recipes/metrics.h"
 #include "recipes/model_folder.h"
 #include "recipes/progress.h"
+#include "recipes/step_trace.h"
 #include "recipes/tensorboard.h"
 #include "recipes/training_data.h"
 #include "recipes/training_state.h"
@@ -105,7 +107,7 @@ double worst_expert_load(const std::map<std::int64_t, Tensor>& counts) {
 
 class Training {
  public:
-  Training(const Recipe& recipe, bool resume)
+  Training(const Recipe& recipe, bool resume, bool profile)
       : recipe_(recipe),
         device_(use_device(recipe.device)),
         tokenizer_(Tokenizer::load(recipe.data.tokenizer)),
@@ -131,6 +133,9 @@ class Training {
     folder_.write_config(recipe.resolved);
     metrics_.emplace(folder_.metrics(), state_.step, recipe.log.wall_clock);
     if (recipe.log.tensorboard) events_.emplace(folder_.path(), state_.step);
+    if (profile)
+      trace_.emplace(folder_.path() / "trace.json", traced_steps(state_.step + 1, recipe.steps),
+                     device_);
   }
 
   TrainingSummary run() {
@@ -146,13 +151,17 @@ class Training {
     const double start = now();
     std::int64_t samples = 0;
     while (state_.step < recipe_.steps && !stop_requested()) {
+      if (trace_) trace_->begin(state_.step + 1);
       const StepTotals totals = step(*loader_);
+      if (trace_) trace_->end(state_.step);
+      write_trace(false);
       samples += totals.samples;
       if (summary.steps == 0) summary.loss_first = totals.loss();
       summary.loss_last = totals.loss();
       ++summary.steps;
       after_step();
     }
+    write_trace(true);
     summary.steps = state_.step;
     summary.seconds = now() - start;
     summary.samples_per_second = static_cast<double>(samples) / std::max(1e-9, summary.seconds);
@@ -166,6 +175,11 @@ class Training {
   const CurriculumRecipe* level() const {
     return recipe_.curriculum.empty() ? nullptr
                                       : &recipe_.curriculum[static_cast<std::size_t>(state_.level)];
+  }
+
+  void write_trace(bool run_is_over) {
+    if (trace_ && trace_->write(run_is_over))
+      progress_->say(fmt::format("wrote {}", trace_->file().string()));
   }
 
   /// Opens the samples of the level that the state is at, from where the state stands.
@@ -257,14 +271,17 @@ class Training {
     std::int64_t expected = 1;
     for (std::int64_t i = 0; i < expected; ++i) {
       const LoadedBatch batch = loader.next();
+      profile_mark("", "wait for batch");
       expected = batch.micro_batches;
       micro_step(batch, totals);
     }
     const double norm = check_finite(totals.loss());
+    profile_mark("optimizer ", "gradient norm");
     const double rate = learning_rate(schedule_, state_.step);
     optimizer_.step(rate, recipe_.optimizer.clip_norm > 0
                               ? clip_scale(norm, recipe_.optimizer.clip_norm)
                               : 1.0);
+    profile_mark("optimizer ", "AdamW");
     balance_experts(totals.expert_counts);
     ++state_.step;
     report(totals, norm, rate, now() - start);
@@ -446,16 +463,17 @@ class Training {
   std::unique_ptr<Loader> loader_;  // its threads ask features_, so it goes first
   std::optional<MetricsWriter> metrics_;
   std::optional<EventWriter> events_;
+  std::optional<StepTrace> trace_;
   std::optional<Progress> progress_;
 };
 
 }  // namespace
 
-TrainingSummary train(const Recipe& recipe, bool resume) {
+TrainingSummary train(const Recipe& recipe, bool resume, bool profile) {
   if (recipe.threads > 0) set_thread_count(static_cast<int>(recipe.threads));
   const ComputeDType scope(compute_dtype_of(recipe.dtype));
   check_mesh(recipe, 1);
-  return Training(recipe, resume).run();
+  return Training(recipe, resume, profile).run();
 }
 
 }  // namespace lectern

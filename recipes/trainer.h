@@ -19,9 +19,10 @@ struct TrainingSummary {
 
 /// Trains as the recipe says; with `resume` continues from the newest complete checkpoint of its
 /// run folder (from the start when there is none). Writes config.toml, metrics.jsonl, TensorBoard
-/// events and checkpoints. SIGTERM and SIGINT save after the current step and return with
+/// events and checkpoints; with `profile` also trace.json, a Chrome trace of a few steps
+/// (recipes/step_trace.h). SIGTERM and SIGINT save after the current step and return with
 /// stopped_by set. Throws ConfigError, IoError, or NumericError when loss or a gradient is not
 /// finite, before the update and naming step and parameter.
-TrainingSummary train(const Recipe& recipe, bool resume);
+TrainingSummary train(const Recipe& recipe, bool resume, bool profile = false);
 
 }  // namespace lectern

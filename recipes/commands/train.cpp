@@ -23,8 +23,8 @@ void check_run_dirs(const std::vector<Recipe>& recipes) {
                                     recipes[i].run_dir.string()));
 }
 
-void run_stage(const Recipe& recipe, bool resume, bool json) {
-  const TrainingSummary summary = train(recipe, resume);
+void run_stage(const Recipe& recipe, bool resume, bool profile, bool json) {
+  const TrainingSummary summary = train(recipe, resume, profile);
   if (json)
     fmt::print("{}\n", nlohmann::ordered_json{{"stage", recipe.stage},
                                               {"steps", summary.steps},
@@ -45,7 +45,7 @@ void add_train(CLI::App& app) {
   struct Options {
     std::string recipe;
     std::vector<std::string> overrides;
-    bool resume = false, json = false;
+    bool resume = false, profile = false, json = false;
   };
   auto options = std::make_shared<Options>();
   CLI::App* command = app.add_subcommand("train", "run one stage of training, or several in turn");
@@ -56,6 +56,8 @@ void add_train(CLI::App& app) {
       ->take_all()
       ->allow_extra_args(false);
   command->add_flag("--resume", options->resume, "go on from the newest complete checkpoint");
+  command->add_flag("--profile", options->profile,
+                    "write RUN_DIR/trace.json, a Chrome trace of three steps, for ui.perfetto.dev");
   command->add_flag("--json", options->json, "print one JSON object at the end");
   command->callback([options] {
     install_signal_handlers();
@@ -64,7 +66,8 @@ void add_train(CLI::App& app) {
     for (const std::filesystem::path& path : recipe_stages(options->recipe))
       recipes.push_back(load_recipe(path, options->overrides));
     check_run_dirs(recipes);
-    for (const Recipe& recipe : recipes) run_stage(recipe, options->resume, options->json);
+    for (const Recipe& recipe : recipes)
+      run_stage(recipe, options->resume, options->profile, options->json);
   });
 }
 

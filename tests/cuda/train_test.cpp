@@ -10,6 +10,7 @@
 #include "tests/nn/tiny_model.h"
 #include "tests/recipes/tiny_run.h"
 
+#include <map>
 #include <sstream>
 
 namespace lectern {
@@ -63,6 +64,42 @@ TEST(CudaTraining, RecomputationPackingAndBalanceFollowTheCpu) {
   train(there, false);
   expect_close(metric(there, "loss"), metric(here, "loss"), 1e-4);
   expect_close(metric(there, "router_loss"), metric(here, "router_loss"), 1e-4);
+}
+
+TEST(CudaTraining, ResidualStreamsFollowTheCpu) {
+  const TinyData data;
+  for (const std::string kind : {"mhc", "hc"}) {
+    SCOPED_TRACE(kind);
+    const std::vector<std::string> more = {"model.residual=" + kind, "recompute=true",
+                                           "log.diagnostics_every=1", "steps=3"};
+    std::vector<std::string> on_cuda = more;
+    on_cuda.push_back("device=cuda");
+    const Recipe here = data.recipe("cpu_" + kind, more);
+    const Recipe there = data.recipe("cuda_" + kind, on_cuda);
+    train(here, false);
+    train(there, false);
+    expect_close(metric(there, "loss"), metric(here, "loss"), 1e-4);
+    expect_close(metric(there, "grad_norm"), metric(here, "grad_norm"), 1e-3);
+    const std::string gain = "gain_forward";
+    EXPECT_EQ(metric(here, gain).size(), 3u);
+    expect_close(metric(there, gain), metric(here, gain), 1e-3);
+  }
+}
+
+TEST(CudaTraining, ATraceHasWhatRanOnTheDevice) {
+  const TinyData data;
+  const Recipe recipe = data.recipe("traced", {"device=cuda", "steps=1"});
+  train(recipe, false, true);
+  std::map<std::string, int> launches;
+  const auto trace = nlohmann::json::parse(read_file(recipe.run_dir / "trace.json"));
+  for (const auto& event : trace.at("traceEvents"))
+    if (event.at("ph") == "X" && event.at("tid") == 2) {
+      EXPECT_GE(event.at("ts").get<double>(), 0.0);
+      EXPECT_GE(event.at("dur").get<double>(), 0.0);
+      ++launches[event.at("name")];
+    }
+  for (const char* name : {"rms_norm", "rms_norm_backward", "attention", "adamw"})
+    EXPECT_GT(launches[name], 0) << name;
 }
 
 TEST(CudaTraining, Bf16StaysNearTheCpu) {
