@@ -2,7 +2,7 @@
 # Every figure of "Faster and smaller than PyTorch on the CPU", one after the other:
 #   bench/compare.sh [FOLDER]         (default: build/compare)
 # Needs build/lectern (./test.sh) and the oracle environment (scripts/oracle-venv.sh, or
-# LECTERN_ORACLE_VENV). Takes about two hours on two cores; nothing else should run meanwhile. Run it
+# LECTERN_ORACLE_VENV). Takes about an hour on two cores; nothing else should run meanwhile. Run it
 # again after an interruption: rows that FOLDER/step.json has are kept.
 #   PAIRS=5 STEPS=6   pairs of runs, and timed steps in a run
 set -euo pipefail
@@ -17,11 +17,11 @@ bench/compare_torch.py --variants all --cached --pairs "${PAIRS:-5}" --steps "${
 echo "== where the time of a step goes"
 for stage in 1 2 3; do
   for dtype in fp32 bf16; do
-    echo "stage $stage, $dtype"
     build/lectern bench step --config bench/bench_small.json --stage "$stage" --dtype "$dtype" \
-      --steps "${STEPS:-6}" --profile | tee "$out/profile-$stage-$dtype.md" | sed -n '1,14p'
+      --steps "${STEPS:-6}" --profile >"$out/profile-$stage-$dtype.md"
   done
 done
+bench/profile_table.py "$out"/profile-[123]-fp32.md "$out"/profile-[123]-bf16.md | tee "$out/profile.md"
 
 echo "== full size: generation, beside PyTorch"
 # ---- bench/compare_generate.py: time to the first token, tokens/s, memory ------------------------
