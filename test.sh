@@ -9,7 +9,11 @@ if [ "${1-}" = --long ]; then
   shift
 fi
 scripts/install-deps.sh
-cmake -S . -B build -G Ninja -DLECTERN_TESTS=ON >build-configure.log 2>&1 || { cat build-configure.log >&2; exit 1; }
+# One GPU architecture: this machine's, or where it has no GPU the newest that is supported.
+architecture=90a-real
+if nvidia-smi -L >/dev/null 2>&1; then architecture=native; fi
+cmake -S . -B build -G Ninja -DLECTERN_TESTS=ON -DLECTERN_CUDA=ON \
+  -DLECTERN_CUDA_ARCHITECTURES=$architecture >build-configure.log 2>&1 || { cat build-configure.log >&2; exit 1; }
 rm -f build-configure.log
 ninja -C build
 ctest --test-dir build --output-on-failure "$@"

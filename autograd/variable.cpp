@@ -279,6 +279,7 @@ void Variable::backward(Tensor cotangent) const {
                       value().describe()));
     cotangent = Tensor::full(shape(), 1.0, dtype());
   }
+  cotangent = cotangent.to(value().device());
   check_shape(cotangent, shape(), "backward", "cotangent");
   BackwardPass pass;
   pass.protect(cotangent);

@@ -46,7 +46,7 @@ class Variable {
   void set_value(Tensor value);
 
   /// Runs the graph backwards from this variable and frees it. Without a cotangent the variable
-  /// must have one element, whose gradient is 1.
+  /// must have one element, whose gradient is 1. The cotangent may be on the CPU.
   void backward(Tensor cotangent = {}) const;
 
   VariableState* state() const { return state_.get(); }

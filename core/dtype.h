@@ -18,7 +18,7 @@ struct BFloat16 {
   std::uint16_t bits = 0;
 
   BFloat16() = default;
-  explicit BFloat16(float value) {
+  constexpr explicit BFloat16(float value) {
     auto u = std::bit_cast<std::uint32_t>(value);
     if ((u & 0x7fffffffu) > 0x7f800000u) {
       bits = static_cast<std::uint16_t>((u >> 16) | 0x40u);  // keep NaN a NaN
@@ -26,7 +26,7 @@ struct BFloat16 {
     }
     bits = static_cast<std::uint16_t>((u + 0x7fffu + ((u >> 16) & 1u)) >> 16);
   }
-  explicit operator float() const {
+  constexpr explicit operator float() const {
     return std::bit_cast<float>(static_cast<std::uint32_t>(bits) << 16);
   }
 };
@@ -97,6 +97,11 @@ constexpr std::string_view name_of(DType dtype) {
 
 constexpr bool is_floating(DType dtype) {
   return dtype == DType::f64 || dtype == DType::f32 || dtype == DType::bf16;
+}
+
+/// The dtype of statistics and sums over elements of `dtype`: f32 for bf16.
+constexpr DType accumulation_dtype(DType dtype) {
+  return dtype == DType::bf16 ? DType::f32 : dtype;
 }
 
 /// Calls `f.template operator()<T>()` with T = float or double, the types that kernels compute in.

@@ -50,10 +50,12 @@ class NumericError : public Error {
 };
 
 /// Where a check stands in the source; filled in by default arguments (std::source_location is
-/// not understood by clang 14).
+/// not understood by clang 14, and default member values in a header stop nvcc 13).
 struct SourceLocation {
-  const char* file = __builtin_FILE();
-  int line = __builtin_LINE();
+  const char* file;
+  int line;
+  SourceLocation(const char* file = __builtin_FILE(), int line = __builtin_LINE())
+      : file(file), line(line) {}
 };
 
 /// Throws `E` with `message`, followed by the source position that found the fault.

@@ -12,7 +12,9 @@ using Table = std::map<std::string, ProfileEntry, std::less<>>;
 
 struct Profile {
   Table marks, products;
-  Clock::time_point last = Clock::now();
+  std::vector<ProfileSpan> spans;
+  bool with_spans = false;
+  Clock::time_point begin = Clock::now(), last = begin;
 };
 
 thread_local std::unique_ptr<Profile> active;
@@ -37,25 +39,41 @@ double seconds_between(Clock::time_point from, Clock::time_point to) {
   return std::chrono::duration<double>(to - from).count();
 }
 
+void add_span(const std::string& name, ProfileSpan::Kind kind, Clock::time_point from,
+              Clock::time_point to) {
+  if (active->with_spans)
+    active->spans.push_back(
+        {name, kind, seconds_between(active->begin, from), seconds_between(from, to)});
+}
+
 }  // namespace
 
-void start_profile() { active = std::make_unique<Profile>(); }
+void start_profile(bool with_spans) {
+  active = std::make_unique<Profile>();
+  active->with_spans = with_spans;
+}
 
 ProfileTables stop_profile() {
   if (active == nullptr) return {};
-  ProfileTables out{sorted(active->marks), sorted(active->products)};
+  ProfileTables out{sorted(active->marks), sorted(active->products), std::move(active->spans)};
   active.reset();
   return out;
 }
 
 bool is_profiling() { return active != nullptr; }
 
-void profile_mark(std::string_view phase, std::string_view operation) {
-  if (active == nullptr) return;
+double profile_clock() {
+  return active == nullptr ? 0.0 : seconds_between(active->begin, Clock::now());
+}
+
+double profile_mark(std::string_view phase, std::string_view operation) {
+  if (active == nullptr) return 0.0;
   const Clock::time_point now = Clock::now();
-  entry_of(active->marks, std::string(phase) + std::string(operation)).seconds +=
-      seconds_between(active->last, now);
+  const std::string name = std::string(phase) + std::string(operation);
+  entry_of(active->marks, name).seconds += seconds_between(active->last, now);
+  add_span(name, ProfileSpan::Kind::mark, active->last, now);
   active->last = now;
+  return seconds_between(active->begin, now);
 }
 
 ProfileProduct::ProfileProduct(std::string_view name, double operations)
@@ -65,9 +83,11 @@ ProfileProduct::ProfileProduct(std::string_view name, double operations)
 
 ProfileProduct::~ProfileProduct() {
   if (active == nullptr) return;
+  const Clock::time_point now = Clock::now();
   ProfileEntry& entry = entry_of(active->products, std::string(name_));
-  entry.seconds += seconds_between(start_, Clock::now());
+  entry.seconds += seconds_between(start_, now);
   entry.operations += operations_;
+  add_span(std::string(name_), ProfileSpan::Kind::product, start_, now);
 }
 
 }  // namespace lectern

@@ -293,7 +293,7 @@ void SafetensorsWriter::write(const Tensor& tensor) {
   if (tensor.dtype() != entry.dtype || tensor.shape() != entry.shape)
     fail<IoError>(fmt::format("{}: tensor {} must be {} {}, got {}", path_.string(), entry.name,
                               name_of(entry.dtype), entry.shape, tensor.describe()));
-  const Tensor contiguous = tensor.contiguous();
+  const Tensor contiguous = tensor.to(Device{}).contiguous();
   if (contiguous.bytes() > 0) file_.write(contiguous.raw(), contiguous.bytes());
 }
 

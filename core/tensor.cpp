@@ -1,5 +1,6 @@
 #include "core/tensor.h"
 
+#include "core/device_backend.h"
 #include "core/ops/convert_math.h"
 
 #include <algorithm>
@@ -93,7 +94,11 @@ Tensor Tensor::empty(const Shape& shape, DType dtype, Device device) {
 
 Tensor Tensor::zeros(const Shape& shape, DType dtype, Device device) {
   Tensor out = empty(shape, dtype, device);
-  if (out.numel() > 0) std::memset(out.raw(), 0, out.bytes());
+  if (out.numel() == 0) return out;
+  if (device.type == DeviceType::cpu)
+    std::memset(out.raw(), 0, out.bytes());
+  else
+    device_backend(device).zero(out.raw(), out.bytes(), device);
   return out;
 }
 
@@ -149,6 +154,7 @@ bool Tensor::is_contiguous() const {
 double Tensor::item() const {
   if (numel() != 1)
     fail<ShapeError>(fmt::format("item: tensor must have one element, got {}", describe()));
+  if (device().type != DeviceType::cpu) return to(Device{}).item();
   return dispatch_all(dtype_, [&]<typename T>() { return convert<double>(*data<T>()); });
 }
 
@@ -234,10 +240,33 @@ Tensor Tensor::to(DType dtype) const {
   return out;
 }
 
+Tensor Tensor::to(Device device) const {
+  if (device == this->device()) return *this;
+  Tensor out = empty(shape_, dtype_, device);
+  out.copy_from(*this);
+  return out;
+}
+
+/// Between devices only contiguous bytes travel; strides and dtypes are mended on either side.
+void Tensor::copy_between_devices(const Tensor& source) const {
+  const Tensor dense = source.contiguous();
+  if (dtype_ == dense.dtype_ && is_contiguous()) {
+    const Device to = device(), from = dense.device();
+    device_backend(to.type == DeviceType::cpu ? from : to)
+        .copy(raw(), to, dense.raw(), from, bytes());
+    return;
+  }
+  const Tensor landed = empty(shape_, dense.dtype_, device());
+  landed.copy_between_devices(dense);
+  copy_from(landed);
+}
+
 void Tensor::copy_from(const Tensor& source) const {
   if (shape_ != source.shape_)
     fail<ShapeError>(fmt::format("copy_from: {} cannot take {}", describe(), source.describe()));
   if (numel() == 0) return;
+  if (device() != source.device()) return copy_between_devices(source);
+  if (device().type != DeviceType::cpu) return device_backend(device()).convert(source, *this);
   if (dtype_ == source.dtype_ && is_contiguous() && source.is_contiguous()) {
     std::memmove(raw(), source.raw(), bytes());
     return;
@@ -250,6 +279,10 @@ void Tensor::copy_from(const Tensor& source) const {
 }
 
 void Tensor::fill(double value) const {
+  if (device().type != DeviceType::cpu) {
+    if (numel() > 0) device_backend(device()).fill(*this, value);
+    return;
+  }
   dispatch_all(dtype_, [&]<typename T>() {
     if (is_contiguous()) {
       std::fill_n(data<T>(), numel(), convert<T>(value));
@@ -298,6 +331,24 @@ void check_dtype(const Tensor& tensor, DType expected, std::string_view operatio
   if (!tensor.defined() || tensor.dtype() != expected)
     fail<DTypeError>(fmt::format("{}: {} must be {}, got {}", operation, name, name_of(expected),
                                  tensor.describe()),
+                     where);
+}
+
+void check_device(const Tensor& tensor, const Tensor& partner, std::string_view operation,
+                  std::string_view name, SourceLocation where) {
+  if (tensor.defined() && partner.defined() && tensor.device() != partner.device())
+    fail<DeviceError>(fmt::format("{}: {} must be on {}, got {}", operation, name,
+                                  to_string(partner.device()), tensor.describe()),
+                      where);
+}
+
+void check_computable(const Tensor& tensor, std::string_view operation, std::string_view name,
+                      SourceLocation where) {
+  const bool on_cpu = tensor.device().type == DeviceType::cpu;
+  const DType second = on_cpu ? DType::f64 : DType::bf16;
+  if (!tensor.defined() || (tensor.dtype() != DType::f32 && tensor.dtype() != second))
+    fail<DTypeError>(fmt::format("{}: {} must be f32 or {}{}, got {}", operation, name,
+                                 name_of(second), on_cpu ? "" : " on CUDA", tensor.describe()),
                      where);
 }
 

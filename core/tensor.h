@@ -30,7 +30,7 @@ class Tensor {
   /// Same shape, dtype and device as `other`, uninitialised, contiguous.
   static Tensor empty_like(const Tensor& other);
   static Tensor zeros_like(const Tensor& other);
-  /// Copies `values` (row-major). Throws ShapeError when the count is not shape.numel().
+  /// Copies `values` (row-major) to the CPU. Throws ShapeError when the count is not shape.numel().
   template <typename T>
   static Tensor from(std::span<const T> values, const Shape& shape) {
     Tensor out = empty(shape, kDTypeOf<T>);
@@ -70,7 +70,7 @@ class Tensor {
                                : static_cast<char*>(storage_->data()) +
                                      offset_ * static_cast<std::int64_t>(size_of(dtype_));
   }
-  /// Value of a tensor with one element, converted to double.
+  /// Value of a tensor with one element, converted to double. On a GPU this waits for it.
   double item() const;
 
   // Views: no copy. All throw ShapeError on a bad argument.
@@ -87,7 +87,9 @@ class Tensor {
   Tensor contiguous() const;
   /// This tensor if it has the dtype, else a converted contiguous copy.
   Tensor to(DType dtype) const;
-  /// Copies values (any strides, any dtype) from a tensor of the same shape.
+  /// This tensor if it is there, else a contiguous copy on the device. Copies to the CPU wait.
+  Tensor to(Device device) const;
+  /// Copies values (any strides, any dtype, any device) from a tensor of the same shape.
   void copy_from(const Tensor& source) const;
   void fill(double value) const;
 
@@ -104,6 +106,7 @@ class Tensor {
  private:
   void check_dtype(DType expected) const;
   void check_count(std::int64_t count) const;
+  void copy_between_devices(const Tensor& source) const;
   Tensor with_layout(const Shape& shape, const Shape& strides, std::int64_t offset) const;
 
   std::shared_ptr<Storage> storage_;
@@ -122,6 +125,13 @@ void check_ndim(const Tensor& tensor, int ndim, std::string_view operation, std:
 /// Throws DTypeError unless the dtype is as expected.
 void check_dtype(const Tensor& tensor, DType expected, std::string_view operation,
                  std::string_view name, SourceLocation where = {});
+/// Throws DeviceError unless the tensor is where its partner is. Undefined tensors pass.
+void check_device(const Tensor& tensor, const Tensor& partner, std::string_view operation,
+                  std::string_view name, SourceLocation where = {});
+/// Throws DTypeError unless kernels of the tensor's device compute in its dtype: f32 or f64 on the
+/// CPU, f32 or bf16 on CUDA.
+void check_computable(const Tensor& tensor, std::string_view operation, std::string_view name,
+                      SourceLocation where = {});
 /// Throws ShapeError unless the tensor is contiguous.
 void check_contiguous(const Tensor& tensor, std::string_view operation, std::string_view name,
                       SourceLocation where = {});

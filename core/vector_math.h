@@ -8,6 +8,8 @@
 // The polynomials are our own weighted least-squares (Lawson) fits of relative error.
 #pragma once
 
+#include "core/host_device.h"
+
 #include <bit>
 #include <cmath>
 #include <cstdint>
@@ -17,17 +19,19 @@ namespace lectern {
 namespace vector_math_detail {
 
 /// 2^n for integers -126 <= n <= 127.
-inline float power_of_two(std::int32_t n) { return std::bit_cast<float>((n + 127) << 23); }
+LECTERN_HOST_DEVICE inline float power_of_two(std::int32_t n) {
+  return std::bit_cast<float>((n + 127) << 23);
+}
 
 /// Horner's scheme, coefficients from the highest power down.
 template <typename... Rest>
-inline float horner(float x, float first, Rest... rest) {
+LECTERN_HOST_DEVICE inline float horner(float x, float first, Rest... rest) {
   float value = first;
   ((value = value * x + rest), ...);
   return value;
 }
 
-inline float exp_float(float x) {
+LECTERN_HOST_DEVICE inline float exp_float(float x) {
   // Below -104 the result is 0, above 89 infinite; the comparisons let NaN through.
   x = x < -104.0f ? -104.0f : x;
   x = x > 89.0f ? 89.0f : x;
@@ -46,7 +50,7 @@ inline float exp_float(float x) {
   return value * power_of_two(half) * power_of_two(exponent - half);
 }
 
-inline float erf_float(float x) {
+LECTERN_HOST_DEVICE inline float erf_float(float x) {
   const float magnitude = std::fabs(x);
   const float square = x * x;
   // |x| < 1: x + x P(x^2); the sum keeps the rounding of the first coefficient small.
@@ -62,7 +66,7 @@ inline float erf_float(float x) {
   return magnitude < 1.0f ? small : large;
 }
 
-inline float tanh_float(float x) {
+LECTERN_HOST_DEVICE inline float tanh_float(float x) {
   const float magnitude = std::fabs(x);
   const float square = x * x;
   const float small = x * horner(square, 2.1034027e-3f, -8.1317648e-3f, 2.1680735e-2f,
@@ -75,7 +79,7 @@ inline float tanh_float(float x) {
 
 /// e^x
 template <typename T>
-inline T fast_exp(T x) {
+LECTERN_HOST_DEVICE inline T fast_exp(T x) {
   if constexpr (sizeof(T) == sizeof(float))
     return vector_math_detail::exp_float(x);
   else
@@ -84,7 +88,7 @@ inline T fast_exp(T x) {
 
 /// 2/sqrt(pi) times the integral of e^(-t^2) over 0..x
 template <typename T>
-inline T fast_erf(T x) {
+LECTERN_HOST_DEVICE inline T fast_erf(T x) {
   if constexpr (sizeof(T) == sizeof(float))
     return vector_math_detail::erf_float(x);
   else
@@ -93,12 +97,12 @@ inline T fast_erf(T x) {
 
 /// 1 / (1 + e^-x); no overflow at either end
 template <typename T>
-inline T fast_sigmoid(T x) {
+LECTERN_HOST_DEVICE inline T fast_sigmoid(T x) {
   return T(1) / (T(1) + fast_exp(-x));
 }
 
 template <typename T>
-inline T fast_tanh(T x) {
+LECTERN_HOST_DEVICE inline T fast_tanh(T x) {
   if constexpr (sizeof(T) == sizeof(float))
     return vector_math_detail::tanh_float(x);
   else

@@ -126,7 +126,8 @@ void AdamW::load_state(const std::vector<std::pair<std::string, Tensor>>& state,
         fail<ConfigError>(fmt::format("AdamW: state must have a tensor {}, it is missing", key));
       check_shape(tensor->second, slot.parameter.shape(), "AdamW", key);
       check_dtype(tensor->second, slot.parameter.dtype(), "AdamW", key);
-      Tensor copy = tensor->second.clone();
+      Tensor copy = Tensor::empty_like(slot.parameter.value());
+      copy.copy_from(tensor->second);
       tensors.erase(tensor);
       return copy;
     };

@@ -166,4 +166,15 @@ void ParameterStore::clear_gradients() {
   for (Parameter& parameter : parameters_) parameter.variable.clear_grad();
 }
 
+void ParameterStore::to(Device device) {
+  for (Parameter& parameter : parameters_) {
+    parameter.variable.clear_grad();
+    parameter.variable.set_value(parameter.variable.value().to(device));
+  }
+}
+
+Device ParameterStore::device() const {
+  return parameters_.empty() ? Device{} : parameters_.front().variable.value().device();
+}
+
 }  // namespace lectern

@@ -93,6 +93,12 @@ class ParameterStore {
   std::vector<std::pair<std::string, Variable>> trainable() const;
   void clear_gradients();
 
+  /// Moves all values to a device and drops the gradients. Do it before an optimizer makes its
+  /// state.
+  void to(Device device);
+  /// Where the values are; the CPU while there are none.
+  Device device() const;
+
  private:
   Variable add_as(DType dtype, const std::string& name, const Shape& shape,
                   const Initialiser& initialiser, std::vector<ParameterPart> parts);

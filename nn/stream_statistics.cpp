@@ -116,10 +116,12 @@ StreamStatistics stream_statistics(const std::string& stack, const std::vector<T
   out.stack = stack;
   if (mixes.empty() || mixes[0].numel() == 0) return out;
   const std::int64_t n = mixes[0].dim(-1), tokens = mixes[0].numel() / (n * n);
+  std::vector<Tensor> here;
+  for (const Tensor& mix : mixes) here.push_back(mix.to(Device{}));
   std::vector<StreamStatistics> all(static_cast<std::size_t>(tokens));
   parallel_for(tokens, 64, [&](std::int64_t begin, std::int64_t end) {
     for (std::int64_t t = begin; t < end; ++t)
-      all[static_cast<std::size_t>(t)] = token_statistics(mixes, t, static_cast<std::size_t>(n));
+      all[static_cast<std::size_t>(t)] = token_statistics(here, t, static_cast<std::size_t>(n));
   });
   for (const StreamStatistics& token : all) out = combined(out, token);
   out.stack = stack;

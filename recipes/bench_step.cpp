@@ -8,6 +8,7 @@
 #include "core/random.h"
 #include "nn/ocr2/model.h"
 #include "nn/optimizer.h"
+#include "recipes/device.h"
 #include "recipes/encoder_cache.h"
 #include "recipes/process_memory.h"
 #include "recipes/recipe.h"
@@ -110,7 +111,7 @@ class CachedRows {
 
  private:
   static Tensor rows_of(const Tensor& x, std::int64_t begin, std::int64_t end) {
-    return x.slice(0, begin, end).clone();
+    return x.slice(0, begin, end).to(Device{}).clone();
   }
 
   std::filesystem::path folder_;
@@ -186,7 +187,9 @@ nlohmann::ordered_json bench_step(const BenchStepArgs& args) {
   const Ocr2Config config = read_ocr2_config(args.config);
   check_args(args, config);
   const ComputeDType scope(dtype);
+  const Device device = use_device(args.device);
   Ocr2Model model(config, 0);
+  model.store().to(device);
   model.store().freeze(frozen_prefixes(args.stage));
   AdamW optimizer({.learning_rate = 1e-4, .beta1 = 0.9, .beta2 = 0.95, .weight_decay = 0.1});
   const NamedParameters trainable = model.store().trainable();
@@ -200,17 +203,23 @@ nlohmann::ordered_json bench_step(const BenchStepArgs& args) {
     if (step == 2 && args.profile) start_profile();
     const auto start = std::chrono::steady_clock::now();
     losses.push_back(run_step(model, input, cached.get(), trainable, optimizer, args.recompute));
+    synchronize(device);
     const std::chrono::duration<double> passed = std::chrono::steady_clock::now() - start;
     if (step >= 2) seconds.push_back(passed.count());
   }
-  const std::int64_t peak_bytes = peak_resident_bytes();
-  const MemoryStatistics memory = memory_statistics();
+  // What a GPU holds is what its allocator has taken from the driver.
+  const std::int64_t peak_bytes =
+      device.type == DeviceType::cpu
+          ? peak_resident_bytes()
+          : static_cast<std::int64_t>(memory_statistics_of(device).peak_bytes);
+  const MemoryStatistics memory = memory_statistics_of(device);
   std::sort(seconds.begin(), seconds.end());
   const std::size_t middle = seconds.size() / 2;
   const double median =
       seconds.size() % 2 == 1 ? seconds[middle] : (seconds[middle - 1] + seconds[middle]) / 2;
   nlohmann::ordered_json out = {{"peer", std::string("lectern ") + kVersion},
                                 {"variant", args.dtype},
+                                {"device", args.device},
                                 {"stage", args.stage},
                                 {"threads", thread_count()},
                                 {"batch", args.batch},

@@ -17,6 +17,7 @@ struct BenchStepArgs {
   std::int64_t steps = 6;        ///< timed, after two that warm up
   std::int64_t threads = 0;      ///< 0: all cores
   std::string dtype = "fp32";    ///< or "bf16": of compute, as the recipes' key
+  std::string device = "cpu";    ///< or "cuda"
   std::int64_t stage = 1;        ///< 2 freezes the vision tokenizer, 3 the whole encoder
   bool recompute = false;        ///< keep inputs of blocks only, and streams by the paper's rule
   bool encoder_cache = false;    ///< stage 3: read the encoder's rows from its cache on disk

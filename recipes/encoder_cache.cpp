@@ -182,7 +182,7 @@ std::string parameter_fingerprint(const ParameterStore& store,
                     [&](const std::string& prefix) { return parameter.name.starts_with(prefix); });
     if (!counts) continue;
     for (const char c : parameter.name) mix(static_cast<unsigned char>(c));
-    const Tensor value = parameter.variable.value().contiguous();
+    const Tensor value = parameter.variable.value().to(Device{}).contiguous();
     const auto* bytes = static_cast<const unsigned char*>(value.raw());
     for (std::size_t i = 0; i < value.bytes(); i += 4) {
       std::uint32_t word = 0;

@@ -32,11 +32,11 @@ std::string residual_key(const Ocr2Model& model) {
                      residual.h_post, residual.h_res);
 }
 
-/// Stacks equally shaped tensors [..] to [n, ..].
-Tensor stack(const std::vector<Tensor>& parts) {
+/// Stacks equally shaped tensors [..] to [n, ..] on a device.
+Tensor stack(const std::vector<Tensor>& parts, Device device) {
   Shape shape{static_cast<std::int64_t>(parts.size())};
   for (const std::int64_t size : parts[0].shape()) shape.push_back(size);
-  Tensor out = Tensor::empty(shape);
+  Tensor out = Tensor::empty(shape, DType::f32, device);
   for (std::size_t i = 0; i < parts.size(); ++i) {
     const auto row = static_cast<std::int64_t>(i);
     check_shape(parts[i], parts[0].shape(), "encoder cache", "rows of an image");
@@ -126,12 +126,17 @@ void EncoderFeatures::encode_missing(const Batch& batch, const Ocr2Input& input)
   const std::vector<Tensor> global_rows = encode_views(input.pixel_values, globals);
   const std::vector<Tensor> tile_rows = encode_views(input.pixel_values_local, tiles);
   auto next_tile = tile_rows.begin();
+  const Device device = model_.store().device();
   for (std::size_t i = 0; i < images.size(); ++i) {
     const auto count = batch.num_local_patches[images[i]];
     CachedFeatures features{global_rows[i], {}};
-    if (count > 0) features.local = stack({next_tile, next_tile + count});
+    if (count > 0) features.local = stack({next_tile, next_tile + count}, device);
     next_tile += count;
-    if (cache_) cache_->insert(batch.image_keys[images[i]], features);
+    if (cache_) {
+      const Tensor& local = features.local;
+      cache_->insert(batch.image_keys[images[i]],
+                     {features.global.to(Device{}), local.defined() ? local.to(Device{}) : local});
+    }
     fresh_[batch.image_keys[images[i]]] = std::move(features);
   }
 }
@@ -154,8 +159,9 @@ VisualFeatures EncoderFeatures::features_of(const Batch& batch, const Ocr2Input&
           features.local.slice(0, t, t + 1).view({features.local.dim(1), features.local.dim(2)}));
   }
   VisualFeatures out;
-  out.global = Variable(stack(globals));
-  if (!tiles.empty()) out.local = Variable(stack(tiles));
+  const Device device = model_.store().device();
+  out.global = Variable(stack(globals, device));
+  if (!tiles.empty()) out.local = Variable(stack(tiles, device));
   return out;
 }
 

@@ -6,14 +6,15 @@
 namespace lectern {
 
 double max_abs(const Tensor& tensor) {
-  const Tensor x = tensor.to(DType::f64).contiguous();
+  const Tensor x = tensor.to(Device{}).to(DType::f64).contiguous();
   double out = 0;
   for (std::int64_t i = 0; i < x.numel(); ++i) out = std::max(out, std::abs(x.data<double>()[i]));
   return out;
 }
 
 double max_difference(const Tensor& a, const Tensor& b) {
-  const Tensor x = a.to(DType::f64).contiguous(), y = b.to(DType::f64).contiguous();
+  const Tensor x = a.to(Device{}).to(DType::f64).contiguous(),
+               y = b.to(Device{}).to(DType::f64).contiguous();
   double out = 0;
   for (std::int64_t i = 0; i < x.numel(); ++i) {
     const double difference = std::abs(x.data<double>()[i] - y.data<double>()[i]);
@@ -23,14 +24,15 @@ double max_difference(const Tensor& a, const Tensor& b) {
 }
 
 double l2(const Tensor& tensor) {
-  const Tensor x = tensor.to(DType::f64).contiguous();
+  const Tensor x = tensor.to(Device{}).to(DType::f64).contiguous();
   double sum = 0;
   for (std::int64_t i = 0; i < x.numel(); ++i) sum += x.data<double>()[i] * x.data<double>()[i];
   return std::sqrt(sum);
 }
 
 double l2_difference(const Tensor& a, const Tensor& b) {
-  const Tensor x = a.to(DType::f64).contiguous(), y = b.to(DType::f64).contiguous();
+  const Tensor x = a.to(Device{}).to(DType::f64).contiguous(),
+               y = b.to(Device{}).to(DType::f64).contiguous();
   double sum = 0;
   for (std::int64_t i = 0; i < x.numel(); ++i) {
     const double difference = x.data<double>()[i] - y.data<double>()[i];

@@ -55,11 +55,12 @@ Tensor fit_vision_seam(const std::string& name, Tensor value, const Tensor& refe
 class Ocr2Case {
  public:
   Ocr2Case(const std::filesystem::path& folder, const std::string& name, const Ocr2Config& config,
-           ParityReport& report)
+           ParityReport& report, Device device)
       : folder_(folder),
         name_(name),
         config_(config),
         report_(report),
+        device_(device),
         file_(SafetensorsFile::open(folder / ("case_" + name + ".safetensors"))),
         input_(read_input()) {}
 
@@ -68,7 +69,7 @@ class Ocr2Case {
     Tensors seams;
     ForwardContext context;
     context.record_seam = [&](const std::string& seam, const Tensor& value) {
-      if (file_.contains(seam)) seams[seam] = value.clone();
+      if (file_.contains(seam)) seams[seam] = value.to(Device{}).clone();
     };
     const Ocr2Loss loss = model->loss(input_, context);
     for (const auto& [seam, value] : seams) compare_seam(seam, value);
@@ -138,6 +139,7 @@ class Ocr2Case {
   std::unique_ptr<Ocr2Model> make_model() const {
     auto model = std::make_unique<Ocr2Model>(config_, 0);
     load_weights(model->store(), folder_);
+    model->store().to(device_);
     return model;
   }
 
@@ -217,7 +219,7 @@ class Ocr2Case {
     const Variable hidden =
         model.decode(model.embed(input_, model.encode(input_, context)), input_, context);
     const Tensor rows = file_.get("logit_rows").to(DType::i64);
-    Tensor chosen = Tensor::empty({rows.dim(0), hidden.dim(2)});
+    Tensor chosen = Tensor::empty({rows.dim(0), hidden.dim(2)}, DType::f32, device_);
     for (std::int64_t i = 0; i < rows.dim(0); ++i) {
       const std::int64_t b = rows.data<std::int64_t>()[2 * i],
                          at = rows.data<std::int64_t>()[2 * i + 1];
@@ -282,6 +284,7 @@ class Ocr2Case {
   std::string name_;
   const Ocr2Config& config_;
   ParityReport& report_;
+  Device device_;
   SafetensorsFile file_;
   Ocr2Input input_;
 };
@@ -293,7 +296,7 @@ json read_json(const std::filesystem::path& path) {
 
 }  // namespace
 
-ParityReport parity_ocr2(const std::filesystem::path& folder) {
+ParityReport parity_ocr2(const std::filesystem::path& folder, Device device) {
   const Ocr2Config config = read_ocr2_config(folder / "config.json");
   const json trajectories = read_json(folder / "trajectory.json");
   const json generated = read_json(folder / "generate.json");
@@ -309,7 +312,7 @@ ParityReport parity_ocr2(const std::filesystem::path& folder) {
   ParityReport report;
   try {
     for (const std::string& name : names) {
-      Ocr2Case test(folder, name, config, report);
+      Ocr2Case test(folder, name, config, report, device);
       test.check_forward_and_gradients();
       if (trajectories.contains("cases") && trajectories["cases"].contains(name))
         for (const auto& [mode, expected] : trajectories["cases"][name].items())

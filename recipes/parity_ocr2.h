@@ -12,6 +12,6 @@ namespace lectern {
 /// Bounds: outputs 1e-4 x max(1, max |reference|); gradients 1e-3 relative L2 (1e-6
 /// absolute where the reference is under 1e-7 of the largest); router indices and tokens equal;
 /// trajectories 1e-4 in loss and 1e-3 in gradient norm, relative.
-ParityReport parity_ocr2(const std::filesystem::path& folder);
+ParityReport parity_ocr2(const std::filesystem::path& folder, Device device = {});
 
 }  // namespace lectern

@@ -252,6 +252,7 @@ Recipe parse_recipe(const ConfigDocument& document) {
   if (out.run_dir.empty()) root.refuse("run_dir", "must name a folder, got \"\"");
   out.seed = root.integer("seed", 0, at_least(0));
   out.threads = root.integer("threads", 0, within(0, 4096));
+  out.device = root.choice("device", "cpu", {"cpu", "cuda"});
   out.dtype = root.choice("dtype", "fp32", {"fp32", "bf16"});
   out.recompute = root.boolean("recompute", false);
   out.recompute_streams =

@@ -176,6 +176,7 @@ struct Recipe {
   std::filesystem::path run_dir;
   std::int64_t seed = 0;
   std::int64_t threads = 0;  // CPU threads; 0: all cores
+  std::string device;        // "cpu" | "cuda"
   std::string dtype;         // "fp32" | "bf16": of compute; weights and statistics stay fp32
   bool recompute = false;    // keep layer inputs only and recompute the rest in backward
   std::int64_t recompute_streams = 0;  // hc, mhc: keep the streams every so many blocks; -1: the

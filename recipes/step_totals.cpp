@@ -51,10 +51,14 @@ void combine_streams(Communicator& ranks, std::map<std::string, StreamStatistics
 
 void StepTotals::add_expert_counts(const std::map<std::int64_t, Tensor>& counts) {
   for (const auto& [layer, count] : counts) {
-    auto [at, is_new] = expert_counts.try_emplace(layer, count.clone());
-    if (is_new) continue;
+    const Tensor here = count.to(Device{});
+    auto [at, is_new] = expert_counts.try_emplace(layer, Tensor());
+    if (is_new) {
+      at->second = here.clone();
+      continue;
+    }
     for (std::int64_t i = 0; i < count.numel(); ++i)
-      at->second.data<std::int32_t>()[i] += count.data<std::int32_t>()[i];
+      at->second.data<std::int32_t>()[i] += here.data<std::int32_t>()[i];
   }
 }
 

@@ -7,6 +7,7 @@
 #include "core/file.h"
 #include "core/ops/router.h"
 #include "core/parallel.h"
+#include "core/profile.h"
 #include "data/loader.h"
 #include "distributed/expert_parallel.h"
 #include "distributed/groups.h"
@@ -18,6 +19,7 @@
 #include "nn/schedule.h"
 #include "recipes/checkpoint_folder.h"
 #include "recipes/curriculum.h"
+#include "recipes/device.h"
 #include "recipes/diagnostics.h"
 #include "recipes/encoder_features.h"
 #include "recipes/initial_weights.h"
@@ -28,6 +30,7 @@
 #include "recipes/placement.h"
 #include "recipes/run_log.h"
 #include "recipes/step_totals.h"
+#include "recipes/step_trace.h"
 #include "recipes/training_data.h"
 #include "recipes/training_state.h"
 #include "recipes/validation.h"
@@ -77,8 +80,10 @@ double sparse_layers(const Ocr2Config& config) {
 
 class Training : private PipelineModel {
  public:
-  Training(const Recipe& recipe, bool resume, const std::shared_ptr<Communicator>& world)
+  Training(const Recipe& recipe, bool resume, bool profile,
+           const std::shared_ptr<Communicator>& world)
       : recipe_(recipe),
+        device_(use_device(recipe.device)),
         mesh_(world, recipe.mesh.pp, recipe.mesh.ep),
         tokenizer_(Tokenizer::load(recipe.data.tokenizer)),
         config_(checked_config(recipe, tokenizer_)),
@@ -94,6 +99,7 @@ class Training : private PipelineModel {
                     .epsilon = recipe.optimizer.epsilon,
                     .weight_decay = recipe.optimizer.weight_decay},
                    world, {.zero = recipe.mesh.zero, .bucket_bytes = recipe.mesh.bucket_bytes}) {
+    model_.store().to(device_);
     model_.store().freeze(recipe.freeze);
     add_parameter_groups();
     restore(resume);
@@ -108,6 +114,9 @@ class Training : private PipelineModel {
       pipeline_ = std::make_unique<Pipeline>(mesh_.pipeline(), placement_.pipeline);
     if (placement_.model.expert_ranks > 1) experts_.emplace(mesh_.experts());
     if (is_first()) folder_.write_config(recipe.resolved);
+    if (profile && is_first())
+      trace_.emplace(folder_.path() / "trace.json", traced_steps(state_.step + 1, recipe.steps),
+                     device_);
   }
 
   TrainingSummary run() {
@@ -118,13 +127,17 @@ class Training : private PipelineModel {
     const double start = now();
     std::int64_t samples = 0;
     while (state_.step < recipe_.steps && !is_asked_to_stop()) {
+      if (trace_) trace_->begin(state_.step + 1);
       const StepTotals totals = step(*loader_);
+      if (trace_) trace_->end(state_.step);
+      write_trace(false);
       samples += totals.samples;
       if (summary.steps == 0) summary.loss_first = totals.loss();
       summary.loss_last = totals.loss();
       ++summary.steps;
       after_step();
     }
+    write_trace(true);
     summary.steps = state_.step;
     summary.seconds = now() - start;
     summary.samples_per_second = static_cast<double>(samples) / std::max(1e-9, summary.seconds);
@@ -157,6 +170,11 @@ class Training : private PipelineModel {
     const double signal = static_cast<double>(stop_signal());
     stopped_by_ = static_cast<int>(reduced(mesh_.world(), signal, Reduction::max));
     return stopped_by_ != 0;
+  }
+
+  void write_trace(bool run_is_over) {
+    if (trace_ && trace_->write(run_is_over))
+      log_->say(fmt::format("wrote {}", trace_->file().string()));
   }
 
   /// Opens the samples of the level that the state is at, from where the state stands.
@@ -238,7 +256,7 @@ class Training : private PipelineModel {
   /// Fetch, forward, backward, clip, update, report.
   StepTotals step(Loader& loader) {
     const double start = now();
-    reset_peak_memory();
+    reset_peak_memory_of(device_);
     optimizer_.clear_gradients();
     StepTotals totals;
     if (pipeline_) {
@@ -249,6 +267,7 @@ class Training : private PipelineModel {
       std::int64_t expected = 1;
       for (std::int64_t i = 0; i < expected; ++i) {
         const LoadedBatch batch = loader.next();
+        profile_mark("", "wait for batch");
         expected = batch.micro_batches;
         micro_step(batch, totals);
       }
@@ -258,10 +277,12 @@ class Training : private PipelineModel {
     add_over_ranks(*mesh_.data(), totals);
     if (pipeline_) add_over_stages(*mesh_.pipeline(), totals);
     const double norm = check_finite(totals.loss(), loss_here);
+    profile_mark("optimizer ", "gradient norm");
     const double rate = learning_rate(schedule_, state_.step);
     optimizer_.step(rate, recipe_.optimizer.clip_norm > 0
                               ? clip_scale(norm, recipe_.optimizer.clip_norm)
                               : 1.0);
+    profile_mark("optimizer ", "AdamW");
     balance_experts(totals.expert_counts);
     ++state_.step;
     verify_replicas();
@@ -407,7 +428,7 @@ class Training : private PipelineModel {
     const double tokens_per_second = static_cast<double>(totals.tokens) / seconds;
     log_->update({state_.step, totals.loss(), rate, tokens_per_second});
     if (state_.step % recipe_.log_every != 0 && state_.step != recipe_.steps) return;
-    const double peak = static_cast<double>(memory_statistics().peak_bytes);
+    const double peak = static_cast<double>(memory_statistics_of(device_).peak_bytes);
     MetricFields fields = {
         {"loss", totals.loss()},
         {"grad_norm", norm},
@@ -462,6 +483,7 @@ class Training : private PipelineModel {
   }
 
   const Recipe& recipe_;
+  Device device_;
   Mesh mesh_;
   Tokenizer tokenizer_;
   Ocr2Config config_;
@@ -478,6 +500,7 @@ class Training : private PipelineModel {
   std::unique_ptr<EncoderFeatures> features_;
   std::unique_ptr<Loader> loader_;  // its threads ask features_, so it goes first
   std::optional<RunLog> log_;
+  std::optional<StepTrace> trace_;
   std::optional<ExpertParallel> experts_;
   std::unique_ptr<Pipeline> pipeline_;
   std::vector<LoadedBatch> batches_;  // of the step that the pipeline is in
@@ -494,15 +517,20 @@ void set_rank_threads(const Recipe& recipe, Communicator& world) {
 
 }  // namespace
 
-TrainingSummary train(const Recipe& recipe, bool resume, std::shared_ptr<Communicator> world) {
+TrainingSummary train(const Recipe& recipe, bool resume, bool profile,
+                      std::shared_ptr<Communicator> world) {
   if (!world) world = make_single_group();
   check_mesh(recipe, world->size());
+  if (recipe.device != "cpu" && world->size() > 1)
+    fail<ConfigError>(fmt::format(
+        "device must be \"cpu\" on several ranks (NCCL is not in this version), got \"{}\"",
+        recipe.device));
   set_rank_threads(recipe, *world);
   set_wait_limit(recipe.mesh.wait_seconds);
   const ComputeDType scope(compute_dtype_of(recipe.dtype));
   std::optional<Training> training;
   try {
-    training.emplace(recipe, resume, world);
+    training.emplace(recipe, resume, profile, world);
     return training->run();
   } catch (const std::exception& error) {
     if (world->size() == 1) throw;

@@ -21,13 +21,16 @@ struct TrainingSummary {
 
 /// Trains as the recipe says; with `resume` continues from the newest complete checkpoint of its
 /// run folder (from the start when there is none). Writes config.toml, metrics.jsonl, TensorBoard
-/// events and checkpoints. SIGTERM, SIGUSR1 and SIGINT save after the current step and return with
+/// events and checkpoints; with `profile` also trace.json, a Chrome trace of a few steps
+/// (recipes/step_trace.h). SIGTERM, SIGUSR1 and SIGINT save after the current step and return with
 /// stopped_by set. Throws ConfigError, IoError, or NumericError when loss or a gradient is not
 /// finite, before the update and naming step and parameter.
 ///
 /// With several ranks in `world` all of them call this with the same recipe: the run is that of one
-/// rank, shared out. A signal to any rank stops all after the same step. A fault on any rank ends
-/// the processes of all, saying rank, host, step and reason: then this does not return.
-TrainingSummary train(const Recipe& recipe, bool resume, std::shared_ptr<Communicator> world = {});
+/// rank, shared out (the trace is rank 0's). A signal to any rank stops all after the same step. A
+/// fault on any rank ends the processes of all, saying rank, host, step and reason: then this does
+/// not return.
+TrainingSummary train(const Recipe& recipe, bool resume, bool profile = false,
+                      std::shared_ptr<Communicator> world = {});
 
 }  // namespace lectern

@@ -34,7 +34,7 @@ TABLE
 libraries() {
   cat <<'TABLE'
 ^[a-z_]+$                                 .
-^(sys/.*|unistd|fcntl|poll|sched|signal|dlfcn|stdio)\.h$  .
+^(sys/.*|unistd|fcntl|poll|sched|signal|dlfcn|stdio|ucontext)\.h$  .
 ^(immintrin|omp)\.h$                      ^(core|nn)/
 ^fmt/                                     .
 ^nlohmann/                                ^(core|nn|distributed|data|recipes)/

@@ -11,7 +11,7 @@ compiler=$(command -v clang++-14 || command -v clang++) || {
   echo "fuzz.sh: clang++ is missing; apt-get install clang libomp-dev" >&2
   exit 1
 }
-cmake -S . -B "$build" -G Ninja -DCMAKE_CXX_COMPILER="$compiler" -DLECTERN_FUZZ=ON \
+cmake -S . -B "$build" -G Ninja -DLECTERN_CUDA=OFF -DCMAKE_CXX_COMPILER="$compiler" -DLECTERN_FUZZ=ON \
   -DLECTERN_TESTS=OFF -DLECTERN_SANITIZE=fuzzer-no-link,address -DCMAKE_BUILD_TYPE=RelWithDebInfo
 if [ $# -eq 0 ]; then
   ninja -C "$build" fuzzers

@@ -23,7 +23,7 @@ fi
 
 scripts/install-deps.sh
 mkdir -p "$build"
-cmake -S . -B "$build" -G Ninja -DLECTERN_TESTS=ON -DLECTERN_SANITIZE="$sanitizers" \
+cmake -S . -B "$build" -G Ninja -DLECTERN_CUDA=OFF -DLECTERN_TESTS=ON -DLECTERN_SANITIZE="$sanitizers" \
   -DCMAKE_BUILD_TYPE=RelWithDebInfo -DCMAKE_CXX_FLAGS_RELWITHDEBINFO="-O2 -g" \
   >"$build/configure.log" 2>&1 ||
   { cat "$build/configure.log" >&2; exit 1; }

@@ -7,7 +7,7 @@ namespace lectern {
 namespace {
 
 /// Stands where only the gradient of a variable is wanted.
-Tensor no_value(DType dtype) { return Tensor::empty({0}, dtype); }
+Tensor no_value(const Tensor& like) { return Tensor::empty({0}, like.dtype(), like.device()); }
 
 StreamParameters values_of(const StreamVariables& in) {
   return {in.fn.value(), in.base.value(), in.scale.value()};
@@ -26,8 +26,9 @@ struct SavedRead {
   std::vector<Tensor> backward(const Tensor& grad_input, const Tensor& grad_post,
                                const Tensor& grad_mixed, const Shape& input_shape) const {
     const Tensor streams = segment == nullptr ? x : segment->streams(index);
-    const Tensor grad =
-        grad_input.defined() ? grad_input : Tensor::zeros(input_shape, streams.dtype());
+    const Tensor grad = grad_input.defined()
+                            ? grad_input
+                            : Tensor::zeros(input_shape, streams.dtype(), streams.device());
     const StreamReadGradients out =
         stream_read_backward(grad, grad_mixed, grad_post, streams, parameters, output, args, needs);
     return {out.x, out.fn, out.base, out.scale};
@@ -75,7 +76,7 @@ StreamRead stream_read(const Streams& x, const StreamVariables& parameters,
                        const StreamReadArgs& args) {
   const StreamReadOutput out = stream_read(x.value, values_of(parameters), args);
   const std::vector<Variable> results =
-      record_many("stream_read", {out.input, out.post, no_value(x.value.dtype())},
+      record_many("stream_read", {out.input, out.post, no_value(x.value)},
                   {x.graph, parameters.fn, parameters.base, parameters.scale},
                   [saved = save(x, parameters, out, args),
                    shape = out.input.shape()](const std::vector<Tensor>& grads) {
@@ -89,7 +90,7 @@ Streams stream_write(const Streams& x, const StreamRead& read, const Variable& y
   const Tensor out = stream_write(x.value, read.mix, post, y.value());
   if (x.segment != nullptr && grad_enabled()) x.segment->append(read.mix, post, y.value());
   const Variable graph =
-      record("stream_write", x.segment == nullptr ? out : no_value(out.dtype()),
+      record("stream_write", x.segment == nullptr ? out : no_value(out),
              {read.mixed, read.post, y},
              [post, layer = y.value()](const Tensor& grad) -> std::vector<Tensor> {
                const StreamWriteGradients gradients = stream_write_backward(grad, post, layer);

@@ -1,6 +1,5 @@
 #include "core/ops/accumulate.h"
 
-#include "core/kernel_table.h"
 #include "core/parallel.h"
 
 namespace lectern {
@@ -16,18 +15,19 @@ void accumulate_cpu(const Tensor& sum, const Tensor& term) {
   });
 }
 
-KernelTable<AccumulateKernels>& table() {
+}  // namespace
+
+KernelTable<AccumulateKernels>& accumulate_table() {
   static KernelTable<AccumulateKernels> instance("accumulate", {accumulate_cpu});
   return instance;
 }
-
-}  // namespace
 
 void accumulate(const Tensor& sum, const Tensor& term) {
   check_contiguous(sum, "accumulate", "sum");
   check_shape(term, sum.shape(), "accumulate", "term");
   check_dtype(term, sum.dtype(), "accumulate", "term");
-  table().at(sum.device()).forward(sum, term.contiguous());
+  check_device(term, sum, "accumulate", "term");
+  accumulate_table().at(sum.device()).forward(sum, term.contiguous());
 }
 
 }  // namespace lectern

@@ -1,6 +1,7 @@
 // accumulate: sum += term, in place. The one operation that backward() itself needs.
 #pragma once
 
+#include "core/kernel_table.h"
 #include "core/tensor.h"
 
 namespace lectern {
@@ -12,5 +13,6 @@ void accumulate(const Tensor& sum, const Tensor& term);
 struct AccumulateKernels {
   void (*forward)(const Tensor& sum, const Tensor& term);
 };
+KernelTable<AccumulateKernels>& accumulate_table();
 
 }  // namespace lectern

@@ -114,6 +114,7 @@ void check_parameter(const AdamWParameter& p) {
   for (const auto& [tensor, name] : others) {
     check_shape(tensor, p.value.shape(), kName, name);
     check_dtype(tensor, p.value.dtype(), kName, name);
+    check_device(tensor, p.value, kName, name);
     check_contiguous(tensor, kName, name);
   }
 }

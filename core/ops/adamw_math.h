@@ -1,6 +1,8 @@
 // AdamW for one element; the formula is in nn/optimizer.h.
 #pragma once
 
+#include "core/host_device.h"
+
 #include <cmath>
 
 namespace lectern {
@@ -17,7 +19,8 @@ struct AdamWFactors {
 };
 
 template <typename T>
-inline void adamw_element(const AdamWFactors<T>& f, T& value, T grad, T& exp_avg, T& exp_avg_sq) {
+LECTERN_HOST_DEVICE inline void adamw_element(const AdamWFactors<T>& f, T& value, T grad,
+                                              T& exp_avg, T& exp_avg_sq) {
   const T g = f.gradient_scale * grad;
   const T m = exp_avg + f.rate1 * (g - exp_avg);
   const T v = f.beta2 * exp_avg_sq + f.rate2 * g * g;

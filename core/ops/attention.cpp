@@ -1,6 +1,5 @@
 #include "core/ops/attention.h"
 
-#include "core/kernel_table.h"
 #include "core/ops/attention_cpu.h"
 #include "core/profile.h"
 
@@ -112,12 +111,6 @@ void cached_cpu(const Tensor& q, const Tensor& key_cache, const Tensor& value_ca
   });
 }
 
-KernelTable<AttentionKernels>& table() {
-  static KernelTable<AttentionKernels> instance("attention",
-                                                {forward_cpu, backward_cpu, cached_cpu});
-  return instance;
-}
-
 void check_heads(const AttentionArgs& args, std::string_view operation) {
   if (args.heads < 1 || args.kv_heads < 1 || args.head_dim < 1 || args.heads % args.kv_heads != 0)
     fail<ConfigError>(
@@ -159,7 +152,8 @@ void check_tables(const Tensor& qkv, const AttentionArgs& args, const Tensor& ta
     const char* name = t == &table_h ? "table_h" : "table_w";
     check_ndim(*t, 2, "attention", name);
     check_shape(*t, {t->dim(0), args.head_dim}, "attention", name);
-    check_dtype(*t, qkv.dtype(), "attention", name);
+    check_dtype(*t, accumulation_dtype(qkv.dtype()), "attention", name);
+    check_device(*t, qkv, "attention", name);
     check_contiguous(*t, "attention", name);
     if (t->dim(0) % 2 == 0)
       fail<ShapeError>(
@@ -178,8 +172,7 @@ void check_inputs(const Tensor& qkv, const AttentionArgs& args, const Tensor& ta
   check_shape(qkv, {qkv.dim(0), qkv.dim(1), (args.heads + 2 * args.kv_heads) * args.head_dim},
               "attention", "qkv");
   check_contiguous(qkv, "attention", "qkv");
-  if (qkv.dtype() != DType::f32 && qkv.dtype() != DType::f64)
-    fail<DTypeError>(fmt::format("attention: dtype must be f32 or f64, got {}", qkv.describe()));
+  check_computable(qkv, "attention", "dtype");
   if (args.rounded && qkv.dtype() != DType::f32)
     fail<DTypeError>(fmt::format(
         "attention: qkv must be f32 when products are rounded to bf16, got {}", qkv.describe()));
@@ -192,6 +185,7 @@ void check_rows(const Tensor& tensor, const Tensor& like, std::int64_t columns, 
   check_ndim(tensor, 3, "attention_cached", name);
   check_shape(tensor, {like.dim(0), tensor.dim(1), columns}, "attention_cached", name);
   check_dtype(tensor, dtype, "attention_cached", name);
+  check_device(tensor, like, "attention_cached", name);
   if (tensor.stride(2) != 1)
     fail<ShapeError>(
         fmt::format("attention_cached: {} must have unit stride in its last "
@@ -212,15 +206,22 @@ double work_of(const Tensor& qkv, const AttentionArgs& args) {
 
 }  // namespace
 
+KernelTable<AttentionKernels>& attention_table() {
+  static KernelTable<AttentionKernels> instance("attention",
+                                                {forward_cpu, backward_cpu, cached_cpu});
+  return instance;
+}
+
 AttentionResult attention_forward(const Tensor& qkv, const AttentionArgs& args,
                                   const Tensor& table_h, const Tensor& table_w) {
   check_inputs(qkv, args, table_h, table_w);
   const std::int64_t batch = qkv.dim(0), rows = qkv.dim(1);
   const AttentionResult result{
       Tensor::empty({batch, rows, args.heads * args.head_dim}, qkv.dtype(), qkv.device()),
-      Tensor::empty({batch, args.heads, rows}, qkv.dtype(), qkv.device())};
+      Tensor::empty({batch, args.heads, rows}, accumulation_dtype(qkv.dtype()), qkv.device())};
   const ProfileProduct timed("attention forward", 2 * work_of(qkv, args));
-  if (qkv.numel() > 0) table().at(qkv.device()).forward(qkv, args, table_h, table_w, result);
+  if (qkv.numel() > 0)
+    attention_table().at(qkv.device()).forward(qkv, args, table_h, table_w, result);
   return result;
 }
 
@@ -234,7 +235,8 @@ AttentionGradients attention_backward(const Tensor& grad_out, const Tensor& qkv,
   check_shape(saved.out, out_shape, "attention", "out");
   check_dtype(saved.out, qkv.dtype(), "attention", "out");
   check_shape(saved.log_sum_exp, {qkv.dim(0), args.heads, qkv.dim(1)}, "attention", "log_sum_exp");
-  check_dtype(saved.log_sum_exp, qkv.dtype(), "attention", "log_sum_exp");
+  check_dtype(saved.log_sum_exp, accumulation_dtype(qkv.dtype()), "attention", "log_sum_exp");
+  check_device(grad_out, qkv, "attention", "grad_out");
   AttentionGradients gradients;
   gradients.grad_qkv = Tensor::empty_like(qkv);
   if (table_h.defined()) {
@@ -243,7 +245,7 @@ AttentionGradients attention_backward(const Tensor& grad_out, const Tensor& qkv,
   }
   const ProfileProduct timed("attention backward", 5 * work_of(qkv, args));
   if (qkv.numel() > 0)
-    table()
+    attention_table()
         .at(qkv.device())
         .backward(grad_out.contiguous(), qkv,
                   {saved.out.contiguous(), saved.log_sum_exp.contiguous()}, args, table_h, table_w,
@@ -272,7 +274,8 @@ Tensor attention_cached(const Tensor& q, const Tensor& key_cache, const Tensor& 
                       "{} in sequence {}",
                       key_cache.dim(1), length, q.dim(1), b));
   const Tensor out = Tensor::empty(q.shape(), q.dtype(), q.device());
-  if (q.numel() > 0) table().at(q.device()).cached(q, key_cache, value_cache, args, past, out);
+  if (q.numel() > 0)
+    attention_table().at(q.device()).cached(q, key_cache, value_cache, args, past, out);
   return out;
 }
 

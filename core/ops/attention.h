@@ -22,6 +22,7 @@
 // Source: Dao, "FlashAttention-2" (2023) for the tiling; ViTDet/SAM for the relative positions.
 #pragma once
 
+#include "core/kernel_table.h"
 #include "core/tensor.h"
 
 #include <cstdint>
@@ -87,5 +88,6 @@ struct AttentionKernels {
   void (*cached)(const Tensor& q, const Tensor& key_cache, const Tensor& value_cache,
                  const AttentionArgs& args, const Tensor& past, const Tensor& out);
 };
+KernelTable<AttentionKernels>& attention_table();
 
 }  // namespace lectern

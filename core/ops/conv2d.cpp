@@ -1,7 +1,6 @@
 #include "core/ops/conv2d.h"
 
 #include "core/gemm_bf16.h"
-#include "core/kernel_table.h"
 #include "core/ops/conv2d_onednn.h"
 #include "core/ops/convert.h"
 #include "core/ops/linear.h"
@@ -125,11 +124,6 @@ void grad_weight_cpu(const Tensor& grad_y, const Tensor& x, const Conv2dArgs& ar
   out.copy_from(sum.permute({0, 3, 1, 2}));
 }
 
-KernelTable<Conv2dKernels>& table() {
-  static KernelTable<Conv2dKernels> instance("conv2d", {forward_cpu, grad_x_cpu, grad_weight_cpu});
-  return instance;
-}
-
 double work_of(const Tensor& y, const Shape& weight) {
   return 2.0 * static_cast<double>(y.numel()) *
          static_cast<double>(weight[1] * weight[2] * weight[3]);
@@ -158,11 +152,17 @@ Shape output_shape(const Shape& x, const Shape& weight, const Conv2dArgs& args) 
 
 }  // namespace
 
+KernelTable<Conv2dKernels>& conv2d_table() {
+  static KernelTable<Conv2dKernels> instance("conv2d", {forward_cpu, grad_x_cpu, grad_weight_cpu});
+  return instance;
+}
+
 Tensor conv2d(const Tensor& x, const Tensor& weight, const Tensor& bias, const Conv2dArgs& args) {
   check_ndim(x, 4, "conv2d", "x");
   check_ndim(weight, 4, "conv2d", "weight");
   const Shape shape = output_shape(x.shape(), weight.shape(), args);
   check_dtype(weight, x.dtype(), "conv2d", "weight");
+  check_device(weight, x, "conv2d", "weight");
   if (bias.defined()) {
     check_shape(bias, {shape[3]}, "conv2d", "bias");
     check_dtype(bias, sum_dtype(x.dtype()), "conv2d", "bias");
@@ -172,7 +172,7 @@ Tensor conv2d(const Tensor& x, const Tensor& weight, const Tensor& bias, const C
   Tensor y = Tensor::empty(shape, sum_dtype(x.dtype()), x.device());
   if (y.numel() == 0) return y;
   const ProfileProduct timed("conv2d forward", work_of(y, weight.shape()));
-  table()
+  conv2d_table()
       .at(x.device())
       .forward(x.contiguous(), weight.contiguous(), bias.defined() ? bias.contiguous() : bias, args,
                y);
@@ -184,12 +184,13 @@ Tensor conv2d_grad_x(const Tensor& grad_y, const Tensor& weight, const Shape& x_
   check_ndim(weight, 4, "conv2d", "weight");
   check_shape(grad_y, output_shape(x_shape, weight.shape(), args), "conv2d", "grad_y");
   check_dtype(grad_y, weight.dtype(), "conv2d", "grad_y");
+  check_device(grad_y, weight, "conv2d", "grad_y");
   if (is_pointwise(weight.shape(), args))
     return linear_grad_x(grad_y, weight.contiguous().view({weight.dim(0), weight.dim(1)}));
   Tensor out = Tensor::empty(x_shape, sum_dtype(grad_y.dtype()), grad_y.device());
   if (out.numel() == 0) return out;
   const ProfileProduct timed("conv2d grad_x", work_of(grad_y, weight.shape()));
-  table().at(grad_y.device()).grad_x(grad_y.contiguous(), weight.contiguous(), args, out);
+  conv2d_table().at(grad_y.device()).grad_x(grad_y.contiguous(), weight.contiguous(), args, out);
   return out;
 }
 
@@ -198,10 +199,11 @@ Tensor conv2d_grad_weight(const Tensor& grad_y, const Tensor& x, const Shape& we
   check_ndim(x, 4, "conv2d", "x");
   check_shape(grad_y, output_shape(x.shape(), weight_shape, args), "conv2d", "grad_y");
   check_dtype(grad_y, x.dtype(), "conv2d", "grad_y");
+  check_device(grad_y, x, "conv2d", "grad_y");
   if (is_pointwise(weight_shape, args)) return linear_grad_weight(grad_y, x).view(weight_shape);
   if (x.numel() == 0) return Tensor::zeros(weight_shape, sum_dtype(x.dtype()), x.device());
   Tensor out = Tensor::empty(weight_shape, sum_dtype(x.dtype()), x.device());
-  table().at(x.device()).grad_weight(grad_y.contiguous(), x.contiguous(), args, out);
+  conv2d_table().at(x.device()).grad_weight(grad_y.contiguous(), x.contiguous(), args, out);
   return out;
 }
 

@@ -14,6 +14,7 @@
 // 0 gives empty y. Throws ShapeError, DTypeError.
 #pragma once
 
+#include "core/kernel_table.h"
 #include "core/tensor.h"
 
 namespace lectern {
@@ -43,5 +44,6 @@ struct Conv2dKernels {
   void (*grad_weight)(const Tensor& grad_y, const Tensor& x, const Conv2dArgs& args,
                       const Tensor& out);
 };
+KernelTable<Conv2dKernels>& conv2d_table();
 
 }  // namespace lectern

@@ -82,6 +82,9 @@ KernelTable<CrossEntropyKernels>& cross_entropy_table() {
 
 std::vector<std::int32_t> labelled_rows(const Tensor& labels, std::int64_t classes,
                                         std::string_view operation) {
+  if (labels.device().type != DeviceType::cpu)
+    fail<DeviceError>(
+        fmt::format("{}: labels must be on the CPU, got {}", operation, labels.describe()));
   const std::int32_t* label = labels.data<std::int32_t>();
   std::vector<std::int32_t> rows;
   for (std::int64_t n = 0; n < labels.numel(); ++n) {

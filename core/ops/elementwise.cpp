@@ -82,8 +82,7 @@ void silu_backward_cpu(const Tensor& grad_output, const Tensor& x, const Tensor&
 }
 
 void check_floating(const Tensor& x, std::string_view operation) {
-  if (!x.defined() || (x.dtype() != DType::f32 && x.dtype() != DType::f64))
-    fail<DTypeError>(fmt::format("{}: x must be f32 or f64, got {}", operation, x.describe()));
+  check_computable(x, operation, "x");
 }
 
 void check_alike(const Tensor& a, const Tensor& b, std::string_view operation,
@@ -91,6 +90,7 @@ void check_alike(const Tensor& a, const Tensor& b, std::string_view operation,
   check_floating(a, operation);
   check_shape(b, a.shape(), operation, name);
   check_dtype(b, a.dtype(), operation, name);
+  check_device(b, a, operation, name);
 }
 
 }  // namespace
@@ -112,6 +112,7 @@ bool is_suffix(const Shape& small, const Shape& large) {
 Tensor add(const Tensor& a, const Tensor& b) {
   check_floating(a, "add");
   check_dtype(b, a.dtype(), "add", "b");
+  check_device(b, a, "add", "b");
   if (!is_suffix(b.shape(), a.shape()))
     fail<ShapeError>(fmt::format("add: b must have the last dimensions of {}, got {}", a.describe(),
                                  b.describe()));

@@ -332,6 +332,11 @@ void check_input(const ExpertsInput& input) {
   const DType weight = is_mixed ? DType::bf16 : input.x.dtype();
   check_dtype(input.gate_up, weight, kName, "gate_up");
   check_dtype(input.down, weight, kName, "down");
+  for (const auto& [tensor, name] : {std::pair{&input.indices, "indices"},
+                                     {&input.weights, "weights"},
+                                     {&input.gate_up, "gate_up"},
+                                     {&input.down, "down"}})
+    check_device(*tensor, input.x, kName, name);
   check_contiguous(input.x, kName, "x");
   check_contiguous(input.weights, kName, "weights");
   check_contiguous(input.indices, kName, "indices");

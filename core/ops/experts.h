@@ -37,6 +37,10 @@ struct ExpertOrder {
   std::vector<std::int32_t> pair_at;   ///< [N K]: pair at a place
   std::vector<std::int32_t> place_of;  ///< [N K]: place of a pair
   std::vector<std::int32_t> active;    ///< experts with tokens, most tokens first
+  // On CUDA, where nobody waits for the choice, the same stands in tensors and the vectors are
+  // empty.
+  Tensor begin_on_device, pair_at_on_device, place_of_on_device;
+  Tensor tile_begin_on_device;  ///< [E + 1] begin in tiles of rows
 };
 
 /// Throws ShapeError naming position and value of an index outside 0..experts-1.

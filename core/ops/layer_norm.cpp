@@ -1,10 +1,10 @@
 #include "core/ops/layer_norm.h"
 
+#include "core/ops/layer_norm_math.h"
 #include "core/ops/row_chunks.h"
 #include "core/parallel.h"
 
 #include <algorithm>
-#include <cmath>
 
 namespace lectern {
 namespace {
@@ -16,8 +16,6 @@ void forward_row(const T* x, const T* weight, const T* bias, std::int64_t column
 #pragma omp simd reduction(+ : sum)
   for (std::int64_t c = 0; c < columns; ++c) sum += x[c];
   const T rough = sum / static_cast<T>(columns);
-  // What the rounding of a long sum did to the mean shows as a mean of the differences (Chan, Golub
-  // & LeVeque 1983, corrected two-pass algorithm).
   T rest = 0, squares = 0;
 #pragma omp simd reduction(+ : rest, squares)
   for (std::int64_t c = 0; c < columns; ++c) {
@@ -25,13 +23,14 @@ void forward_row(const T* x, const T* weight, const T* bias, std::int64_t column
     rest += difference;
     squares += difference * difference;
   }
-  const T shift = rest / static_cast<T>(columns), mean = rough + shift;
-  const T variance = std::max(squares / static_cast<T>(columns) - shift * shift, T(0));
-  const T inverse = T(1) / std::sqrt(variance + epsilon);
+  const auto s =
+      layer_norm_math::statistics(rough, rest, squares, static_cast<T>(columns), epsilon);
+  const T mean = s.mean, inverse = s.inverse;
   *mean_out = mean;
   *inverse_out = inverse;
 #pragma omp simd
-  for (std::int64_t c = 0; c < columns; ++c) y[c] = (x[c] - mean) * inverse * weight[c] + bias[c];
+  for (std::int64_t c = 0; c < columns; ++c)
+    y[c] = layer_norm_math::output(x[c], mean, inverse, weight[c], bias[c]);
 }
 
 template <typename T>
@@ -47,7 +46,7 @@ void backward_row_x(const T* g, const T* x, const T* weight, std::int64_t column
   const T mean_h = sum / static_cast<T>(columns), mean_hn = dot / static_cast<T>(columns);
 #pragma omp simd
   for (std::int64_t c = 0; c < columns; ++c)
-    grad_x[c] = inverse * (g[c] * weight[c] - mean_h - (x[c] - mean) * inverse * mean_hn);
+    grad_x[c] = layer_norm_math::grad_x(g[c], x[c], weight[c], mean, inverse, mean_h, mean_hn);
 }
 
 template <typename T>
@@ -114,7 +113,9 @@ void check_inputs(const Tensor& x, const Tensor& weight) {
     fail<ShapeError>(
         fmt::format("layer_norm: x must have 1 or more dimensions, got {}", x.describe()));
   check_shape(weight, Shape{x.dim(-1)}, "layer_norm", "weight");
-  check_dtype(weight, x.dtype(), "layer_norm", "weight");
+  check_computable(x, "layer_norm", "dtype");
+  check_dtype(weight, accumulation_dtype(x.dtype()), "layer_norm", "weight");
+  check_device(weight, x, "layer_norm", "weight");
 }
 
 std::int64_t row_count(const Tensor& x) { return x.numel() / std::max<std::int64_t>(x.dim(-1), 1); }
@@ -130,12 +131,14 @@ LayerNormOutput layer_norm(const Tensor& x, const Tensor& weight, const Tensor& 
                            double epsilon) {
   check_inputs(x, weight);
   check_shape(bias, weight.shape(), "layer_norm", "bias");
-  check_dtype(bias, x.dtype(), "layer_norm", "bias");
+  check_dtype(bias, accumulation_dtype(x.dtype()), "layer_norm", "bias");
+  check_device(bias, x, "layer_norm", "bias");
   if (!(epsilon > 0))
     fail<ConfigError>(fmt::format("layer_norm: epsilon must be positive, got {}", epsilon));
   const Shape rows{row_count(x)};
-  const LayerNormOutput result{Tensor::empty_like(x), Tensor::empty(rows, x.dtype(), x.device()),
-                               Tensor::empty(rows, x.dtype(), x.device())};
+  const DType statistics = accumulation_dtype(x.dtype());
+  const LayerNormOutput result{Tensor::empty_like(x), Tensor::empty(rows, statistics, x.device()),
+                               Tensor::empty(rows, statistics, x.device())};
   layer_norm_table()
       .at(x.device())
       .forward(x.contiguous(), weight.contiguous(), bias.contiguous(), epsilon, result);
@@ -148,6 +151,7 @@ LayerNormGradients layer_norm_backward(const Tensor& grad_output, const LayerNor
   check_inputs(x, saved.weight);
   check_shape(grad_output, x.shape(), "layer_norm", "grad_output");
   check_dtype(grad_output, x.dtype(), "layer_norm", "grad_output");
+  check_device(grad_output, x, "layer_norm", "grad_output");
   const Shape rows{row_count(x)};
   check_shape(saved.mean, rows, "layer_norm", "mean");
   check_shape(saved.inverse_deviation, rows, "layer_norm", "inverse_deviation");

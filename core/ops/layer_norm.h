@@ -3,13 +3,13 @@
 //   y[r, c] = (x[r, c] - mean[r]) * inverse_deviation[r] * weight[c] + bias[c]
 //   inverse_deviation[r] = 1 / sqrt(variance[r] + epsilon), variance = mean_c (x - mean)^2
 //
-// x                   [..., C] f32 or f64
-// weight, bias        [C]      same dtype
-// output              [..., C] same dtype; empty when x is empty
-// mean                [rows]   same dtype, rows = product of the leading sizes; kept for backward
-// inverse_deviation   [rows]   same dtype; kept for backward
+// x                   [..., C] f32 or f64; on CUDA f32 or bf16
+// weight, bias        [C]      f32 for bf16, else the same dtype
+// output              [..., C] dtype of x; empty when x is empty
+// mean                [rows]   dtype of weight, rows = product of the leading sizes; for backward
+// inverse_deviation   [rows]   dtype of weight; kept for backward
 //
-// Accumulates in the dtype of x; the second pass for the variance also corrects the mean's
+// Accumulates in the dtype of weight; the second pass for the variance also corrects the mean's
 // rounding. Gradients, with n = (x - mean) *
 // inverse_deviation and h = grad_output * weight:
 //   grad_x      = inverse_deviation * (h - mean_c(h) - n * mean_c(h * n))

@@ -213,6 +213,7 @@ Tensor concat(const std::vector<Tensor>& tensors, int dim) {
     const std::string name = fmt::format("tensor {}", i);
     check_ndim(tensors[i], first.ndim(), "concat", name);
     check_dtype(tensors[i], first.dtype(), "concat", name);
+    check_device(tensors[i], first, "concat", name);
     Shape expected = first.shape();
     expected[index] = tensors[i].dim(index);
     check_shape(tensors[i], expected, "concat", name);

@@ -1,7 +1,6 @@
 #include "core/ops/linear.h"
 
 #include "core/gemm_bf16.h"
-#include "core/kernel_table.h"
 #include "core/mixed_gemm.h"
 #include "core/ops/linear_packed.h"
 #include "core/parallel.h"
@@ -86,12 +85,6 @@ void grad_bias_cpu(const Tensor& grad_y, const Tensor& out) {
   });
 }
 
-KernelTable<LinearKernels>& table() {
-  static KernelTable<LinearKernels> instance(
-      "linear", {forward_cpu, grad_x_cpu, grad_weight_cpu, grad_bias_cpu});
-  return instance;
-}
-
 /// [..., C] as a contiguous [rows, C].
 Tensor as_matrix(const Tensor& x) {
   const std::int64_t columns = x.dim(-1);
@@ -127,15 +120,22 @@ Tensor checked_weight(const Tensor& weight) {
 void grad_weight_into(const Tensor& grad_y, const Tensor& x, bool accumulate, const Tensor& out) {
   check_shape(grad_y, with_last(x.shape(), grad_y.dim(-1)), "linear", "grad_y");
   check_dtype(grad_y, x.dtype(), "linear", "grad_y");
+  check_device(grad_y, x, "linear", "grad_y");
   check_shape(out, {grad_y.dim(-1), x.dim(-1)}, "linear", "grad_weight");
   check_dtype(out, sum_dtype(x.dtype()), "linear", "grad_weight");
   check_contiguous(out, "linear", "grad_weight");
   if (out.numel() == 0 || x.numel() == 0) return;
   const ProfileProduct timed("linear grad_weight", work_of(grad_y, x.dim(-1)));
-  table().at(x.device()).grad_weight(as_matrix(grad_y), as_matrix(x), accumulate, out);
+  linear_table().at(x.device()).grad_weight(as_matrix(grad_y), as_matrix(x), accumulate, out);
 }
 
 }  // namespace
+
+KernelTable<LinearKernels>& linear_table() {
+  static KernelTable<LinearKernels> instance(
+      "linear", {forward_cpu, grad_x_cpu, grad_weight_cpu, grad_bias_cpu});
+  return instance;
+}
 
 Tensor linear(const Tensor& x, const Tensor& weight, const Tensor& bias, WeightUse use) {
   check_has_rows(x, "x");
@@ -146,6 +146,7 @@ Tensor linear(const Tensor& x, const Tensor& weight, const Tensor& bias, WeightU
                                  weight.describe(), x.describe()));
   if (weight.dtype() != DType::bf16 || x.dtype() != DType::f32)
     check_dtype(weight, x.dtype(), "linear", "weight");
+  check_device(weight, x, "linear", "weight");
   if (bias.defined()) {
     check_shape(bias, {n}, "linear", "bias");
     check_dtype(bias, sum_dtype(x.dtype()), "linear", "bias");
@@ -153,7 +154,7 @@ Tensor linear(const Tensor& x, const Tensor& weight, const Tensor& bias, WeightU
   Tensor y = Tensor::empty(with_last(x.shape(), n), sum_dtype(x.dtype()), x.device());
   if (y.numel() == 0) return y;
   const ProfileProduct timed("linear forward", work_of(x, n));
-  table()
+  linear_table()
       .at(x.device())
       .forward(as_matrix(x), w, bias.defined() ? bias.contiguous() : bias, use, y.view({-1, n}));
   return y;
@@ -166,11 +167,12 @@ Tensor linear_grad_x(const Tensor& grad_y, const Tensor& weight) {
     fail<ShapeError>(fmt::format("linear: grad_y must be [..., {}] for weight {}, got {}", w.dim(0),
                                  weight.describe(), grad_y.describe()));
   check_dtype(weight, grad_y.dtype(), "linear", "weight");
+  check_device(weight, grad_y, "linear", "weight");
   Tensor out = Tensor::empty(with_last(grad_y.shape(), w.dim(1)), sum_dtype(grad_y.dtype()),
                              grad_y.device());
   if (out.numel() == 0) return out;
   const ProfileProduct timed("linear grad_x", work_of(grad_y, w.dim(1)));
-  table().at(grad_y.device()).grad_x(as_matrix(grad_y), w, out.view({-1, w.dim(1)}));
+  linear_table().at(grad_y.device()).grad_x(as_matrix(grad_y), w, out.view({-1, w.dim(1)}));
   return out;
 }
 
@@ -196,7 +198,7 @@ Tensor linear_grad_bias(const Tensor& grad_y) {
   check_has_rows(grad_y, "grad_y");
   Tensor out = Tensor::empty({grad_y.dim(-1)}, grad_y.dtype(), grad_y.device());
   if (out.numel() == 0) return out;
-  table().at(grad_y.device()).grad_bias(as_matrix(grad_y), out);
+  linear_table().at(grad_y.device()).grad_bias(as_matrix(grad_y), out);
   return out;
 }
 

@@ -12,6 +12,7 @@
 // ShapeError, DTypeError.
 #pragma once
 
+#include "core/kernel_table.h"
 #include "core/tensor.h"
 
 namespace lectern {
@@ -47,6 +48,7 @@ struct LinearKernels {
   void (*grad_weight)(const Tensor& grad_y, const Tensor& x, bool accumulate, const Tensor& out);
   void (*grad_bias)(const Tensor& grad_y, const Tensor& out);
 };
+KernelTable<LinearKernels>& linear_table();
 
 /// Bytes held by packed copies of weights in this process.
 std::size_t packed_weight_bytes();

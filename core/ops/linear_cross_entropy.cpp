@@ -149,6 +149,7 @@ LinearCrossEntropyTensors linear_cross_entropy_forward(const Tensor& hidden, con
   check_shape(weight, {weight.dim(0), hidden.dim(1)}, kName, "weight");
   check_shape(labels, {hidden.dim(0)}, kName, "labels");
   check_dtype(weight, hidden.dtype(), kName, "weight");
+  check_device(weight, hidden, kName, "weight");
   check_dtype(labels, DType::i32, kName, "labels");
   check_contiguous(hidden, kName, "hidden");
   check_contiguous(weight, kName, "weight");

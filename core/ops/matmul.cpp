@@ -1,7 +1,6 @@
 #include "core/ops/matmul.h"
 
 #include "core/gemm.h"
-#include "core/kernel_table.h"
 
 namespace lectern {
 namespace {
@@ -20,12 +19,12 @@ void forward_cpu(const Tensor& a, const Tensor& b, const MatmulArgs& args, const
   });
 }
 
-KernelTable<MatmulKernels>& table() {
+}  // namespace
+
+KernelTable<MatmulKernels>& matmul_table() {
   static KernelTable<MatmulKernels> instance("matmul", {forward_cpu});
   return instance;
 }
-
-}  // namespace
 
 Tensor matmul(const Tensor& a, const Tensor& b, const MatmulArgs& args) {
   check_ndim(a, 2, "matmul", "a");
@@ -36,10 +35,11 @@ Tensor matmul(const Tensor& a, const Tensor& b, const MatmulArgs& args) {
                                  args.transpose_b ? "columns" : "rows", b.describe(),
                                  a.describe()));
   check_dtype(b, a.dtype(), "matmul", "b");
+  check_device(b, a, "matmul", "b");
   Tensor out = Tensor::empty({a.dim(args.transpose_a ? 1 : 0), b.dim(args.transpose_b ? 0 : 1)},
                              a.dtype(), a.device());
   if (out.numel() == 0) return out;
-  table().at(a.device()).forward(a.contiguous(), b.contiguous(), args, out);
+  matmul_table().at(a.device()).forward(a.contiguous(), b.contiguous(), args, out);
   return out;
 }
 

@@ -8,6 +8,7 @@
 // Throws ShapeError, DTypeError.
 #pragma once
 
+#include "core/kernel_table.h"
 #include "core/tensor.h"
 
 namespace lectern {
@@ -22,5 +23,6 @@ Tensor matmul(const Tensor& a, const Tensor& b, const MatmulArgs& args = {});
 struct MatmulKernels {
   void (*forward)(const Tensor& a, const Tensor& b, const MatmulArgs& args, const Tensor& out);
 };
+KernelTable<MatmulKernels>& matmul_table();
 
 }  // namespace lectern

@@ -1,6 +1,5 @@
 #include "core/ops/patchify.h"
 
-#include "core/kernel_table.h"
 #include "core/parallel.h"
 
 #include <algorithm>
@@ -40,17 +39,17 @@ void inverse_cpu(const Tensor& patches, const Tensor& pixels, int patch_size) {
   });
 }
 
-KernelTable<PatchifyKernels>& table() {
-  static KernelTable<PatchifyKernels> instance("patchify", {forward_cpu, inverse_cpu});
-  return instance;
-}
-
 void check_patch_size(int patch_size) {
   if (patch_size < 1)
     fail<ShapeError>(fmt::format("patchify: patch_size must be >= 1, got {}", patch_size));
 }
 
 }  // namespace
+
+KernelTable<PatchifyKernels>& patchify_table() {
+  static KernelTable<PatchifyKernels> instance("patchify", {forward_cpu, inverse_cpu});
+  return instance;
+}
 
 Tensor patchify(const Tensor& pixels, int patch_size) {
   check_ndim(pixels, 4, "patchify", "pixels");
@@ -64,7 +63,7 @@ Tensor patchify(const Tensor& pixels, int patch_size) {
       Tensor::empty({pixels.dim(0), pixels.dim(2) / p, pixels.dim(3) / p, pixels.dim(1) * p * p},
                     pixels.dtype(), pixels.device());
   if (out.numel() == 0) return out;
-  table().at(pixels.device()).forward(pixels.contiguous(), out, patch_size);
+  patchify_table().at(pixels.device()).forward(pixels.contiguous(), out, patch_size);
   return out;
 }
 
@@ -79,7 +78,7 @@ Tensor unpatchify(const Tensor& patches, int patch_size) {
       {patches.dim(0), patches.dim(3) / (p * p), patches.dim(1) * p, patches.dim(2) * p},
       patches.dtype(), patches.device());
   if (out.numel() == 0) return out;
-  table().at(patches.device()).inverse(patches.contiguous(), out, patch_size);
+  patchify_table().at(patches.device()).inverse(patches.contiguous(), out, patch_size);
   return out;
 }
 

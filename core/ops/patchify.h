@@ -8,6 +8,7 @@
 // Throws ShapeError when p does not divide both sides, DTypeError.
 #pragma once
 
+#include "core/kernel_table.h"
 #include "core/tensor.h"
 
 namespace lectern {
@@ -22,5 +23,6 @@ struct PatchifyKernels {
   void (*forward)(const Tensor& pixels, const Tensor& patches, int patch_size);
   void (*inverse)(const Tensor& patches, const Tensor& pixels, int patch_size);
 };
+KernelTable<PatchifyKernels>& patchify_table();
 
 }  // namespace lectern

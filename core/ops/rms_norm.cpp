@@ -1,10 +1,10 @@
 #include "core/ops/rms_norm.h"
 
+#include "core/ops/rms_norm_math.h"
 #include "core/ops/row_chunks.h"
 #include "core/parallel.h"
 
 #include <algorithm>
-#include <cmath>
 
 namespace lectern {
 namespace {
@@ -15,10 +15,10 @@ void forward_row(const T* x, const T* weight, std::int64_t columns, T epsilon, T
   T squares = 0;
 #pragma omp simd reduction(+ : squares)
   for (std::int64_t c = 0; c < columns; ++c) squares += x[c] * x[c];
-  const T r = T(1) / std::sqrt(squares / static_cast<T>(columns) + epsilon);
+  const T r = rms_norm_math::inverse_rms(squares, static_cast<T>(columns), epsilon);
   *inverse_rms = r;
 #pragma omp simd
-  for (std::int64_t c = 0; c < columns; ++c) y[c] = x[c] * r * weight[c];
+  for (std::int64_t c = 0; c < columns; ++c) y[c] = rms_norm_math::output(x[c], r, weight[c]);
 }
 
 /// grad_x or grad_weight may be null; grad_weight is added to.
@@ -33,9 +33,10 @@ void backward_row(const T* g, const T* x, const T* weight, std::int64_t columns,
   T dot = 0;
 #pragma omp simd reduction(+ : dot)
   for (std::int64_t c = 0; c < columns; ++c) dot += g[c] * weight[c] * x[c];
-  const T pull = r * r * dot / static_cast<T>(columns);
+  const T pull = rms_norm_math::pull(dot, r, static_cast<T>(columns));
 #pragma omp simd
-  for (std::int64_t c = 0; c < columns; ++c) grad_x[c] = r * (g[c] * weight[c] - x[c] * pull);
+  for (std::int64_t c = 0; c < columns; ++c)
+    grad_x[c] = rms_norm_math::grad_x(g[c], x[c], weight[c], r, pull);
 }
 
 void forward_cpu(const Tensor& x, const Tensor& weight, double epsilon,
@@ -82,7 +83,9 @@ void check_inputs(const Tensor& x, const Tensor& weight) {
     fail<ShapeError>(
         fmt::format("rms_norm: x must have 1 or more dimensions, got {}", x.describe()));
   check_shape(weight, Shape{x.dim(-1)}, "rms_norm", "weight");
-  check_dtype(weight, x.dtype(), "rms_norm", "weight");
+  check_computable(x, "rms_norm", "dtype");
+  check_dtype(weight, accumulation_dtype(x.dtype()), "rms_norm", "weight");
+  check_device(weight, x, "rms_norm", "weight");
 }
 
 }  // namespace
@@ -97,7 +100,8 @@ RmsNormOutput rms_norm(const Tensor& x, const Tensor& weight, double epsilon) {
   if (!(epsilon > 0))
     fail<ConfigError>(fmt::format("rms_norm: epsilon must be positive, got {}", epsilon));
   const std::int64_t rows = x.numel() / std::max<std::int64_t>(x.dim(-1), 1);
-  const RmsNormOutput result{Tensor::empty_like(x), Tensor::empty({rows}, x.dtype(), x.device())};
+  const RmsNormOutput result{Tensor::empty_like(x),
+                             Tensor::empty({rows}, accumulation_dtype(x.dtype()), x.device())};
   rms_norm_table().at(x.device()).forward(x.contiguous(), weight.contiguous(), epsilon, result);
   return result;
 }
@@ -109,7 +113,9 @@ RmsNormGradients rms_norm_backward(const Tensor& grad_output, const Tensor& x, c
   check_dtype(grad_output, x.dtype(), "rms_norm", "grad_output");
   const std::int64_t rows = x.numel() / std::max<std::int64_t>(x.dim(-1), 1);
   check_shape(inverse_rms, Shape{rows}, "rms_norm", "inverse_rms");
-  check_dtype(inverse_rms, x.dtype(), "rms_norm", "inverse_rms");
+  check_dtype(inverse_rms, accumulation_dtype(x.dtype()), "rms_norm", "inverse_rms");
+  check_device(grad_output, x, "rms_norm", "grad_output");
+  check_device(inverse_rms, x, "rms_norm", "inverse_rms");
   RmsNormGradients gradients;
   if (need_x) gradients.x = Tensor::empty_like(x);
   if (need_weight) gradients.weight = Tensor::empty_like(weight);

@@ -3,12 +3,12 @@
 //   y[r, c] = x[r, c] * inverse_rms[r] * weight[c]
 //   inverse_rms[r] = 1 / sqrt(mean_c x[r, c]^2 + epsilon)
 //
-// x            [..., C] f32 or f64
-// weight       [C]      same dtype
-// output       [..., C] same dtype; empty when x is empty
-// inverse_rms  [rows]   same dtype, rows = product of the leading sizes; kept for backward
+// x            [..., C] f32 or f64; on CUDA f32 or bf16
+// weight       [C]      f32 for bf16, else the same dtype
+// output       [..., C] dtype of x; empty when x is empty
+// inverse_rms  [rows]   dtype of weight, rows = product of the leading sizes; kept for backward
 //
-// Accumulates in the dtype of x. Gradients, with h = grad_output * weight:
+// Accumulates in the dtype of weight. Gradients, with h = grad_output * weight:
 //   grad_x      = inverse_rms * (h - x * inverse_rms^2 * mean_c(h * x))
 //   grad_weight = sum over rows of grad_output * x * inverse_rms, in fixed chunks of rows
 // Source: Zhang & Sennrich 2019, eq. 4, with the epsilon of Qwen2RMSNorm.

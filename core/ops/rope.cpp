@@ -1,6 +1,6 @@
 #include "core/ops/rope.h"
 
-#include "core/kernel_table.h"
+#include "core/ops/rope_math.h"
 #include "core/parallel.h"
 
 #include <cmath>
@@ -19,11 +19,9 @@ void fill_rotation(double theta, std::int64_t half, std::int64_t position, T* ro
   for (std::int64_t j = 0; j < half; ++j) {
     double angle = 0;
     if constexpr (std::is_same_v<T, float>) {
-      const float exponent = static_cast<float>(2 * j) / static_cast<float>(2 * half);
-      const float inverse_frequency =
-          1.0f / static_cast<float>(std::pow(theta, static_cast<double>(exponent)));
       // Rounded to float before the cosine, as the reference does.
-      const float rounded = static_cast<float>(position) * inverse_frequency;
+      const float rounded =
+          static_cast<float>(position) * rope_math::inverse_frequency(theta, j, half);
       angle = rounded;
     } else {
       angle = static_cast<double>(position) *
@@ -61,10 +59,10 @@ void rotate_heads(const T* x, std::int64_t heads, std::int64_t half, const T* ro
                   T* out) {
   for (std::int64_t h = 0; h < heads; ++h, x += 2 * half, out += 2 * half)
     for (std::int64_t j = 0; j < half; ++j) {
-      const T a = x[j], b = x[half + j];
-      const T cosine = rotation[j], sine = sign * rotation[half + j];
-      out[j] = a * cosine - b * sine;
-      out[half + j] = b * cosine + a * sine;
+      const auto pair =
+          rope_math::rotate(x[j], x[half + j], rotation[j], sign * rotation[half + j]);
+      out[j] = pair.low;
+      out[half + j] = pair.high;
     }
 }
 
@@ -111,11 +109,6 @@ void forward_cpu(const Tensor& qkv, const RopeArgs& args, bool inverse, const Te
                     [&]<typename T>() { rope_rows<T>(qkv, args, inverse, out); });
 }
 
-KernelTable<RopeKernels>& table() {
-  static KernelTable<RopeKernels> instance("rope", {forward_cpu});
-  return instance;
-}
-
 void check(const Tensor& qkv, const RopeArgs& args) {
   if (args.heads < 1 || args.kv_heads < 0 || args.head_dim < 2 || args.head_dim % 2 != 0)
     fail<ConfigError>(fmt::format(
@@ -144,11 +137,16 @@ void check(const Tensor& qkv, const RopeArgs& args) {
 Tensor rotated_copy(const Tensor& qkv, const RopeArgs& args, bool inverse) {
   check(qkv, args);
   const Tensor out = Tensor::empty_like(qkv);
-  if (qkv.numel() > 0) table().at(qkv.device()).forward(qkv, args, inverse, out);
+  if (qkv.numel() > 0) rope_table().at(qkv.device()).forward(qkv, args, inverse, out);
   return out;
 }
 
 }  // namespace
+
+KernelTable<RopeKernels>& rope_table() {
+  static KernelTable<RopeKernels> instance("rope", {forward_cpu});
+  return instance;
+}
 
 Tensor rope(const Tensor& qkv, const RopeArgs& args) { return rotated_copy(qkv, args, false); }
 
@@ -159,7 +157,7 @@ Tensor rope_backward(const Tensor& grad_out, const RopeArgs& args) {
 void rope_in_place(const Tensor& qkv, const RopeArgs& args) {
   check(qkv, args);
   if (qkv.numel() == 0) return;
-  table().at(qkv.device()).forward(qkv, args, false, qkv);
+  rope_table().at(qkv.device()).forward(qkv, args, false, qkv);
   qkv.mark_modified();
 }
 

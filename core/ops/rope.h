@@ -15,6 +15,7 @@
 // Source: Su et al., "RoFormer" (2021).
 #pragma once
 
+#include "core/kernel_table.h"
 #include "core/tensor.h"
 
 #include <cstdint>
@@ -40,5 +41,6 @@ struct RopeKernels {
   /// `out` may be `qkv`. `inverse` rotates by the negative angle.
   void (*forward)(const Tensor& qkv, const RopeArgs& args, bool inverse, const Tensor& out);
 };
+KernelTable<RopeKernels>& rope_table();
 
 }  // namespace lectern

@@ -1,6 +1,7 @@
 #include "core/ops/router.h"
 
 #include "core/gemm.h"
+#include "core/ops/router_math.h"
 #include "core/parallel.h"
 #include "core/vector_math.h"
 
@@ -60,6 +61,19 @@ void choose_row(const T* probabilities, const float* bias, std::int64_t top_k,
   });
 }
 
+Tensor count_experts_cpu(const Tensor& indices, std::int64_t experts) {
+  Tensor counts = Tensor::zeros({experts}, DType::i32);
+  const std::int32_t* index = indices.data<std::int32_t>();
+  std::int32_t* count = counts.data<std::int32_t>();
+  for (std::int64_t i = 0; i < indices.numel(); ++i) {
+    if (index[i] < 0 || index[i] >= experts)
+      fail<ShapeError>(fmt::format("count_experts: indices must be 0..{}, got {} at position {}",
+                                   experts - 1, index[i], i));
+    ++count[index[i]];
+  }
+  return counts;
+}
+
 template <typename T>
 void forward_typed(const Tensor& x, const Tensor& gate_weight, const RouterArgs& args,
                    const RouterResult& result) {
@@ -88,7 +102,7 @@ void forward_typed(const Tensor& x, const Tensor& gate_weight, const RouterArgs&
         weights[k] = scaling * probabilities[n * experts + indices[k]];
     }
   });
-  result.counts.copy_from(count_experts(result.indices, experts));
+  result.counts.copy_from(count_experts_cpu(result.indices, experts));
 }
 
 void forward_cpu(const Tensor& x, const Tensor& gate_weight, const RouterArgs& args,
@@ -128,8 +142,8 @@ Tensor logits_gradient(const RouterIncoming& incoming, const RouterResult& forwa
 #pragma omp simd reduction(+ : mean)
       for (std::int64_t e = 0; e < experts; ++e) mean += g[e] * p[e];
       for (std::int64_t e = 0; e < experts; ++e)
-        g[e] =
-            p[e] * (g[e] - mean) + (from_logits == nullptr ? T{0} : from_logits[n * experts + e]);
+        g[e] = router_math::grad_logit(
+            p[e], g[e], mean, from_logits == nullptr ? T{0} : from_logits[n * experts + e]);
     }
   });
   return out;
@@ -214,7 +228,8 @@ Tensor balance_backward_cpu(const Tensor& grad_loss, const Tensor& counts, std::
 
 KernelTable<RouterKernels>& router_table() {
   static KernelTable<RouterKernels> instance(
-      "router", {forward_cpu, backward_cpu, balance_forward_cpu, balance_backward_cpu});
+      "router",
+      {forward_cpu, backward_cpu, balance_forward_cpu, balance_backward_cpu, count_experts_cpu});
   return instance;
 }
 
@@ -223,7 +238,9 @@ RouterResult router_forward(const Tensor& x, const Tensor& gate_weight, const Ro
   check_ndim(gate_weight, 2, "router", "gate_weight");
   const std::int64_t tokens = x.dim(0), experts = gate_weight.dim(0);
   check_shape(gate_weight, {experts, x.dim(1)}, "router", "gate_weight");
-  check_dtype(gate_weight, x.dtype(), "router", "gate_weight");
+  check_computable(x, "router", "x");
+  check_dtype(gate_weight, accumulation_dtype(x.dtype()), "router", "gate_weight");
+  check_device(gate_weight, x, "router", "gate_weight");
   check_contiguous(x, "router", "x");
   check_contiguous(gate_weight, "router", "gate_weight");
   if (args.top_k < 1 || args.top_k > experts)
@@ -234,12 +251,10 @@ RouterResult router_forward(const Tensor& x, const Tensor& gate_weight, const Ro
     check_dtype(args.selection_bias, DType::f32, "router", "selection_bias");
     check_contiguous(args.selection_bias, "router", "selection_bias");
   }
-  if (!(is_floating(x.dtype()) && x.dtype() != DType::bf16))
-    fail<DTypeError>(fmt::format("router: x must be f32 or f64, got {}", x.describe()));
   RouterResult result;
-  result.logits = Tensor::empty({tokens, experts}, x.dtype(), x.device());
+  result.logits = Tensor::empty({tokens, experts}, gate_weight.dtype(), x.device());
   result.probabilities = Tensor::empty_like(result.logits);
-  result.weights = Tensor::empty({tokens, args.top_k}, x.dtype(), x.device());
+  result.weights = Tensor::empty({tokens, args.top_k}, gate_weight.dtype(), x.device());
   result.indices = Tensor::empty({tokens, args.top_k}, DType::i32, x.device());
   result.counts = Tensor::empty({experts}, DType::i32, x.device());
   router_table().at(x.device()).forward(x, gate_weight, args, result);
@@ -286,7 +301,7 @@ void update_selection_bias(const Tensor& bias, const Tensor& counts, double rate
   check_contiguous(bias, "update_selection_bias", "bias");
   check_shape(counts, bias.shape(), "update_selection_bias", "counts");
   const std::int64_t experts = bias.dim(0);
-  const Tensor load = counts.to(DType::i64).contiguous();
+  const Tensor load = counts.to(Device{}).to(DType::i64).contiguous();
   const std::int64_t* count = load.data<std::int64_t>();
   std::int64_t total = 0;
   for (std::int64_t e = 0; e < experts; ++e) total += count[e];
@@ -302,16 +317,7 @@ void update_selection_bias(const Tensor& bias, const Tensor& counts, double rate
 Tensor count_experts(const Tensor& indices, std::int64_t experts) {
   check_dtype(indices, DType::i32, "count_experts", "indices");
   check_contiguous(indices, "count_experts", "indices");
-  Tensor counts = Tensor::zeros({experts}, DType::i32);
-  const std::int32_t* index = indices.data<std::int32_t>();
-  std::int32_t* count = counts.data<std::int32_t>();
-  for (std::int64_t i = 0; i < indices.numel(); ++i) {
-    if (index[i] < 0 || index[i] >= experts)
-      fail<ShapeError>(fmt::format("count_experts: indices must be 0..{}, got {} at position {}",
-                                   experts - 1, index[i], i));
-    ++count[index[i]];
-  }
-  return counts;
+  return router_table().at(indices.device()).count(indices, experts);
 }
 
 }  // namespace lectern

@@ -29,14 +29,15 @@ struct RouterArgs {
 };
 
 struct RouterResult {
-  Tensor logits;         ///< [N, E] dtype of x
-  Tensor probabilities;  ///< [N, E] dtype of x
-  Tensor weights;        ///< [N, K] dtype of x, descending
+  Tensor logits;         ///< [N, E] dtype of gate_weight
+  Tensor probabilities;  ///< [N, E] dtype of gate_weight
+  Tensor weights;        ///< [N, K] dtype of gate_weight, descending
   Tensor indices;        ///< [N, K] i32
   Tensor counts;         ///< [E] i32, (token, choice) pairs that go to each expert; sum is N K
 };
 
-/// x [N, C], gate_weight [E, C], both f32 or both f64, contiguous; N may be 0. Throws ShapeError,
+/// x [N, C], gate_weight [E, C], both f32 or both f64 (on CUDA x may be bf16 beside an f32
+/// gate_weight; results are f32 then), contiguous; N may be 0. Throws ShapeError,
 /// DTypeError, ConfigError (top_k outside 1..E). A row with NaN still gets K different experts.
 RouterResult router_forward(const Tensor& x, const Tensor& gate_weight, const RouterArgs& args);
 
@@ -71,8 +72,8 @@ Tensor balance_loss_backward(const Tensor& grad_loss, const Tensor& counts, std:
 /// counts_e), in place. bias [E] f32, counts [E] i32 or i64 of one optimizer step (all ranks).
 void update_selection_bias(const Tensor& bias, const Tensor& counts, double rate);
 
-/// How often each of `experts` experts stands in `indices` (i32, any shape) -> [experts] i32.
-/// Throws ShapeError naming position and value of an index outside 0..experts-1.
+/// How often each of `experts` experts stands in `indices` (i32, any shape) -> [experts] i32. On
+/// the CPU: throws ShapeError naming position and value of an index outside 0..experts-1.
 Tensor count_experts(const Tensor& indices, std::int64_t experts);
 
 struct RouterKernels {
@@ -83,6 +84,7 @@ struct RouterKernels {
                               double scaling, const Tensor& x, const Tensor& gate_weight);
   Tensor (*balance_forward)(const Tensor& probabilities, const Tensor& counts);
   Tensor (*balance_backward)(const Tensor& grad_loss, const Tensor& counts, std::int64_t tokens);
+  Tensor (*count)(const Tensor& indices, std::int64_t experts);
 };
 KernelTable<RouterKernels>& router_table();
 

@@ -72,6 +72,7 @@ void check_sources(const std::vector<Tensor>& sources) {
     check_ndim(sources[s], 2, "select_rows", name);
     if (sources[s].dtype() != DType::bf16 || result_dtype(sources) != DType::f32)
       check_dtype(sources[s], result_dtype(sources), "select_rows", name);
+    check_device(sources[s], sources[0], "select_rows", name);
     check_shape(sources[s], Shape{sources[s].dim(0), sources[0].dim(1)}, "select_rows", name);
   }
 }
@@ -80,6 +81,9 @@ void check_index_layout(const Tensor& index) {
   check_dtype(index, DType::i32, "select_rows", "index");
   check_ndim(index, 2, "select_rows", "index");
   check_shape(index, Shape{index.dim(0), 2}, "select_rows", "index");
+  if (index.device().type != DeviceType::cpu)
+    fail<DeviceError>(
+        fmt::format("select_rows: index must be on the CPU, got {}", index.describe()));
 }
 
 void check_index(const std::vector<Tensor>& sources, const Tensor& index) {

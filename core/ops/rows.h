@@ -4,7 +4,7 @@
 //
 // sources  S tensors [R_s, C] f32 or f64, one dtype (token embeddings, image features, separator);
 //          bf16 is widened and may stand beside f32 (forward only)
-// index    [n, 2] i32, (source, row); repeats allowed, rows may go unused
+// index    [n, 2] i32, (source, row), on the CPU; repeats allowed, rows may go unused
 // output   [n, C], dtype of the sources (f32 when they are bf16); empty when n or C is 0
 //
 // Gradient of source s: zeros [R_s, C] with grad_output[i] added to row index[i, 1] for every i of

@@ -112,6 +112,7 @@ Tensor sinkhorn_backward(const Tensor& grad_output, const Tensor& logits,
   check_inputs(logits, args);
   check_shape(grad_output, logits.shape(), "sinkhorn", "grad_output");
   check_dtype(grad_output, logits.dtype(), "sinkhorn", "grad_output");
+  check_device(grad_output, logits, "sinkhorn", "grad_output");
   const Tensor grad_logits = Tensor::empty_like(logits);
   sinkhorn_table()
       .at(logits.device())

@@ -5,7 +5,7 @@
 //   deepseek_v4  softmax over rows + 1e-6, columns, then (rows, columns) x (t - 1), divisors + 1e-6
 // where "rows" divides each row by its sum and "columns" each column.
 //
-// logits   [..., n, n]  f32 or f64, n = 1..8
+// logits   [..., n, n]  f32 or f64 (CUDA: f32), n = 1..8
 // output   [..., n, n]  same dtype; empty when logits are empty
 //
 // The side normalised last sums to 1 (deepseek_v4: just under), the other tends to it. Any finite

@@ -4,37 +4,13 @@
 #include "core/error.h"
 #include "core/ops/lanes.h"
 #include "core/ops/sinkhorn_math.h"
+#include "core/ops/stream_count.h"
 
 #include <algorithm>
 #include <cstdint>
 #include <vector>
 
 namespace lectern {
-
-constexpr int kMaxStreams = 8;
-
-/// Calls f.template operator()<N>() with N = streams, 1 to 8, which the caller has checked.
-template <typename F>
-void dispatch_streams(std::int64_t streams, F&& f) {
-  switch (streams) {
-    case 1:
-      return f.template operator()<1>();
-    case 2:
-      return f.template operator()<2>();
-    case 3:
-      return f.template operator()<3>();
-    case 4:
-      return f.template operator()<4>();
-    case 5:
-      return f.template operator()<5>();
-    case 6:
-      return f.template operator()<6>();
-    case 7:
-      return f.template operator()<7>();
-    default:
-      return f.template operator()<8>();
-  }
-}
 
 /// Entry k of Lanes::kCount tokens, `width` numbers each, into lanes[k]; the last token stands in
 /// for those that are missing.

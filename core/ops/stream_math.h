@@ -55,7 +55,7 @@ constexpr int group_of_row(int n, int row) { return row < 2 * n ? row / n : 2; }
 
 /// 1 / rms of `count` numbers whose squares sum to `squares`.
 template <typename V>
-inline V inverse_rms(StreamConvention convention, V squares, V count) {
+LECTERN_HOST_DEVICE inline V inverse_rms(StreamConvention convention, V squares, V count) {
   constexpr double kEpsilon = 1e-6;
   const V mean = squares / count;
   if (convention == StreamConvention::megatron) return V(1) / (square_root(mean) + V(kEpsilon));
@@ -63,7 +63,8 @@ inline V inverse_rms(StreamConvention convention, V squares, V count) {
 }
 /// c with grad_x = c * x for a gradient of inverse_rms.
 template <typename V>
-inline V inverse_rms_gradient(StreamConvention convention, V squares, V count, V inverse, V grad) {
+LECTERN_HOST_DEVICE inline V inverse_rms_gradient(StreamConvention convention, V squares, V count,
+                                                  V inverse, V grad) {
   if (convention != StreamConvention::megatron) return -grad * inverse * inverse * inverse / count;
   // grad / rms first: both shrink with x. A token of zeros has no direction.
   const V rms = square_root(squares / count);
@@ -72,7 +73,7 @@ inline V inverse_rms_gradient(StreamConvention convention, V squares, V count, V
 }
 
 template <typename V>
-inline V sigmoid(V x) {
+LECTERN_HOST_DEVICE inline V sigmoid(V x) {
   return V(1) / (V(1) + exponential(-x));
 }
 
@@ -100,7 +101,7 @@ constexpr int permuted(int n, int k, int i) {
 
 /// logits [N!] -> their softmax in place, and the mean of the permutation matrices under it.
 template <int N, typename V>
-inline void permutation_mix(V* logits, V* matrix) {
+LECTERN_HOST_DEVICE inline void permutation_mix(V* logits, V* matrix) {
   constexpr int kCount = factorial(N);
   V top = logits[0], sum(0);
   for (int k = 1; k < kCount; ++k) top = maximum(top, logits[k]);
@@ -116,7 +117,8 @@ inline void permutation_mix(V* logits, V* matrix) {
 }
 /// weights: the softmax -> gradient of the logits.
 template <int N, typename V>
-inline void permutation_mix_gradient(const V* weights, const V* grad_matrix, V* grad_logits) {
+LECTERN_HOST_DEVICE inline void permutation_mix_gradient(const V* weights, const V* grad_matrix,
+                                                         V* grad_logits) {
   constexpr int kCount = factorial(N);
   V mean(0);
   for (int k = 0; k < kCount; ++k) {

@@ -1,6 +1,6 @@
 #include "core/ops/stream_read.h"
 
-#include "core/ops/sinkhorn_cpu.h"
+#include "core/ops/stream_count.h"
 #include "core/ops/stream_read_cpu.h"
 
 namespace lectern {
@@ -21,6 +21,9 @@ void check_parameters(const Tensor& x, const StreamParameters& parameters,
   check_dtype(parameters.fn, x.dtype(), "stream_read", "fn");
   check_dtype(parameters.base, x.dtype(), "stream_read", "base");
   check_dtype(parameters.scale, x.dtype(), "stream_read", "scale");
+  check_device(parameters.fn, x, "stream_read", "fn");
+  check_device(parameters.base, x, "stream_read", "base");
+  check_device(parameters.scale, x, "stream_read", "scale");
 }
 
 /// The shape of x without its last `dropped` dimensions, and `tail` behind.
@@ -39,6 +42,7 @@ Tensor checked(const Tensor& grad, const Shape& shape, const Tensor& x, const ch
   if (!grad.defined()) return grad;
   check_shape(grad, shape, "stream_read", name);
   check_dtype(grad, x.dtype(), "stream_read", name);
+  check_device(grad, x, "stream_read", name);
   return grad.contiguous();
 }
 

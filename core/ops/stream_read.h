@@ -10,7 +10,7 @@
 //   input  = sum_i pre_i x_i
 //   mix    = res, or its transpose in the convention deepseek-v4 (mhc): out_i = sum_j mix_ij x_j
 //
-// x         [..., n, C]  f32 or f64, n = 1..8
+// x         [..., n, C]  f32 or f64 (CUDA: f32), n = 1..8
 // fn        [m, n C], m = 2n + n^2 (exact: 2n + n!; head: n); hc: [2 + n, C]
 // base      [m] (hc: [2n + n^2]); scale [3] = pre, post, res (head: [1])
 // input     [..., C]
@@ -30,7 +30,7 @@
 
 #include "core/kernel_table.h"
 #include "core/ops/sinkhorn.h"
-#include "core/ops/stream_math.h"
+#include "core/ops/stream_mapping_math.h"
 #include "core/tensor.h"
 
 namespace lectern {
@@ -40,6 +40,8 @@ struct StreamReadArgs {
   StreamConvention convention = StreamConvention::deepseek_v4;
   std::int64_t iterations = 20;              ///< of Sinkhorn, 1 to 1000
   bool pre = true, post = true, res = true;  ///< false: the constant
+
+  StreamMappingRule rule() const { return {mapping, convention, pre, post, res}; }
 };
 
 struct StreamParameters {

@@ -152,7 +152,7 @@ void forward(const Tensor& x, const StreamParameters& parameters, const StreamRe
     BlockProducts<N, T> block(problem);
     MappingBlock<N, T> mapping(args, scale, base, problem.width);
     Lanes<T> raw[MappingBlock<N, T>::kMaxRows], sums[N];
-    StreamCoefficients<N, T> out{};
+    StreamCoefficients<N, Lanes<T>> out{};
     for (std::int64_t b = begin; b < end; ++b) {
       const std::int64_t first = b * problem.kBlock;
       const int tokens = problem.block_tokens(first);
@@ -246,7 +246,7 @@ class BackwardBlock {
     T dot[kBlock * (N + 1) * N];
     for (int t = 0; t < tokens; ++t) dots(first + t, dot + t * (N + 1) * N);
     V all[(N + 1) * N], raw[kMaxRows], squares[N], factor[N], grad_raw[kMaxRows];
-    StreamCoefficients<N, T> grad, value;
+    StreamCoefficients<N, V> grad, value;
     load_tokens(dot, (N + 1) * N, tokens, all);
     std::copy_n(all, N, grad.pre);
     std::copy_n(all + N, N * N, grad.mix);

@@ -4,7 +4,7 @@
 //   expand  out[..., i, c] = factor * x[..., c]        x [..., C] -> [..., n, C]
 //   sum     out[..., c] = factor * sum_i x[..., i, c]   x [..., n, C] -> [..., C]
 //
-// f32 or f64; n at least 1. The mean of the streams is the sum with factor 1/n.
+// f32 or f64 (CUDA: f32); n at least 1. The mean of the streams is the sum with factor 1/n.
 #pragma once
 
 #include "core/kernel_table.h"

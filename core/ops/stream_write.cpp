@@ -111,6 +111,7 @@ Shape with_tail(const Shape& streams, std::initializer_list<std::int64_t> tail) 
 void check(const Tensor& tensor, const Shape& shape, const Tensor& like, const char* name) {
   check_shape(tensor, shape, "stream_write", name);
   check_dtype(tensor, like.dtype(), "stream_write", name);
+  check_device(tensor, like, "stream_write", name);
 }
 
 void check_streams(const Tensor& x, const char* name) {

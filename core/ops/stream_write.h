@@ -3,8 +3,8 @@
 //
 //   out_i = sum_j mix_ij x_j + post_i y
 //
-// x     [..., n, C] f32 or f64, n = 1..8     mix [..., n, n]     post [..., n]     y [..., C]
-// out   [..., n, C]
+// x     [..., n, C] f32 or f64 (CUDA: f32), n = 1..8
+// mix   [..., n, n]     post [..., n]     y [..., C]     out [..., n, C]
 //
 // Backward: grad_y = sum_i post_i grad_out_i, grad_post_i = grad_out_i . y. The gradients of x and
 // mix are not formed here: stream_read_backward takes grad_out and forms them together with its

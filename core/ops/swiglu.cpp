@@ -1,6 +1,6 @@
 #include "core/ops/swiglu.h"
 
-#include "core/ops/activation_math.h"
+#include "core/ops/swiglu_math.h"
 #include "core/parallel.h"
 
 #include <algorithm>
@@ -22,7 +22,7 @@ void forward_cpu(const Tensor& gate_up, const Tensor& out) {
         const T *gate = in + row * 2 * n, *up = gate + n;
         T* y = to + row * n;
 #pragma omp simd
-        for (std::int64_t i = 0; i < n; ++i) y[i] = activation::silu(gate[i]) * up[i];
+        for (std::int64_t i = 0; i < n; ++i) y[i] = swiglu_math::output(gate[i], up[i]);
       }
     });
   });
@@ -40,9 +40,9 @@ void backward_cpu(const Tensor& grad_output, const Tensor& gate_up, const Tensor
         T *grad_gate = to + row * 2 * n, *grad_up = grad_gate + n;
 #pragma omp simd
         for (std::int64_t i = 0; i < n; ++i) {
-          const T s = activation::sigmoid(gate[i]);
-          grad_gate[i] = g[i] * up[i] * s * (T(1) + gate[i] * (T(1) - s));
-          grad_up[i] = g[i] * gate[i] * s;
+          const auto grads = swiglu_math::gradients(g[i], gate[i], up[i]);
+          grad_gate[i] = grads.gate;
+          grad_up[i] = grads.up;
         }
       }
     });
@@ -74,6 +74,7 @@ Tensor swiglu(const Tensor& gate_up) {
 Tensor swiglu_backward(const Tensor& grad_output, const Tensor& gate_up) {
   check_shape(grad_output, output_shape(gate_up), "swiglu", "grad_output");
   check_dtype(grad_output, gate_up.dtype(), "swiglu", "grad_output");
+  check_device(grad_output, gate_up, "swiglu", "grad_output");
   const Tensor grad = Tensor::empty_like(gate_up);
   swiglu_table()
       .at(gate_up.device())

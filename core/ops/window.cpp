@@ -1,6 +1,5 @@
 #include "core/ops/window.h"
 
-#include "core/kernel_table.h"
 #include "core/parallel.h"
 
 #include <algorithm>
@@ -59,30 +58,28 @@ void merge_cpu(const Tensor& windows, std::int64_t window, const Tensor& x) {
                   });
 }
 
-KernelTable<WindowKernels>& table() {
-  static KernelTable<WindowKernels> instance("window", {partition_cpu, merge_cpu});
-  return instance;
-}
-
 void check(const Tensor& x, int ndim, std::int64_t window, std::string_view operation,
            std::string_view name) {
   if (window < 1)
     fail<ConfigError>(fmt::format("{}: window must be at least 1, got {}", operation, window));
   check_ndim(x, ndim, operation, name);
   check_contiguous(x, operation, name);
-  if (x.dtype() != DType::f32 && x.dtype() != DType::f64)
-    fail<DTypeError>(
-        fmt::format("{}: {} must be f32 or f64, got {}", operation, name, x.describe()));
+  check_computable(x, operation, name);
 }
 
 }  // namespace
+
+KernelTable<WindowKernels>& window_table() {
+  static KernelTable<WindowKernels> instance("window", {partition_cpu, merge_cpu});
+  return instance;
+}
 
 Tensor window_partition(const Tensor& x, std::int64_t window) {
   check(x, 4, window, "window_partition", "x");
   const std::int64_t count =
       x.dim(0) * windows_along(x.dim(1), window) * windows_along(x.dim(2), window);
   const Tensor windows = Tensor::empty({count, window * window, x.dim(3)}, x.dtype(), x.device());
-  if (windows.numel() > 0) table().at(x.device()).partition(x, window, windows);
+  if (windows.numel() > 0) window_table().at(x.device()).partition(x, window, windows);
   return windows;
 }
 
@@ -95,7 +92,7 @@ Tensor window_merge(const Tensor& windows, std::int64_t window, std::int64_t bat
   const std::int64_t count = batch * windows_along(h, window) * windows_along(w, window);
   check_shape(windows, {count, window * window, windows.dim(2)}, "window_merge", "windows");
   const Tensor x = Tensor::empty({batch, h, w, windows.dim(2)}, windows.dtype(), windows.device());
-  if (x.numel() > 0) table().at(x.device()).merge(windows, window, x);
+  if (x.numel() > 0) window_table().at(x.device()).merge(windows, window, x);
   return x;
 }
 

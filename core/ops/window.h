@@ -8,6 +8,7 @@
 // Throws ShapeError, DTypeError, ConfigError (window < 1). Empty input gives an empty result.
 #pragma once
 
+#include "core/kernel_table.h"
 #include "core/tensor.h"
 
 #include <cstdint>
@@ -23,5 +24,6 @@ struct WindowKernels {
   void (*partition)(const Tensor& x, std::int64_t window, const Tensor& windows);
   void (*merge)(const Tensor& windows, std::int64_t window, const Tensor& x);
 };
+KernelTable<WindowKernels>& window_table();
 
 }  // namespace lectern

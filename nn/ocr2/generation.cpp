@@ -78,9 +78,10 @@ class Batch {
     }
   }
 
-  /// Appends the best token of each active sequence. Returns the places (rows of `logits`) of those
-  /// that go on.
-  std::vector<std::int64_t> append(const Tensor& logits) {
+  /// Appends the best token of each active sequence. Returns the places (rows of `computed`) of
+  /// those that go on.
+  std::vector<std::int64_t> append(const Tensor& computed) {
+    const Tensor logits = computed.to(Device{});
     const std::int64_t vocabulary = logits.dim(1);
     std::vector<std::int64_t> places;
     std::vector<std::size_t> still_active;
@@ -150,7 +151,8 @@ std::vector<std::vector<std::int32_t>> generate(const Ocr2Model& model, const Oc
       features == nullptr ? encode_in_groups(model, prompt, context) : *features;
   done.encode = watch.lap();
   const DType stored = model.store().dtype() == DType::bf16 ? DType::bf16 : DType::f32;
-  DecodingCache cache(model.config().text, batch, length + args.max_new_tokens, stored);
+  DecodingCache cache(model.config().text, batch, length + args.max_new_tokens, stored,
+                      model.store().device());
   Batch sequences(prompt, args);
   Tensor logits = model.step(model.embed(prompt, visual).value(), cache, context);
   done.prompt_tokens = batch * length;

@@ -43,11 +43,11 @@ ParameterStore::Owned owned_in(const Ocr2Config& config, const std::vector<Ocr2U
 }  // namespace
 
 DecodingCache::DecodingCache(const TextConfig& config, std::int64_t batch, std::int64_t capacity,
-                             DType dtype)
+                             DType dtype, Device device)
     : capacity_(capacity), lengths_(static_cast<std::size_t>(batch), 0) {
   const Shape shape{batch, 0, config.num_key_value_heads * config.head_dim};
   for (std::int64_t i = 0; i < config.num_hidden_layers; ++i)
-    layers_.push_back({Tensor::empty(shape, dtype), Tensor::empty(shape, dtype)});
+    layers_.push_back({Tensor::empty(shape, dtype, device), Tensor::empty(shape, dtype, device)});
 }
 
 std::int64_t DecodingCache::longest() const {
@@ -60,7 +60,8 @@ void DecodingCache::reserve(std::int64_t tokens) {
   const std::int64_t wanted = std::min(capacity_, (tokens + kBlock - 1) / kBlock * kBlock);
   const std::int64_t used = longest();
   const auto grow = [&](Tensor& rows) {
-    const Tensor larger = Tensor::empty({batch(), wanted, rows.dim(2)}, rows.dtype());
+    const Tensor larger =
+        Tensor::empty({batch(), wanted, rows.dim(2)}, rows.dtype(), rows.device());
     larger.slice(1, 0, used).copy_from(rows.slice(1, 0, used));
     rows = larger;
   };
@@ -73,7 +74,8 @@ void DecodingCache::reserve(std::int64_t tokens) {
 void DecodingCache::keep(const std::vector<std::int64_t>& sequences) {
   const auto gather = [&](Tensor& rows) {
     const auto count = static_cast<std::int64_t>(sequences.size());
-    const Tensor kept = Tensor::empty({count, rows.dim(1), rows.dim(2)}, rows.dtype());
+    const Tensor kept =
+        Tensor::empty({count, rows.dim(1), rows.dim(2)}, rows.dtype(), rows.device());
     for (std::int64_t i = 0; i < count; ++i) {
       const std::int64_t from = sequences[static_cast<std::size_t>(i)];
       const std::int64_t used = length(from);

@@ -51,7 +51,7 @@ class DecodingCache {
   /// `capacity`: most tokens a sequence may come to; memory grows with the tokens, block by block.
   /// `dtype` f32 or bf16 (f32 models only: half the memory and the reading).
   DecodingCache(const TextConfig& config, std::int64_t batch, std::int64_t capacity,
-                DType dtype = DType::f32);
+                DType dtype = DType::f32, Device device = {});
   std::int64_t batch() const { return static_cast<std::int64_t>(lengths_.size()); }
   std::int64_t capacity() const { return capacity_; }
   /// Tokens of sequence b that the cache holds.

@@ -114,7 +114,9 @@ SamTokenizer::SamTokenizer(ParameterStore& store, const SamConfig& config) : con
 
 Variable SamTokenizer::embed(const Tensor& pixels, ForwardContext& context,
                              const std::string& view_name) const {
-  const Variable patches = patchify(Variable(pixels.to(patch_weight_.dtype())), config_.patch_size);
+  const Tensor& weight = patch_weight_.value();
+  const Tensor there = pixels.to(weight.device()).to(weight.dtype());
+  const Variable patches = patchify(Variable(there), config_.patch_size);
   const std::int64_t width = config_.hidden_size;
   const Variable embedded = linear(patches, view(patch_weight_, {width, -1}), patch_bias_);
   context.seam(view_name + "sam.patch_embed", embedded.value());

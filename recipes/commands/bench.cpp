@@ -37,16 +37,15 @@ void add_step(CLI::App* bench) {
       ->check(CLI::IsMember({"fp32", "bf16"}));
   step->add_option("--stage", args->stage, "2 freezes the vision tokenizer, 3 the encoder")
       ->check(CLI::Range(1, 3));
-  auto device = std::make_shared<std::string>("cpu");
   accept_json(step);
-  step->add_option("--device", *device, "cpu")->check(CLI::IsMember({"cpu"}));
+  step->add_option("--device", args->device, "cpu or cuda")->check(CLI::IsMember({"cpu", "cuda"}));
   step->add_flag("--recompute", args->recompute,
                  "keep inputs of blocks only and compute the rest again in backward");
   step->add_flag("--encoder-cache", args->encoder_cache,
                  "stage 3: read the encoder's rows from a cache on disk, as training does");
   step->add_flag("--profile", args->profile,
                  "before the JSON line, tables of where the time of the timed steps went");
-  step->callback([args, device] {
+  step->callback([args] {
     const auto result = bench_step(*args);
     if (args->profile) fmt::print("{}\n", profile_tables(result["profile"]));
     fmt::print("{}\n", result.dump());

@@ -4,6 +4,7 @@
 #include "core/parallel.h"
 #include "data/shard_set.h"
 #include "recipes/commands/command.h"
+#include "recipes/device.h"
 #include "recipes/evaluate.h"
 #include "recipes/evaluation_report.h"
 #include "recipes/model_folder.h"
@@ -19,7 +20,7 @@ namespace lectern::commands {
 namespace {
 
 struct Options {
-  std::string checkpoint, shards, out, level = "page", dtype = "fp32";
+  std::string checkpoint, shards, out, level = "page", dtype = "fp32", device = "cpu";
   EvaluationArgs evaluation;
   SampleSource source;
   SampleOptions samples;
@@ -97,7 +98,9 @@ void choose_reading(const ReadingSettings& settings, Options& options) {
 
 void run(Options& options) {
   if (options.threads > 0) set_thread_count(static_cast<int>(options.threads));
+  const Device device = use_device(options.device);
   const LoadedModel loaded = load_model_folder(options.checkpoint, weight_dtype(options.dtype));
+  loaded.model->store().to(device);
   const Ocr2Config& config = loaded.model->config();
   options.source.shards = std::make_shared<const ShardSet>(options.shards);
   options.source.level = level_from(options.level);
@@ -169,6 +172,8 @@ void add_eval(CLI::App& app) {
   command->add_option("--margin", options->samples.margin, "pixels left of a word or line");
   command->add_option("--out", options->out,
                       "write predictions, truths, pictures, scores and a report");
+  command->add_option("--device", options->device, "cpu or cuda")
+      ->check(CLI::IsMember({"cpu", "cuda"}));
   command->add_option("--dtype", options->dtype, "of the weights: fp32 or bf16")
       ->check(CLI::IsMember({"fp32", "bf16"}));
   command->add_option("--threads", options->threads, "CPU threads; 0: all cores");

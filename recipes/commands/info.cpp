@@ -1,6 +1,7 @@
 // lectern info: what this build has and what this machine offers.
 #include "core/gemm_bf16.h"
 #include "core/parallel.h"
+#include "cuda/register.h"
 #include "distributed/groups.h"
 #include "distributed/world.h"
 #include "recipes/commands/command.h"
@@ -47,7 +48,12 @@ void add_info(CLI::App& app) {
     nlohmann::ordered_json info;
     info["lectern"] = kVersion;
     info["git_revision"] = git_revision();
+    const CudaStatus cuda = cuda_status();
     info["devices"] = {"cpu"};
+    for (const CudaDevice& device : cuda.devices)
+      info["devices"].push_back(
+          fmt::format("cuda:{} {} ({:.1f} GiB, compute capability {})", device.index, device.name,
+                      static_cast<double>(device.bytes) / (1u << 30), device.compute_capability));
     info["ranks"] = launched_ranks();
     info["cpu"] = proc_value("/proc/cpuinfo", "model name");
     info["cpu_threads"] = thread_count();
@@ -57,7 +63,9 @@ void add_info(CLI::App& app) {
                                 : bf16_arithmetic();
     info["memory"] = proc_value("/proc/meminfo", "MemTotal");
     info["libraries"] = library_versions();
-    info["cuda"] = "not in this build";
+    info["cuda"] = cuda.problem.empty() ? cuda.versions
+                   : cuda.in_build      ? fmt::format("{}; {}", cuda.problem, cuda.versions)
+                                        : cuda.problem;
     info["mpi"] = has_mpi() ? "in this build" : "not in this build";
     if (*as_json) {
       fmt::print("{}\n", info.dump());

@@ -3,6 +3,7 @@
 #include "core/parallel.h"
 #include "data/pdf.h"
 #include "recipes/commands/command.h"
+#include "recipes/device.h"
 #include "recipes/model_folder.h"
 #include "recipes/piece_reader.h"
 #include "recipes/reader.h"
@@ -20,7 +21,7 @@ namespace lectern::commands {
 namespace {
 
 struct Options {
-  std::string checkpoint, out, dtype = "fp32";
+  std::string checkpoint, out, dtype = "fp32", device = "cpu";
   std::vector<std::string> files;
   ReaderArgs reader;
   std::int64_t max_tokens = 0;
@@ -132,9 +133,11 @@ void check_targets(const Options& options) {
 void run(const Options& options) {
   if (options.threads > 0) set_thread_count(static_cast<int>(options.threads));
   if (!options.out.empty()) check_targets(options);
+  const Device device = use_device(options.device);
   const LoadedModel loaded =
       load_model_folder(options.checkpoint.empty() ? shipped_model().string() : options.checkpoint,
                         weight_dtype(options.dtype));
+  loaded.model->store().to(device);
   PageReader reader(options, loaded);
   if (!options.out.empty()) std::filesystem::create_directories(options.out);
   nlohmann::json results = nlohmann::json::array();
@@ -188,6 +191,8 @@ void add_ocr(CLI::App& app) {
                    "of the picture files, which are scaled to the model's; without it they stay as "
                    "they are. PDFs are then drawn at the model's")
       ->check(CLI::Range(18.0, 1200.0));
+  command->add_option("--device", options->device, "cpu or cuda")
+      ->check(CLI::IsMember({"cpu", "cuda"}));
   command->add_option("--dtype", options->dtype, "of the weights: fp32 or bf16")
       ->check(CLI::IsMember({"fp32", "bf16"}));
   command->add_option("--threads", options->threads, "CPU threads; 0: all cores")

@@ -4,6 +4,7 @@
 #include "core/error.h"
 #include "core/file.h"
 #include "recipes/commands/command.h"
+#include "recipes/device.h"
 #include "recipes/parity_mhc.h"
 #include "recipes/parity_ocr2.h"
 #include "recipes/parity_preprocess.h"
@@ -19,13 +20,13 @@
 namespace lectern::commands {
 namespace {
 
-ParityReport run_parity(const std::filesystem::path& folder) {
+ParityReport run_parity(const std::filesystem::path& folder, Device device) {
   const auto file = folder / "case.json";
   const nlohmann::json json = parse_json(read_file(file), file.string());
   const std::string kind = json.is_object() && json.contains("kind") && json["kind"].is_string()
                                ? json["kind"].get<std::string>()
                                : "";
-  if (kind == "ocr2") return parity_ocr2(folder);
+  if (kind == "ocr2") return parity_ocr2(folder, device);
   if (kind == "tokenizer") return parity_tokenizer(folder);
   if (kind == "preprocess") return parity_preprocess(folder);
   if (kind == "mhc") return parity_mhc(folder);
@@ -59,7 +60,7 @@ void print_json(const ParityReport& report) {
 
 void add_parity(CLI::App& app) {
   struct Options {
-    std::string folder;
+    std::string folder, device = "cpu";
     bool json = false;
   };
   auto options = std::make_shared<Options>();
@@ -67,9 +68,11 @@ void add_parity(CLI::App& app) {
       app.add_subcommand("parity", "compare with a reference fixture, seam by seam");
   command->add_option("DIR", options->folder, "fixture folder (case.json names its kind)")
       ->required();
+  command->add_option("--device", options->device, "cpu, or cuda for fixtures of kind ocr2")
+      ->check(CLI::IsMember({"cpu", "cuda"}));
   command->add_flag("--json", options->json, "print one JSON object");
   command->callback([options] {
-    const ParityReport report = run_parity(options->folder);
+    const ParityReport report = run_parity(options->folder, use_device(options->device));
     options->json ? print_json(report) : print_table(report);
     if (!report.passed()) fail<NumericError>(fmt::format("{}: parity failed", options->folder));
   });

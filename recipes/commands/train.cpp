@@ -25,8 +25,9 @@ void check_run_dirs(const std::vector<Recipe>& recipes) {
 }
 
 /// Runs a stage; says how it was stopped, "" when it ran to its end.
-std::string run_stage(const Recipe& recipe, bool resume, bool json, const World& world) {
-  const TrainingSummary summary = train(recipe, resume, world.ranks());
+std::string run_stage(const Recipe& recipe, bool resume, bool profile, bool json,
+                      const World& world) {
+  const TrainingSummary summary = train(recipe, resume, profile, world.ranks());
   if (json && world.rank() == 0)
     fmt::print("{}\n", nlohmann::ordered_json{{"stage", recipe.stage},
                                               {"steps", summary.steps},
@@ -42,7 +43,7 @@ std::string run_stage(const Recipe& recipe, bool resume, bool json, const World&
 }
 
 /// Runs the stages in turn on all ranks of the job, and leaves the job in order.
-void run_stages(const std::vector<Recipe>& recipes, bool resume, bool json) {
+void run_stages(const std::vector<Recipe>& recipes, bool resume, bool profile, bool json) {
   std::string stopped;
   int rank = 0;
   {
@@ -50,7 +51,7 @@ void run_stages(const std::vector<Recipe>& recipes, bool resume, bool json) {
     rank = world.rank();
     set_up_log(rank, world.size());
     for (std::size_t i = 0; i < recipes.size() && stopped.empty(); ++i)
-      stopped = run_stage(recipes[i], resume, json, world);
+      stopped = run_stage(recipes[i], resume, profile, json, world);
   }
   if (stopped.empty()) return;
   if (rank > 0) throw AlreadyTold();
@@ -63,7 +64,7 @@ void add_train(CLI::App& app) {
   struct Options {
     std::string recipe;
     std::vector<std::string> overrides;
-    bool resume = false, json = false;
+    bool resume = false, profile = false, json = false;
   };
   auto options = std::make_shared<Options>();
   CLI::App* command = app.add_subcommand(
@@ -75,6 +76,8 @@ void add_train(CLI::App& app) {
       ->take_all()
       ->allow_extra_args(false);
   command->add_flag("--resume", options->resume, "go on from the newest complete checkpoint");
+  command->add_flag("--profile", options->profile,
+                    "write RUN_DIR/trace.json, a Chrome trace of three steps, for ui.perfetto.dev");
   command->add_flag("--json", options->json, "print one JSON object at the end");
   command->callback([options] {
     install_signal_handlers();
@@ -82,7 +85,7 @@ void add_train(CLI::App& app) {
     for (const std::filesystem::path& path : recipe_stages(options->recipe))
       recipes.push_back(load_recipe(path, options->overrides));
     check_run_dirs(recipes);
-    run_stages(recipes, options->resume, options->json);
+    run_stages(recipes, options->resume, options->profile, options->json);
   });
 }
 

@@ -65,6 +65,32 @@ TEST(Profile, ProductsAddUp) {
   EXPECT_TRUE(tables.marks.empty());
 }
 
+TEST(Profile, SpansWhereAskedFor) {
+  EXPECT_EQ(profile_clock(), 0.0);
+  start_profile(true);
+  wait_milliseconds(2);
+  {
+    const ProfileProduct product("product", 1);
+    wait_milliseconds(5);
+  }
+  profile_mark("forward ", "linear");
+  const double clock = profile_clock();
+  const std::vector<ProfileSpan> spans = stop_profile().spans;
+  ASSERT_EQ(spans.size(), 2u);
+  EXPECT_EQ(spans[0].name, "product");
+  EXPECT_TRUE(spans[0].kind == ProfileSpan::Kind::product);
+  EXPECT_EQ(spans[1].name, "forward linear");
+  EXPECT_TRUE(spans[1].kind == ProfileSpan::Kind::mark);
+  EXPECT_GE(spans[0].begin, 0.002);
+  EXPECT_GE(spans[0].seconds, 0.005);
+  EXPECT_EQ(spans[1].begin, 0.0);
+  EXPECT_GE(spans[1].seconds, spans[0].begin + spans[0].seconds);
+  EXPECT_LE(spans[1].seconds, clock);
+  start_profile();
+  profile_mark("", "mark");
+  EXPECT_TRUE(stop_profile().spans.empty());
+}
+
 TEST(Profile, OfOneThread) {
   start_profile();
   std::thread([] {

@@ -1,0 +1,26 @@
+# Looks for nvcc and cuDNN and, where both are, makes CUDA a language of this build.
+option(LECTERN_CUDA "Build the CUDA kernels where nvcc is found" ON)
+set(LECTERN_CUDA_ARCHITECTURES "80;90a-real" CACHE STRING "GPU architectures of the CUDA kernels")
+
+find_program(NVCC nvcc HINTS ENV CUDA_HOME PATHS /usr/local/cuda/bin)
+find_library(CUDNN_LIBRARY cudnn HINTS ENV CUDA_HOME PATHS /usr/local/cuda/lib64)
+find_path(CUDNN_INCLUDE_FOLDER cudnn.h HINTS ENV CUDA_HOME PATHS /usr/local/cuda/include)
+set(LECTERN_HAS_CUDA OFF)
+if(LECTERN_CUDA AND NVCC AND CUDNN_LIBRARY AND CUDNN_INCLUDE_FOLDER)
+  set(LECTERN_HAS_CUDA ON)
+endif()
+message(STATUS "CUDA kernels: ${LECTERN_HAS_CUDA}")
+
+if(LECTERN_HAS_CUDA)
+  set(CMAKE_CUDA_COMPILER ${NVCC})
+  set(CMAKE_CUDA_HOST_COMPILER ${CMAKE_CXX_COMPILER})
+  set(CMAKE_CUDA_ARCHITECTURES ${LECTERN_CUDA_ARCHITECTURES})
+  if(CCACHE)
+    set(CMAKE_CUDA_COMPILER_LAUNCHER ${CCACHE})
+  endif()
+  enable_language(CUDA)
+  find_package(CUDAToolkit REQUIRED)
+  # CMake 3.25 does not know yet that nvcc speaks C++20.
+  set(CMAKE_CUDA20_STANDARD_COMPILE_OPTION -std=c++20)
+  set(CMAKE_CUDA20_EXTENSION_COMPILE_OPTION -std=c++20)
+endif()
