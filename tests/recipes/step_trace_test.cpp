@@ -22,7 +22,8 @@ struct Event {
 /// Complete events of row 1, in the order of their beginnings, longer ones first.
 std::vector<Event> host_events(const std::filesystem::path& file) {
   std::vector<Event> out;
-  for (const auto& event : nlohmann::json::parse(read_file(file)).at("traceEvents"))
+  const auto trace = nlohmann::json::parse(read_file(file));
+  for (const auto& event : trace.at("traceEvents"))
     if (event.at("ph") == "X" && event.at("tid") == 1)
       out.push_back({event.at("name"), event.at("cat"), event.at("ts").get<double>(),
                      event.at("ts").get<double>() + event.at("dur").get<double>()});
@@ -78,12 +79,15 @@ TEST(StepTrace, SpansAreNested) {
   const TinyData data;
   const Recipe recipe = data.recipe("nested");
   train(recipe, false, true);
+  const std::vector<Event> events = host_events(recipe.run_dir / "trace.json");
+  EXPECT_GT(events.size(), 100u);
   std::vector<Event> open;
   constexpr double kRounding = 1e-3;  // microseconds
-  for (const Event& event : host_events(recipe.run_dir / "trace.json")) {
+  for (const Event& event : events) {
     while (!open.empty() && open.back().end <= event.begin + kRounding) open.pop_back();
-    if (!open.empty())
+    if (!open.empty()) {
       EXPECT_LE(event.end, open.back().end + kRounding) << event.name << " in " << open.back().name;
+    }
     open.push_back(event);
   }
 }
