@@ -33,13 +33,13 @@ cuda/ops/linear_cross_entropy.cu|cuda/ops/linear_cross_entropy.cu|training|logit
 cuda/ops/adamw.cu|cuda/ops/adamw.cu|training|tail dropped|s/i = packs \* N + threadIdx.x; i < chunk.count/i = packs * N + threadIdx.x; i < packs * N/
 cuda/ops/router.cu|cuda/ops/router.cu|training|an expert may be chosen twice|s/if (mine == expert) taken |=/if (mine == expert) taken \&=/
 cuda/ops/attention_forward.cu|cuda/ops/attention_forward.cu|attention|barrier missing before a stage is filled again|s/__syncthreads();  \/\/ the stage is filled again.*//
-cuda/ops/attention_forward.cu|cuda/ops/attention_forward.cu|attention|warp barrier missing before the scores are overwritten|s/__syncwarp();  \/\/ the strip of the tile before.*//
+cuda/ops/attention_forward.cu|cuda/ops/attention_forward.cu|attention|warp barrier missing before the scores are read|s/^  __syncwarp();$//
 cuda/ops/attention_forward.cu|cuda/ops/attention_forward.cu|attention|copies never waited for|s/wait_copies<1>();/wait_copies<2>();/
 cuda/attention_problem.h|cuda/ops/attention_forward.cu|attention|causal mask one short|s/return row + 1 + (past/return row + (past/
 cuda/attention_relative.h|cuda/ops/attention_relative.cu|attention|relative position off by one|s/place(token) + grid - 1 - table_row/place(token) + grid - table_row/
 cuda/ops/attention_backward.cu|cuda/ops/attention_backward.cu|attention|rows and columns of the strips swapped|s/multiply<Lies::turned, Lies::plain, kRows>(grad_k, grad_scores, 0, strip/multiply<Lies::turned, Lies::plain, kRows>(grad_k, grad_scores, strip, 0/
 cuda/ops/attention_grad_queries.cu|cuda/ops/attention_grad_queries.cu|attention|barrier missing before the tiles are filled again|s/__syncthreads();  \/\/ the tiles are filled again.*//
-cuda/ops/attention_grad_queries.cu|cuda/ops/attention_grad_queries.cu|attention|columns past the tile counted twice|s/if (column + 1 >= left) sums_of_tile/if (column > left) sums_of_tile/
+cuda/ops/attention_grad_queries.cu|cuda/ops/attention_grad_queries.cu|attention|strides of the grid swapped|s/strip_row(2 \* pair)) \* grid_h + y/strip_row(2 * pair)) * grid_w + y/
 cuda/tiles.h|cuda/ops/expert_products.cu|experts|halves of a tile exchanged|s/(row_b + n \* 8 + high + row)/(row_b + n * 8 + odd + row)/
 cuda/ops/expert_products.cu|cuda/ops/expert_products.cu|experts|stride of a matrix swapped|s/matrix + (k + row) \* p.n + column/matrix + (k + row) * p.depth + column/
 cuda/ops/experts.cu|cuda/ops/experts.cu|experts|barrier missing before the ranks are counted|/expert_of\[me\] = expert;/{n;s/__syncthreads();//}

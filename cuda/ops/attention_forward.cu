@@ -48,7 +48,6 @@ template <int kDim, int kKeys>
 __device__ inline void add_values(Strip<kDim / 8>& out, const Strip<kKeys / 8>& p,
                                   const SharedTile<float>& scores, const SharedTile<float>& v) {
   const int first = warp_of_thread() * 16;
-  __syncwarp();  // the strip of the tile before may still be read
   for (int n = 0; n < kKeys / 8; ++n)
     for (int i = 0; i < 4; i += 2)
       scores.store_pair(first + strip_row(i), n * 8 + tile_column(i), p.tiles[n].sums[i],

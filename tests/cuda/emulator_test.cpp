@@ -200,7 +200,31 @@ TEST(Emulator, AsynchronousCopiesArriveWhenWaitedFor) {
   for (std::size_t i = 0; i < 128; ++i) EXPECT_EQ(got[127 - i], i < 64 ? values[i] : 0.0f);
   EXPECT_TRUE(
       throws_with([&] { cuda::launch("async", shape, async_kernel, from, out.span(), false); },
-                  {"async", "no thread of the block has written"}));
+                  {"async", "to which a copy of thread 0 is under way"}));
+}
+
+/// Every thread reads what its neighbour's copy will overwrite.
+__global__ void refill_kernel(Span<const float> in, Span<float> out, bool barrier) {
+  SharedMemory memory;
+  const auto tile = memory.take<float>(4 * 32);
+  const int i = static_cast<int>(threadIdx.x) * 4;
+  for (int k = 0; k < 4; ++k) tile[i + k] = 1.0f;
+  __syncthreads();
+  out[i] = tile[(i + 4) % 128];
+  if (barrier) __syncthreads();
+  cuda::copy_async<float>(tile, i, in, i, i < 64);
+  cuda::commit_copies();
+  cuda::wait_copies<0>();
+}
+
+TEST(Emulator, ReportsACopyOverWhatOthersRead) {
+  const Buffer in(std::vector<float>(64, 2.0f)), out(128);
+  const Span<const float> from(in.span().address(0, 64), 64);
+  const cuda::LaunchShape shape{dim3(1), dim3(32), cuda::shared_bytes_of<float>(128)};
+  EXPECT_NO_THROW(cuda::launch("refill", shape, refill_kernel, from, out.span(), true));
+  EXPECT_TRUE(
+      throws_with([&] { cuda::launch("refill", shape, refill_kernel, from, out.span(), false); },
+                  {"refill", "race: writes shared memory that thread"}));
 }
 
 // --- what must be caught ----------------------------------------------------------------------

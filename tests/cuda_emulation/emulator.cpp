@@ -42,6 +42,8 @@ struct Cell {
   std::uint64_t write_epoch = 0, read_epoch = 0;
   std::uint32_t write_warp_epoch = 0, read_warp_epoch = 0;
   int writer = kNobody, reader = kNobody, reader_warp = kNobody;
+  std::uint64_t copy_epoch = 0;  // of the copy under way, 0 for none
+  int copier = kNobody;
 };
 
 struct Machine {
@@ -268,11 +270,18 @@ void touch_shared(const void* element, Access access) {
   const auto name = [](int number) {
     return number >= 0 ? fmt::format("thread {}", number) : std::string("another thread");
   };
+  if (cell.copy_epoch >= m.first_epoch) {
+    if (access != Access::write || cell.copier != self.number)
+      report(fmt::format("race: touches shared memory to which a copy of {} is under way",
+                         name(cell.copier)));
+    cell.copy_epoch = 0;  // the copy's end
+  }
   const bool ordered_write =
       cell.writer >= 0 && cell.writer / kWarp == warp && cell.write_warp_epoch < self.warp_epoch;
   const bool foreign_write =
       cell.write_epoch == m.epoch && cell.writer != self.number && !ordered_write;
-  if (access != Access::write && cell.write_epoch < m.first_epoch)
+  const bool overwrites = access == Access::write || access == Access::begin_copy;
+  if (!overwrites && cell.write_epoch < m.first_epoch)
     report("reads shared memory that no thread of the block has written");
   if (foreign_write && !(access == Access::atomic && cell.writer == kAtomics))
     report(fmt::format("race: {} shared memory that {} wrote, with no barrier between",
@@ -293,6 +302,11 @@ void touch_shared(const void* element, Access access) {
   if (cell.read_epoch == m.epoch && cell.reader != self.number && !ordered_read)
     report(fmt::format("race: writes shared memory that {} read, with no barrier between",
                        name(cell.reader)));
+  if (access == Access::begin_copy) {
+    cell.copy_epoch = m.epoch;
+    cell.copier = self.number;
+    return;
+  }
   cell.write_epoch = m.epoch;
   cell.writer = access == Access::atomic ? kAtomics : self.number;
   cell.write_warp_epoch = self.warp_epoch;

@@ -6,7 +6,8 @@
 // EmulationError here, naming kernel, block and thread:
 //   * global memory outside the tensor, misaligned vector loads (Span, cuda/device_code.h)
 //   * shared memory outside the array, never written, or shared by two threads, one of which
-//     writes, with neither a barrier nor (in one warp) __syncwarp between
+//     writes, with neither a barrier nor (in one warp) __syncwarp between; or touched while an
+//     asynchronous copy to it is under way
 //   * a barrier that not all threads reach, or reach at different places; a warp operation some
 //   lane
 //     of its mask never joins; a shuffle from a lane outside the mask
@@ -56,7 +57,8 @@ void warp_collective(unsigned mask, Collective kind, void* argument,
                      Site site);
 int lane();
 
-enum class Access { read, write, atomic };
+/// begin_copy: an asynchronous copy to it was started; its end is a write.
+enum class Access { read, write, atomic, begin_copy };
 /// Notes an access to the shared memory of the block; reports races and reads of nothing.
 void touch_shared(const void* element, Access access);
 /// The block's dynamic shared memory: its next `bytes` from `offset`.

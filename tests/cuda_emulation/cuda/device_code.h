@@ -225,6 +225,7 @@ void copy_async(const Shared<T>& to, int i, const Span<const T>& from, std::int6
   check_aligned<T, kCount>(target, i, "shared");
   const T* source = valid ? from.address(j, kCount) : nullptr;
   if (valid) check_aligned<T, kCount>(source, j, "global");
+  to.touch(i, kCount, emulation::Access::begin_copy);
   emulation::queue_copy([=] {
     to.touch(i, kCount, emulation::Access::write);
     if (valid)
