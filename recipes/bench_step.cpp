@@ -233,6 +233,7 @@ nlohmann::ordered_json bench_step(const BenchStepArgs& args) {
                                 {"reserved_bytes", memory.reserved_bytes},
                                 {"loss_first", round_to(losses.front(), 1e-4)},
                                 {"loss_last", round_to(losses.back(), 1e-4)}};
+  if (args.recompute) out["recompute"] = true;
   if (args.encoder_cache) out["encoder_cache"] = true;
   if (args.profile) out["profile"] = profile_json(stop_profile(), args.steps, dtype);
   return out;

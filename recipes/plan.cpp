@@ -4,6 +4,7 @@
 #include "core/parallel.h"
 #include "data/loader.h"
 #include "data/tokenizer.h"
+#include "nn/optimizer.h"
 #include "recipes/encoder_features.h"
 #include "recipes/model_folder.h"
 #include "recipes/training_data.h"
@@ -77,40 +78,6 @@ double sum(const std::vector<double>& values, std::int64_t begin, std::int64_t e
   return out;
 }
 
-MeshPlan plan_mesh(const std::vector<UnitCost>& units, std::int64_t pp, std::int64_t dp,
-                   std::int64_t micro_batches) {
-  MeshPlan plan;
-  plan.pp = pp;
-  plan.dp = dp;
-  plan.micro_batches = micro_batches;
-  std::vector<double> forward, backward, both;
-  for (const UnitCost& unit : units) {
-    forward.push_back(unit.forward);
-    backward.push_back(unit.trained ? unit.backward : 0);
-    both.push_back(forward.back() + backward.back());
-  }
-  plan.ends = split_by_cost(both, pp);
-  PipelineShape shape;
-  shape.stages = pp;
-  shape.micro_batches = micro_batches;
-  PipelineCosts costs;
-  std::int64_t begin = 0;
-  for (const std::int64_t end : plan.ends) {
-    costs.forward.push_back(sum(forward, begin, end));
-    costs.backward.push_back(sum(backward, begin, end));
-    std::int64_t parameters = 0;
-    for (std::int64_t i = begin; i < end; ++i)
-      parameters += units[static_cast<std::size_t>(i)].parameters;
-    plan.most_parameters = std::max(plan.most_parameters, parameters);
-    if (!units[static_cast<std::size_t>(end - 1)].trained) ++shape.first_trained;
-    begin = end;
-  }
-  const PipelineTimeline run = simulate_pipeline(shape, costs);
-  plan.seconds = run.seconds;
-  plan.bubble = run.bubble;
-  return plan;
-}
-
 }  // namespace
 
 std::vector<UnitCost> time_units(Ocr2Model& model, const Ocr2Input& input, const Recipe& recipe,
@@ -132,8 +99,47 @@ std::vector<UnitCost> time_units(Ocr2Model& model, const Ocr2Input& input, const
   for (UnitCost& unit : units)
     unit.forward = unit.backward = std::numeric_limits<double>::infinity();
   for (int repeat = 0; repeat < repeats; ++repeat) time_pass(model, input, context, units);
-  model.store().clear_gradients();
   return units;
+}
+
+MeshPlan plan_mesh(const std::vector<UnitCost>& units, std::int64_t pp, std::int64_t dp,
+                   std::int64_t micro_batches, const MeshDetails& details) {
+  MeshPlan plan;
+  plan.pp = pp;
+  plan.dp = dp;
+  plan.micro_batches = micro_batches;
+  std::vector<double> forward, backward, both;
+  for (const UnitCost& unit : units) {
+    forward.push_back(unit.forward);
+    backward.push_back(unit.trained ? unit.backward : 0);
+    both.push_back(forward.back() + backward.back());
+  }
+  plan.ends = details.ends.empty() ? split_by_cost(both, pp * details.chunks) : details.ends;
+  PipelineShape& shape = plan.shape;
+  shape.stages = pp;
+  shape.chunks = details.chunks;
+  shape.micro_batches = micro_batches;
+  PipelineCosts costs;
+  std::vector<std::int64_t> parameters(static_cast<std::size_t>(pp), 0);
+  std::int64_t begin = 0;
+  for (std::size_t piece = 0; piece < plan.ends.size(); ++piece) {
+    const std::int64_t end = plan.ends[piece];
+    const auto last = static_cast<std::size_t>(end - 1);
+    costs.forward.push_back(sum(forward, begin, end));
+    costs.backward.push_back(sum(backward, begin, end));
+    for (std::int64_t i = begin; i < end; ++i)
+      parameters[piece % parameters.size()] += units[static_cast<std::size_t>(i)].parameters;
+    if (!units[last].trained) ++shape.first_trained;
+    if (piece + 1 < plan.ends.size() && !details.transfer.empty())
+      costs.transfer = std::max(costs.transfer, details.transfer[last]);
+    begin = end;
+  }
+  plan.most_parameters = *std::max_element(parameters.begin(), parameters.end());
+  const PipelineTimeline run = simulate_pipeline(shape, costs);
+  plan.seconds = run.seconds;
+  plan.bubble = run.bubble;
+  plan.in_flight = run.in_flight;
+  return plan;
 }
 
 std::vector<MeshPlan> plan_meshes(const TimedUnits& timed, const BatchRecipe& batch,
@@ -162,39 +168,81 @@ std::vector<MeshPlan> plan_meshes(const TimedUnits& timed, const BatchRecipe& ba
   return out;
 }
 
-TrainingPlan plan_training(const Recipe& recipe, std::int64_t ranks) {
+namespace {
+
+/// The gradients that the last pass left, through their norm and AdamW.
+double time_update(Ocr2Model& model) {
+  AdamW optimizer;
+  const NamedParameters parameters = model.store().trainable();
+  optimizer.add_group("all", parameters);
+  double fastest = std::numeric_limits<double>::infinity();
+  for (int repeat = 0; repeat < 3; ++repeat) {
+    const double start = now();
+    const double scale = clip_scale(gradient_norm(parameters), 1.0);
+    optimizer.step(0.0, scale);
+    fastest = std::min(fastest, now() - start);
+  }
+  return fastest;
+}
+
+}  // namespace
+
+RecipeTimes time_recipe(const Recipe& recipe) {
   if (recipe.threads > 0) set_thread_count(static_cast<int>(recipe.threads));
   const ComputeDType scope(compute_dtype_of(recipe.dtype));
   const Tokenizer tokenizer = Tokenizer::load(recipe.data.tokenizer);
-  std::filesystem::path path = recipe.model.config;
-  if (std::filesystem::is_directory(path)) path = resolve_model_folder(path) / "config.json";
-  Ocr2Config config = read_ocr2_config(path);
-  config.reading = reading_settings(recipe);
-  apply_model_settings(recipe.model, config);
-  check_tokenizer(tokenizer, config, recipe.data.tokenizer);
-  Ocr2Model model(config, static_cast<std::uint64_t>(recipe.seed));
+  RecipeTimes out;
+  out.config = config_of(recipe);
+  check_tokenizer(tokenizer, out.config, recipe.data.tokenizer);
+  Ocr2Model model(out.config, static_cast<std::uint64_t>(recipe.seed));
   model.store().freeze(recipe.freeze);
   LoaderOptions options;
   options.seed = static_cast<std::uint64_t>(recipe.seed);
   options.global_batch = recipe.batch.global_size;
   options.micro_batch = recipe.batch.micro_batch;
-  options.batch.pad_token = static_cast<std::int32_t>(config.text.pad_token_id);
+  options.batch.pad_token = static_cast<std::int32_t>(out.config.text.pad_token_id);
   options.batch.pack_tokens = recipe.data.pack_tokens;
   options.workers = 0;
-  const auto samples = training_samples(recipe, config, tokenizer);
+  const auto samples = training_samples(recipe, out.config, tokenizer);
   const bool packed = recipe.data.pack_tokens > 0;
-  TimedUnits timed;
   constexpr std::size_t kSizes = 4;  // of micro-batches that are tried, each half the one before
-  for (std::int64_t size = packed ? 1 : recipe.batch.micro_batch; timed.size() < kSizes;
+  for (std::int64_t size = packed ? 1 : recipe.batch.micro_batch; out.units.size() < kSizes;
        size /= 2) {
     if (!packed) options.micro_batch = size;
     Loader loader(samples, options);
-    timed[size] = time_units(model, input_of(loader.next()), recipe, 3);
+    const double start = now();
+    const LoadedBatch batch = loader.next();
+    if (out.units.empty()) {
+      const auto count = static_cast<double>(batch.samples);
+      std::int64_t image_tokens = 0;
+      for (std::int64_t i = 0; i < batch.input_ids.numel(); ++i)
+        image_tokens += batch.input_ids.data<std::int32_t>()[i] == out.config.image_token_id;
+      for (const int tiles : batch.num_local_patches) out.crops += tiles / count;
+      out.load = (now() - start) / count;
+      out.text_tokens = static_cast<double>(batch.input_ids.numel() - image_tokens) / count;
+    }
+    out.units[size] = time_units(model, input_of(batch), recipe, 3);
+    if (out.units.size() == 1) out.optimizer = time_update(model);
+    model.store().clear_gradients();
     if (size % 2 != 0) break;
   }
+  return out;
+}
+
+Ocr2Config config_of(const Recipe& recipe) {
+  std::filesystem::path path = recipe.model.config;
+  if (std::filesystem::is_directory(path)) path = resolve_model_folder(path) / "config.json";
+  Ocr2Config config = read_ocr2_config(path);
+  config.reading = reading_settings(recipe);
+  apply_model_settings(recipe.model, config);
+  return config;
+}
+
+TrainingPlan plan_training(const Recipe& recipe, std::int64_t ranks) {
+  const RecipeTimes times = time_recipe(recipe);
   TrainingPlan plan;
-  plan.units = timed.rbegin()->second;
-  plan.meshes = plan_meshes(timed, recipe.batch, ranks);
+  plan.units = times.units.rbegin()->second;
+  plan.meshes = plan_meshes(times.units, recipe.batch, ranks);
   return plan;
 }
 

@@ -1,7 +1,8 @@
-// lectern plan: which mesh to train a recipe on.
+// lectern plan: which mesh to train a recipe on, here or on GPUs that are elsewhere.
 #include "recipes/plan.h"
 
 #include "recipes/commands/command.h"
+#include "recipes/scale_plan.h"
 
 #include <fmt/core.h>
 #include <nlohmann/json.hpp>
@@ -11,36 +12,139 @@
 #include <vector>
 
 namespace lectern::commands {
+namespace {
+
+struct PlanOptions {
+  std::string recipe;
+  std::vector<std::string> overrides;
+  std::int64_t ranks = 0;
+  // of a prediction
+  std::int64_t nodes = 1, gpus = 0;
+  std::string gpu, figures = "recipes/gpus.toml", measured;
+  double products = 0, link_rate = 0, network_rate = 0, observed = 0;
+  std::int64_t crops = 6, text = 1024;
+  bool text_only = false;
+  bool json = false;
+};
+
+ScaleInput scale_input(const PlanOptions& options, const Recipe& recipe) {
+  const Cluster cluster{options.nodes, options.gpus};
+  if (options.gpu == "cpu") return timed_input(recipe, cluster);
+  Hardware hardware = load_hardware(options.figures, options.gpu, recipe.dtype);
+  if (options.products > 0) {
+    hardware.products = options.products;
+    hardware.products_from = "assumption, --utilisation";
+  }
+  if (options.link_rate > 0) hardware.link_rate = 1e9 * options.link_rate;
+  if (options.network_rate > 0) hardware.network_rate = 1e9 * options.network_rate;
+  if (!options.measured.empty()) {
+    hardware.products = measured_share(options.measured, recipe, hardware);
+    hardware.products_from = "measured, " + options.measured;
+  }
+  const PageShape page{
+      .crops = options.crops, .text_tokens = options.text, .has_image = !options.text_only};
+  return counted_input(recipe, hardware, cluster, page);
+}
+
+void run_scale(const PlanOptions& options, const Recipe& recipe) {
+  const ScaleInput input = scale_input(options, recipe);
+  // The recipe's own mesh first, then what else there is.
+  std::vector<ScalePlan> plans = {plan_scale(input, recipe, recipe.mesh, recipe.batch.micro_batch)};
+  for (ScalePlan& other : plan_scales(input, recipe)) {
+    const bool own = other.mesh.pp == plans[0].mesh.pp && other.mesh.ep == plans[0].mesh.ep &&
+                     other.micro_batch == plans[0].micro_batch;
+    if (!own) plans.push_back(std::move(other));
+  }
+  std::optional<double> implied;
+  if (options.observed > 0) implied = implied_share(input, recipe, plans[0], options.observed);
+  if (options.json) {
+    nlohmann::ordered_json out = scale_json(input, recipe, plans);
+    if (options.observed > 0) {
+      out["observed_tokens_a_day"] = options.observed;
+      out["implied_products_share"] = implied ? nlohmann::json(*implied) : nlohmann::json();
+    }
+    fmt::print("{}\n", out.dump());
+    return;
+  }
+  fmt::print("{}", scale_report(input, recipe, plans));
+  if (options.observed == 0) return;
+  fmt::print(
+      "\n{:.1f} B tokens a day were reported; predicted are {:.1f} B, {:.2f} times as many. ",
+      options.observed / 1e9, plans[0].tokens_a_day / 1e9,
+      plans[0].tokens_a_day / options.observed);
+  if (implied)
+    fmt::print("On this mesh that rate means that products reach {:.1f} % of the peak.\n",
+               100 * *implied);
+  else
+    fmt::print("No share of the peak rate gives that on this mesh.\n");
+}
+
+void run_here(const PlanOptions& options, const Recipe& recipe) {
+  const TrainingPlan plan = plan_training(recipe, options.ranks);
+  if (options.json) {
+    fmt::print("{}\n", plan_json(plan).dump());
+    return;
+  }
+  fmt::print(
+      "{}\nA rank is taken to be as fast as this process with its threads (threads = ... in the "
+      "recipe); time for exchanging gradients and activations is not in it.\n",
+      plan_tables(plan));
+}
+
+}  // namespace
 
 void add_plan(CLI::App& app) {
-  struct Options {
-    std::string recipe;
-    std::vector<std::string> overrides;
-    std::int64_t ranks = 1;
-    bool json = false;
-  };
-  auto options = std::make_shared<Options>();
+  auto options = std::make_shared<PlanOptions>();
   CLI::App* command = app.add_subcommand(
-      "plan", "time each unit of a recipe's model once and predict a step on every mesh");
+      "plan",
+      "predict a step on every mesh: of ranks of this machine (each unit of the model timed once), "
+      "or of nodes of GPUs (operations counted)");
   command->add_option("RECIPE", options->recipe, "recipe, TOML")->required();
-  command->add_option("--ranks", options->ranks, "processes that there will be")
-      ->required()
+  auto* ranks = command->add_option("--ranks", options->ranks, "processes that there will be")
+                    ->check(CLI::Range(1, 1 << 20));
+  auto* gpus = command->add_option("--gpus", options->gpus, "ranks of a node")
+                   ->check(CLI::Range(1, 1024))
+                   ->excludes(ranks);
+  auto* gpu = command->add_option("--gpu", options->gpu,
+                                  "what a rank is: a GPU of the figures file, or cpu: a process "
+                                  "of this machine");
+  gpu->needs(gpus);
+  gpus->needs(gpu);
+  const auto scale = [&](CLI::Option* option) { return option->needs(gpu); };
+  scale(command->add_option("--nodes", options->nodes, "machines"))->check(CLI::Range(1, 65536));
+  scale(command->add_option("--figures", options->figures, "rates of GPUs, TOML"));
+  scale(command->add_option("--measured", options->measured,
+                            "a line of `lectern bench step` on that GPU: replaces the assumed "
+                            "share of the peak rate"));
+  scale(command->add_option("--utilisation", options->products,
+                            "assumed share of the peak rate that products reach"))
+      ->check(CLI::Range(0.001, 1.0));
+  scale(command->add_option("--link-rate", options->link_rate,
+                            "from a GPU to others of its node, one direction, GB/s"))
+      ->check(CLI::PositiveNumber);
+  scale(command->add_option("--network-rate", options->network_rate,
+                            "from a node to others, one direction, GB/s"))
+      ->check(CLI::PositiveNumber);
+  scale(command->add_option("--crops", options->crops, "tiles of a page, where the recipe crops"))
+      ->check(CLI::Range(0, 6));
+  scale(command->add_option("--text", options->text, "tokens of a page's prompt and text"))
       ->check(CLI::Range(1, 1 << 20));
+  scale(command->add_flag("--text-only", options->text_only, "rows of text without pictures"));
+  scale(command->add_option("--observed", options->observed,
+                            "tokens a day that somebody reported: says what they imply"))
+      ->check(CLI::PositiveNumber);
   command->add_option("--set", options->overrides, "key=value; table.key reaches into a table")
       ->take_all()
       ->allow_extra_args(false);
   command->add_flag("--json", options->json, "print one JSON object");
   command->callback([options] {
+    if (options->ranks == 0 && options->gpu.empty())
+      throw CLI::RequiredError("--ranks, or --gpus and --gpu");
     const Recipe recipe = load_recipe(options->recipe, options->overrides);
-    const TrainingPlan plan = plan_training(recipe, options->ranks);
-    if (options->json) {
-      fmt::print("{}\n", plan_json(plan).dump());
-      return;
-    }
-    fmt::print(
-        "{}\nA rank is taken to be as fast as this process with its threads (threads = ... in the "
-        "recipe); time for exchanging gradients and activations is not in it.\n",
-        plan_tables(plan));
+    if (options->gpu.empty())
+      run_here(*options, recipe);
+    else
+      run_scale(*options, recipe);
   });
 }
 
