@@ -5,7 +5,7 @@
 #include "data/loader.h"
 #include "data/tokenizer.h"
 #include "recipes/encoder_features.h"
-#include "recipes/model_folder.h"
+#include "recipes/initial_weights.h"
 #include "recipes/training_data.h"
 
 #include <fmt/core.h>
@@ -166,20 +166,10 @@ TrainingPlan plan_training(const Recipe& recipe, std::int64_t ranks) {
   if (recipe.threads > 0) set_thread_count(static_cast<int>(recipe.threads));
   const ComputeDType scope(compute_dtype_of(recipe.dtype));
   const Tokenizer tokenizer = Tokenizer::load(recipe.data.tokenizer);
-  std::filesystem::path path = recipe.model.config;
-  if (std::filesystem::is_directory(path)) path = resolve_model_folder(path) / "config.json";
-  Ocr2Config config = read_ocr2_config(path);
-  config.reading = reading_settings(recipe);
-  if (recipe.model.residual) config.residual = *recipe.model.residual;
-  check_tokenizer(tokenizer, config, recipe.data.tokenizer);
+  const Ocr2Config config = model_config(recipe, tokenizer);
   Ocr2Model model(config, static_cast<std::uint64_t>(recipe.seed));
   model.store().freeze(recipe.freeze);
-  LoaderOptions options;
-  options.seed = static_cast<std::uint64_t>(recipe.seed);
-  options.global_batch = recipe.batch.global_size;
-  options.micro_batch = recipe.batch.micro_batch;
-  options.batch.pad_token = static_cast<std::int32_t>(config.text.pad_token_id);
-  options.batch.pack_tokens = recipe.data.pack_tokens;
+  LoaderOptions options = loader_options(recipe, config);
   options.workers = 0;
   const auto samples = training_samples(recipe, config, tokenizer);
   const bool packed = recipe.data.pack_tokens > 0;
