@@ -214,6 +214,7 @@ void read_small_tables(ConfigReader& root, Recipe& out) {
   ConfigReader checkpoint = root.table("checkpoint");
   out.checkpoint.every = checkpoint.integer("every", 1000, within(0, kMaxSteps));
   out.checkpoint.keep = checkpoint.integer("keep", 2, within(1, kMaxSteps));
+  out.checkpoint.asynchronous = checkpoint.boolean("asynchronous", true);
 
   ConfigReader evaluation = root.table("evaluation");
   out.evaluation.every = evaluation.integer("every", 1000, within(0, kMaxSteps));
@@ -302,16 +303,6 @@ std::vector<std::filesystem::path> recipe_stages(const std::filesystem::path& pa
 
 void check_mesh(const Recipe& recipe, std::int64_t ranks) {
   const auto [pp, dp, ep] = mesh_shape(ranks, recipe.mesh.pp, recipe.mesh.ep);
-  if ((pp > 1 || ep > 1) && recipe.curriculum.size() > 1)
-    fail<ConfigError>(fmt::format(
-        "mesh.{}: a curriculum is moved by reading, which needs the whole model on each "
-        "rank; it must be 1, got {}",
-        pp > 1 ? "pp" : "ep", pp > 1 ? pp : ep));
-  if (pp > 1 && recipe.moe.bias_balancing_rate > 0)
-    fail<ConfigError>(
-        fmt::format("moe.bias_balancing_rate must be 0 with mesh.pp above 1 (no stage knows all "
-                    "routers), got {}",
-                    recipe.moe.bias_balancing_rate));
   if (pp == 1 && recipe.mesh.chunks > 1)
     fail<ConfigError>(
         fmt::format("mesh.chunks must be 1 without a pipeline, got {}", recipe.mesh.chunks));

@@ -146,6 +146,7 @@ struct MoeRecipe {
 struct CheckpointRecipe {
   std::int64_t every = 1000;  // steps; 0: only at the end
   std::int64_t keep = 2;      // newest complete ones that are kept
+  bool asynchronous = true;   // written while training goes on, from a copy; false: needs no copy
 };
 
 /// [evaluation] On data.validation; also after the last step.
