@@ -202,7 +202,8 @@ TEST(MemoryPlan, ARunIsTheSameUnderAnyBudget) {
   const Recipe free = data.recipe("free");
   train(free, false);
   for (const std::string gib : {"1e-6", "0.002", "8"}) {
-    const Recipe planned = data.recipe("planned-" + gib, {"memory_gib=" + gib, "log.wall_clock=true"});
+    const Recipe planned =
+        data.recipe("planned-" + gib, {"memory_gib=" + gib, "log.wall_clock=true"});
     train(planned, false);
     EXPECT_EQ(deterministic_metrics(planned), deterministic_metrics(free)) << gib;
     const std::string text = read_file(planned.run_dir / "metrics.jsonl");
