@@ -267,8 +267,12 @@ Recipe parse_recipe(const ConfigDocument& document) {
   out.device = root.choice("device", "cpu", {"cpu", "cuda"});
   out.dtype = root.choice("dtype", "fp32", {"fp32", "bf16"});
   out.recompute = root.boolean("recompute", false);
-  out.recompute_streams =
-      root.integer("recompute_streams", out.recompute ? -1 : 0, within(-1, 4096));
+  out.memory_gib = root.number("memory_gib", 0, between(0, 1e6));
+  if (out.memory_gib > 0 && out.recompute)
+    root.refuse("memory_gib",
+                "must be left out with recompute = true, which recomputes all blocks");
+  out.recompute_streams = root.integer(
+      "recompute_streams", out.recompute || out.memory_gib > 0 ? -1 : 0, within(-1, 4096));
   out.log_every = root.integer("log_every", 1, within(1, kMaxSteps));
   out.freeze = root.strings("freeze", frozen_prefixes(out.stage));
   if (std::find(out.freeze.begin(), out.freeze.end(), "") != out.freeze.end())
@@ -303,6 +307,11 @@ std::vector<std::filesystem::path> recipe_stages(const std::filesystem::path& pa
 
 void check_mesh(const Recipe& recipe, std::int64_t ranks) {
   const auto [pp, dp, ep] = mesh_shape(ranks, recipe.mesh.pp, recipe.mesh.ep);
+  if ((pp > 1 || ep > 1) && recipe.memory_gib > 0)
+    fail<ConfigError>(fmt::format(
+        "memory_gib must be 0 with mesh.{} above 1 (the plan is of one pass through the whole "
+        "model), got {}",
+        pp > 1 ? "pp" : "ep", recipe.memory_gib));
   if (pp == 1 && recipe.mesh.chunks > 1)
     fail<ConfigError>(
         fmt::format("mesh.chunks must be 1 without a pipeline, got {}", recipe.mesh.chunks));

@@ -183,6 +183,7 @@ struct Recipe {
   std::string device;        // "cpu" | "cuda"
   std::string dtype;         // "fp32" | "bf16": of compute; weights and statistics stay fp32
   bool recompute = false;    // keep layer inputs only and recompute the rest in backward
+  double memory_gib = 0;  // recompute as many blocks as this budget needs; 0: `recompute` decides
   std::int64_t recompute_streams = 0;  // hc, mhc: keep the streams every so many blocks; -1: the
                                        // paper's eq. 20; 0: keep all
   std::int64_t log_every = 1;          // steps between records of metrics.jsonl

@@ -23,6 +23,7 @@
 #include "recipes/encoder_features.h"
 #include "recipes/initial_weights.h"
 #include "recipes/interrupt.h"
+#include "recipes/memory_budget.h"
 #include "recipes/metrics.h"
 #include "recipes/model_folder.h"
 #include "recipes/optimizer_setup.h"
@@ -74,6 +75,7 @@ class Training : private PipelineModel {
         schedule_(schedule_args(recipe)),
         optimizer_(adamw_args(recipe), world,
                    {.zero = recipe.mesh.zero, .bucket_bytes = recipe.mesh.bucket_bytes}),
+        budget_(recipe.memory_gib, device_),
         saver_(model_, optimizer_, mesh_, saver_options()) {
     model_.store().to(device_);
     model_.store().freeze(recipe.freeze);
@@ -220,12 +222,14 @@ class Training : private PipelineModel {
         format_count(static_cast<double>(model_.store().parameter_count())),
         format_count(static_cast<double>(trained)), recipe_.batch.global_size, state_.step,
         recipe_.steps, ranks > 1 ? fmt::format("{} ranks of ", ranks) : "", thread_count()));
+    if (budget_.plan()) log_->say(budget_.announcement());
   }
 
   /// Fetch, forward, backward, clip, update, report.
   StepTotals step(Loader& loader) {
     const double start = now();
     reset_peak_memory_of(device_);
+    budget_.begin_step();
     optimizer_.clear_gradients();
     StepTotals totals;
     if (pipeline_) {
@@ -320,13 +324,16 @@ class Training : private PipelineModel {
   void micro_step(const LoadedBatch& batch, StepTotals& totals) {
     ForwardContext context = context_of_step();
     Ocr2Input input = input_of(batch);
+    budget_.begin_pass(input, batch.micro_batch, batch.micro_batches, context);
     const VisualFeatures visual = features_->features_of(batch, input, context);
     Variable total = add_loss(model_.loss(input, context, &visual), batch, totals);
     total = add_reports(total, context, batch, totals);
-    if (!total.requires_grad()) return;
-    const bool is_last = batch.micro_batch + 1 == batch.micro_batches;
-    const ObserveBackward sending(is_last ? optimizer_.observer() : nullptr);
-    total.backward();
+    if (total.requires_grad()) {
+      const bool is_last = batch.micro_batch + 1 == batch.micro_batches;
+      const ObserveBackward sending(is_last ? optimizer_.observer() : nullptr);
+      total.backward();
+    }
+    if (const auto plan = budget_.end_pass()) log_->say(*plan);
   }
 
   /// Global gradient norm; stops the run before the update when anything is not finite.
@@ -361,15 +368,15 @@ class Training : private PipelineModel {
     const double tokens_per_second = static_cast<double>(totals.tokens) / seconds;
     log_->update({state_.step, totals.loss(), rate, tokens_per_second});
     if (state_.step % recipe_.log_every != 0 && state_.step != recipe_.steps) return;
-    const double peak = static_cast<double>(memory_statistics_of(device_).peak_bytes);
-    MetricFields fields = {
-        {"loss", totals.loss()},
-        {"grad_norm", norm},
-        {"lr", rate},
-        {"samples", totals.samples},
-        {"tokens", totals.tokens},
-        {"seconds", seconds},
-        {"peak_bytes", static_cast<std::int64_t>(reduced(mesh_.world(), peak, Reduction::max))}};
+    MetricFields fields = {{"loss", totals.loss()},
+                           {"grad_norm", norm},
+                           {"lr", rate},
+                           {"samples", totals.samples},
+                           {"tokens", totals.tokens},
+                           {"seconds", seconds},
+                           {"peak_bytes", static_cast<std::int64_t>(reduced(
+                                              mesh_.world(), budget_.peak(), Reduction::max))}};
+    budget_.add_fields(fields);
     if (sparse_layers(config_) > 0) fields["expert_load"] = totals.worst_expert_load();
     if (mesh_.shape().dp > 1) fields["work_spread"] = totals.work_spread;
     if (diagnostics_due(state_.step)) add_diagnostics(totals, fields);
@@ -436,6 +443,7 @@ class Training : private PipelineModel {
   RunFolder folder_;  // made when all that the recipe names has been read: a typo leaves no folder
   ScheduleArgs schedule_;
   ParallelAdamW optimizer_;
+  MemoryBudget budget_;
   std::optional<RunLog> log_;
   CheckpointSaver saver_;
   RunState state_;
