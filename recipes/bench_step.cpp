@@ -32,7 +32,7 @@ constexpr std::int64_t kSmallestVocabulary = 32;
 
 Ocr2Input random_input(const Ocr2Config& config, const BenchStepArgs& args) {
   const std::int64_t image_tokens =
-      args.crops * config.query_count(kTileSize) + config.query_count(kGlobalSize) + 1;
+      args.crops * config.decoder_tokens(kTileSize) + config.decoder_tokens(kGlobalSize) + 1;
   const std::int64_t length = 1 + image_tokens + args.text;
   Ocr2Input input;
   input.input_ids = Tensor::empty({args.batch, length}, DType::i32);

@@ -170,7 +170,7 @@ TrainingPlan plan_training(const Recipe& recipe, std::int64_t ranks) {
   if (std::filesystem::is_directory(path)) path = resolve_model_folder(path) / "config.json";
   Ocr2Config config = read_ocr2_config(path);
   config.reading = reading_settings(recipe);
-  if (recipe.model.residual) config.residual = *recipe.model.residual;
+  apply_model_settings(recipe.model, config);
   check_tokenizer(tokenizer, config, recipe.data.tokenizer);
   Ocr2Model model(config, static_cast<std::uint64_t>(recipe.seed));
   model.store().freeze(recipe.freeze);

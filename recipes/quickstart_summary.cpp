@@ -139,7 +139,7 @@ ReportData quickstart_report(const std::filesystem::path& folder) {
       {"parameters", format_count(static_cast<double>(loaded.model->store().parameter_count()))},
       {"vocabulary", std::to_string(loaded.tokenizer.vocab_size())},
       {"view", fmt::format("{0} x {0} pixels", loaded.model->config().reading.global_size)},
-      {"tokens of a view", fmt::format("{} + 1", loaded.model->config().query_count(
+      {"tokens of a view", fmt::format("{} + 1", loaded.model->config().decoder_tokens(
                                                      loaded.model->config().reading.global_size))}};
   data.samples = read_samples(folder / "eval" / "stage3", kWordsShown, false);
   for (ReportSample& page : read_samples(folder / "eval" / "pages", 3, true))

@@ -24,6 +24,7 @@ ViewOptions view_options(const Ocr2Config& config) {
   out.patch_size = config.sam.patch_size;
   out.small_queries = config.queries_768;
   out.large_queries = config.queries_1024;
+  out.visual_tokens = config.decoder_reads == DecoderReads::visual;
   return out;
 }
 

@@ -45,6 +45,10 @@ ModelRecipe read_model(ConfigReader table) {
   out.init_decoder = table.string("init_decoder", "");
   out.init_sam = table.string("init_sam", "");
   out.init_qwen2 = table.string("init_qwen2", "");
+  out.decoder_reads = table.choice("decoder_reads", "config", {"config", "queries", "visual"});
+  out.queries = table.integer("queries", 0, within(0, 1 << 20));
+  if (out.queries > 0 && out.decoder_reads == "visual")
+    table.refuse("queries", "must be left out with decoder_reads = \"visual\", which has none");
   out.residual = read_residual(table);
   if (out.config.empty()) table.refuse("config", "must name a config.json, got \"\"");
   if (out.init.empty()) table.refuse("init", "must be \"random\" or a folder, got \"\"");
@@ -234,6 +238,13 @@ DType compute_dtype_of(std::string_view name) {
   if (name == "fp32") return DType::f32;
   if (name == "bf16") return DType::bf16;
   fail<ConfigError>(fmt::format("dtype must be \"fp32\" or \"bf16\", got \"{}\"", name));
+}
+
+void apply_model_settings(const ModelRecipe& recipe, Ocr2Config& config) {
+  if (recipe.residual) config.residual = *recipe.residual;
+  if (recipe.decoder_reads != "config")
+    config.decoder_reads = decoder_reads_from(recipe.decoder_reads);
+  if (recipe.queries > 0) config.queries_768 = config.queries_1024 = recipe.queries;
 }
 
 std::vector<std::string> frozen_prefixes(std::int64_t stage) {

@@ -40,8 +40,9 @@ struct ReportStage {
 struct ReportSample {
   std::filesystem::path image;  // PNG or JPEG
   std::string truth, read;
-  std::string note;   // where it comes from
-  bool page = false;  // a whole page: shown larger, text scrolls
+  std::string note;                         // where it comes from
+  bool page = false;                        // a whole page: shown larger, text scrolls
+  std::string other_name = "", other = "";  // what another program read; no name: there is none
 };
 
 /// What a page costs as pictures and as text. Vision tokens are tiles x 144 + 256 + 1.

@@ -56,7 +56,7 @@ Ocr2Config checked_config(const Recipe& recipe, const Tokenizer& tokenizer) {
   if (std::filesystem::is_directory(path)) path = resolve_model_folder(path) / "config.json";
   Ocr2Config config = read_ocr2_config(path);
   config.reading = reading_settings(recipe);
-  if (recipe.model.residual) config.residual = *recipe.model.residual;
+  apply_model_settings(recipe.model, config);
   check_tokenizer(tokenizer, config, recipe.data.tokenizer);
   return config;
 }
