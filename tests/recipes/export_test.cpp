@@ -129,7 +129,9 @@ TEST(Export, OurOwnFolderHoldsAnyModelInHalfTheBytes) {
     ASSERT_EQ(a.shape(), b.shape());
     for (std::int64_t j = 0; j < a.numel(); ++j) {
       const double x = a.data<float>()[j], y = b.data<float>()[j];
-      if (a.ndim() < 2) EXPECT_EQ(x, y) << want[i].first;
+      if (a.ndim() < 2) {
+        EXPECT_EQ(x, y) << want[i].first;
+      }
       EXPECT_NEAR(x, y, std::abs(x) / 256) << want[i].first;  // 8 bits of mantissa
       any_rounded |= x != y;
     }
