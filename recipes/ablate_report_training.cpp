@@ -29,20 +29,23 @@ std::string compression_plot(const AblationTable& table) {
   args.title = "read right, by compression";
   args.x_label = "text tokens for each token of the picture";
   args.y_label = "1 - character error rate";
+  args.y_min = 0;
+  args.y_max = 1;
   for (std::size_t i = 0; i < table.rows.size(); ++i) {
     const AblationRow& row = table.rows[i];
     PlotSeries series;
-    series.label = row.label;
     series.color = static_cast<int>(i);
     series.dots = true;
     for (const LengthGroup& group : row.lengths) {
       if (row.decoder_tokens <= 0) continue;
       series.x.push_back(group.text_tokens / row.decoder_tokens);
-      series.y.push_back(1 - group.cer.mean);
+      series.y.push_back(std::max(0.0, 1 - group.cer.mean));
     }
     args.series.push_back(std::move(series));
   }
-  return "<figure class=\"card\">" + line_plot(args) + "</figure>\n";
+  return "<p class=\"note\">Colours as above; a point for each length of text.</p>\n"
+         "<figure class=\"card\" style=\"max-width:34rem\">" +
+         line_plot(args) + "</figure>\n";
 }
 
 /// Figures of arXiv 2510.18234 (Fox, English pages) that the plot stands beside.
@@ -166,9 +169,7 @@ AblationWords training_words(const AblationRecipe& recipe,
     if (lengths.empty()) continue;
     out.more += "<h2>Character error rate by the length of the text</h2>\n" +
                 html_table(lengths.front(), {lengths.begin() + 1, lengths.end()});
-    if (differ_in_tokens(table))
-      out.more +=
-          "<div class=\"grid plots\">" + compression_plot(table) + "</div>\n" + paper_compression();
+    if (differ_in_tokens(table)) out.more += compression_plot(table) + paper_compression();
   }
   return out;
 }

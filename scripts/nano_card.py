@@ -20,8 +20,8 @@ STAGES = {
 }
 
 
-def read_stage(run, stage):
-    """Totals and held-out figures of one run."""
+def read_stage(run, stage, end):
+    """Totals and held-out figures of one run up to the step of its checkpoint."""
     out = {"steps": 0, "samples": 0, "seconds": 0.0, "evaluations": [], "levels": []}
     last_level = None
     for line in (run / stage / "metrics.jsonl").read_text().splitlines():
@@ -29,6 +29,8 @@ def read_stage(run, stage):
             record = json.loads(line)
         except json.JSONDecodeError:
             continue  # a last line that was cut off
+        if record["step"] > end:
+            break
         out["steps"] = record["step"]
         if "samples" in record:
             out["samples"] += record["samples"]
@@ -233,7 +235,8 @@ def main():
     parser.add_argument("scores", nargs="+", help="STAGE=FOLDER of eval-beside-tesseract.sh")
     args = parser.parse_args()
     scores = {name: pathlib.Path(folder) for name, folder in (one.split("=", 1) for one in args.scores)}
-    stages = [(name, read_stage(args.run, name)) for name in scores]
+    stages = [(name, read_stage(args.run, name, int(re.search(r"-step-(\d+)", folder.name)[1])))
+              for name, folder in scores.items()]
     recipes = {name: portable((args.run / name / "config.toml").read_text(), args.run, args.data) for name in scores}
     for name, text in recipes.items():
         (args.model / f"{name}.toml").write_text(text)
