@@ -249,6 +249,22 @@ std::string heldout_table(const ReportData& data) {
   return out + "</table></div>\n";
 }
 
+std::string history(const ReportData& data) {
+  if (!data.history) return "";
+  PlotArgs args;
+  args.title = "Character error rate, held-out";
+  args.x_label = "samples";
+  args.from_zero = true;
+  for (const auto& [name, curve] : data.history->curves)
+    args.series.push_back({.label = name,
+                           .x = curve.step,
+                           .y = curve.value,
+                           .color = static_cast<int>(args.series.size())});
+  return fmt::format(
+      "<h2>{}</h2>\n<p>{}</p>\n<figure class=\"card\" style=\"max-width:34rem\">{}</figure>\n",
+      escape_html(data.history->title), escape_html(data.history->text), line_plot(args));
+}
+
 std::string cards(const std::vector<ReportSample>& samples, bool pages) {
   std::string out;
   for (const ReportSample& sample : samples) {

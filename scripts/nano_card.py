@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Writes the card of the shipped model: README.md, curve.svg and the recipes as they ran.
+"""Writes the card of the shipped model: README.md, curve.svg, curve.json and the recipes as they ran.
 
 Called by scripts/ship-nano.sh. Every figure is read from a file: metrics.jsonl and config.toml of the runs,
 scores.json and results.json of the evaluation, manifest.json of the data, the header of model.safetensors.
@@ -106,6 +106,19 @@ def curve(stages):
         out.append(f'<polyline points="{line}" fill="none" stroke="{colour}" stroke-width="2"/>')
         out.append(f'<text x="{width - 20}" y="{top + 26 + 14 * i}" text-anchor="end" fill="{colour}">{key}</text>')
     return "\n".join(out + ["</svg>"]) + "\n"
+
+
+def curve_json(stages):
+    """The curve's points, which quickstart's report draws again."""
+    series, begin = {}, 0
+    for _, stage in stages:
+        for at, figures in stage["evaluations"]:
+            for key, value in figures.items():
+                points = series.setdefault(key, {"samples": [], "cer": []})
+                points["samples"].append(begin + at)
+                points["cer"].append(round(value, 5))
+        begin += stage["samples"]
+    return {"samples": begin, "seconds": round(sum(stage["seconds"] for _, stage in stages), 1), "held_out": series}
 
 
 def duration(seconds):
@@ -241,6 +254,7 @@ def main():
     for name, text in recipes.items():
         (args.model / f"{name}.toml").write_text(text)
     (args.model / "curve.svg").write_text(curve(stages))
+    (args.model / "curve.json").write_text(json.dumps(curve_json(stages)) + "\n")
     (args.model / "README.md").write_text(card(args, stages, recipes, scores))
 
 

@@ -191,6 +191,26 @@ TEST(Recipe, QuickstartRecipesAreWellFormed) {
   }
 }
 
+TEST(Recipe, QuickstartGoesOnFromNano) {
+  std::string previous = "recipes/nano";
+  for (int stage = 1; stage <= 3; ++stage) {
+    const Recipe recipe = load_recipe(testing::source_folder() / "recipes" /
+                                      fmt::format("quickstart-nano-stage{}.toml", stage));
+    EXPECT_EQ(recipe.stage, stage);
+    EXPECT_EQ(recipe.model.config, "recipes/nano");
+    EXPECT_EQ(recipe.model.init, previous);
+    EXPECT_EQ(recipe.run_dir, fmt::format("out/quickstart/stage{}", stage));
+    EXPECT_EQ(recipe.encoder_cache.enabled, stage == 3);
+    // The pieces that nano has learned to read.
+    const Recipe nano = load_recipe(testing::source_folder() / "recipes" / "nano-pretrain.toml");
+    EXPECT_EQ(recipe.view.global_size, nano.view.global_size);
+    EXPECT_EQ(recipe.view.piece_width, nano.view.piece_width);
+    EXPECT_EQ(recipe.data.prompt, nano.data.prompt);
+    EXPECT_EQ(recipe.data.sources[1].cut_width, nano.view.piece_width);
+    previous = recipe.run_dir.string();
+  }
+}
+
 TEST(Recipe, AFileMayListStages) {
   const auto folder = testing::source_folder() / "recipes";
   EXPECT_EQ(recipe_stages(folder / "quickstart-stage1.toml").size(), 1u);
