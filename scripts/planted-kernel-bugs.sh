@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
 # Plants a bug in a kernel, one at a time, and expects the emulated tests to fail: an index off by
 # one, a missing barrier, a swapped stride, a dropped tail, and some that were made in earnest. Only
-# the changed source is compiled, and only the tests that should notice are linked and run, at the
-# lowest priority. The tests of kernels need no nvcc, and neither does this.
+# the changed source is compiled, and only the tests that should notice are linked and run. The tests of
+# kernels need no nvcc, and neither does this.
 # Prints a table; fails when a bug survives.
 #
 # usage: scripts/planted-kernel-bugs.sh [BUILD_FOLDER [PATTERN]]
@@ -79,7 +79,7 @@ plant() {
     echo "BROKEN  $row  [the line to change is gone from $file]" >"$here.row"
     return
   fi
-  if ! nice -n 19 "${compiler[@]}" "${flags[@]}" -I "$here/tree" -I tests/cuda_emulation -I . -x c++ \
+  if ! "${compiler[@]}" "${flags[@]}" -I "$here/tree" -I tests/cuda_emulation -I . -x c++ \
     -c "$here/tree/$source" -o "$here/planted.o" >"$here/log" 2>&1; then
     echo "BROKEN  $row  [does not compile: $(grep -m1 error: "$here/log" | cut -c1-80)]" >"$here.row"
     return
@@ -89,7 +89,7 @@ plant() {
   link=$(ninja -C "$build" -t commands "cuda.${test}_test" | tail -n 1)
   link=${link/ -o tests\// planted-kernel-bugs/$1/planted.o -Wl,-z,muldefs -o planted-kernel-bugs/$1/}
   (cd "$build" && eval "$link") >/dev/null
-  if LECTERN_SOURCE=$PWD nice -n 19 timeout 300 "$here/cuda.${test}_test" --gtest_filter="$tests" --gtest_fail_fast >"$here/log" 2>&1; then
+  if LECTERN_SOURCE=$PWD timeout 300 "$here/cuda.${test}_test" --gtest_filter="$tests" --gtest_fail_fast >"$here/log" 2>&1; then
     echo "MISSED  $row" >"$here.row"
   else
     why=$(grep -m1 -oE '(block \([0-9, ]+\) thread .*|worst at .*|bf16: relative.*|differs from)' "$here/log" | cut -c1-110 || true)
