@@ -55,8 +55,10 @@ def toml_value(text, table, key):
     return ""
 
 
-def portable(text, run, data):
+def portable(text, run, data, run_folders):
     """The recipe with the paths that scripts/nano-data.sh and the recipes use."""
+    for folder, name in run_folders.items():
+        text = text.replace(f'"{folder}"', f'"out/nano/{name}"')
     for folder in sorted({str(run), str(data), str(run.resolve()), str(data.resolve())}, key=len, reverse=True):
         text = re.sub(f'"{re.escape(folder)}(/|")', r'"out/nano\1', text)
     config = toml_value(text, "model", "config")
@@ -250,7 +252,9 @@ def main():
     scores = {name: pathlib.Path(folder) for name, folder in (one.split("=", 1) for one in args.scores)}
     stages = [(name, read_stage(args.run, name, int(re.search(r"-step-(\d+)", folder.name)[1])))
               for name, folder in scores.items()]
-    recipes = {name: portable((args.run / name / "config.toml").read_text(), args.run, args.data) for name in scores}
+    texts = {name: (args.run / name / "config.toml").read_text() for name in scores}
+    run_folders = {toml_value(text, "", "run_dir"): name for name, text in texts.items()}
+    recipes = {name: portable(text, args.run, args.data, run_folders) for name, text in texts.items()}
     for name, text in recipes.items():
         (args.model / f"{name}.toml").write_text(text)
     (args.model / "curve.svg").write_text(curve(stages))
