@@ -350,9 +350,14 @@ std::int64_t Ocr2Config::image_tokens(std::int64_t view_pixels) const {
   return quarter * quarter;
 }
 
-std::int64_t Ocr2Config::decoder_tokens(std::int64_t view_pixels) const {
-  if (decoder_reads == DecoderReads::visual) return image_tokens(view_pixels);
+std::int64_t Ocr2Config::query_count(std::int64_t view_pixels) const {
+  if (decoder_reads == DecoderReads::visual) return 0;
   return image_tokens(view_pixels) <= queries_768 ? queries_768 : queries_1024;
+}
+
+std::int64_t Ocr2Config::decoder_tokens(std::int64_t view_pixels) const {
+  return decoder_reads == DecoderReads::visual ? image_tokens(view_pixels)
+                                               : query_count(view_pixels);
 }
 
 Ocr2Config parse_ocr2_config(const json& root, const std::string& name) {

@@ -120,6 +120,8 @@ struct Ocr2Config {
 
   /// Tokens that a square view gives the LM encoder: ceil(grid / 4) a side, squared.
   std::int64_t image_tokens(std::int64_t view_pixels) const;
+  /// Queries behind the image tokens of a view; 0 where the decoder reads the image tokens.
+  std::int64_t query_count(std::int64_t view_pixels) const;
   /// Tokens of the decoder that stand for a view: its queries, or its image tokens.
   std::int64_t decoder_tokens(std::int64_t view_pixels) const;
 };

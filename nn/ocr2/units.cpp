@@ -63,8 +63,9 @@ std::vector<double> estimated_unit_costs(const Ocr2Config& config, std::int64_t 
   const double experts = static_cast<double>(config.text.n_routed_experts);
   const double chosen = static_cast<double>(config.text.num_experts_per_tok);
   const double patches = static_cast<double>(config.sam.grid() * config.sam.grid());
-  const double queries = static_cast<double>(config.decoder_tokens(config.sam.image_size));
+  const double queries = static_cast<double>(config.query_count(config.sam.image_size));
   const double tokens = static_cast<double>(config.image_tokens(config.sam.image_size));
+  const double read = static_cast<double>(config.decoder_tokens(config.sam.image_size));
   std::vector<double> out(static_cast<std::size_t>(unit_count(config)), 0);
   for (const Parameter& parameter : names.store().parameters()) {
     if (parameter.name.find("embed_tokens") != std::string::npos) continue;  // rows are looked up
@@ -73,7 +74,7 @@ std::vector<double> estimated_unit_costs(const Ocr2Config& config, std::int64_t 
     if (parameter.name.find(".mlp.experts.") != std::string::npos) work *= chosen / experts;
     work *= unit == 0                           ? patches
             : unit < first_decoder_unit(config) ? tokens + queries
-                                                : queries + static_cast<double>(text_tokens);
+                                                : read + static_cast<double>(text_tokens);
     out[static_cast<std::size_t>(unit)] += work;
   }
   return out;

@@ -47,8 +47,9 @@ TEST(Ocr2Config, FullSizeFile) {
   EXPECT_EQ(config.image_token_id, 128815);
   EXPECT_EQ(config.image_tokens(1024), 256);
   EXPECT_EQ(config.image_tokens(768), 144);
-  EXPECT_EQ(config.decoder_tokens(1024), 256);
-  EXPECT_EQ(config.decoder_tokens(768), 144);
+  EXPECT_EQ(config.query_count(1024), 256);
+  EXPECT_EQ(config.query_count(768), 144);
+  EXPECT_EQ(config.query_count(640), 144);
   EXPECT_EQ(config.decoder_tokens(640), 144);
 }
 
@@ -122,6 +123,7 @@ TEST(Ocr2Config, WhatTheDecoderReads) {
   EXPECT_FALSE(to_hf_json(parse_ocr2_config(root, "c.json"))["lectern"].contains("decoder_reads"));
   root["lectern"] = {{"decoder_reads", "visual"}};
   const Ocr2Config visual = parse_ocr2_config(root, "c.json");
+  EXPECT_EQ(visual.query_count(1024), 0);
   EXPECT_EQ(visual.decoder_tokens(1024), 256);
   EXPECT_EQ(visual.decoder_tokens(768), 144);
   EXPECT_EQ(visual.decoder_tokens(640), 100);
