@@ -11,10 +11,10 @@ config=${1:-bench/bench_small.json}
 
 if [[ -x ./run ]]; then
   program() { ./run "$@"; }
-  tests=bin/gpu.tests
+  tests=(./run gpu.tests)
 else
   program() { case $1 in gpu.*) build/tests/"$@" ;; *) build/"$@" ;; esac; }
-  tests=build/tests/gpu.tests
+  tests=(build/tests/gpu.tests)
 fi
 export -f program
 export LECTERN_SOURCE=${LECTERN_SOURCE:-$PWD}
@@ -41,7 +41,7 @@ done
 for tool in memcheck racecheck; do
   if ! command -v compute-sanitizer >/dev/null; then
     row "compute-sanitizer $tool" skipped "not on this machine"
-  elif timeout 150 compute-sanitizer --tool "$tool" --error-exitcode 9 "$tests" \
+  elif timeout 150 compute-sanitizer --tool "$tool" --target-processes all --error-exitcode 9 "${tests[@]}" \
     --gtest_filter=-CudaTraining*:CudaReading* >/tmp/lectern-sanitizer.log 2>&1; then
     row "compute-sanitizer $tool" ok ""
   else

@@ -102,6 +102,20 @@ TEST(CudaTraining, ATraceHasWhatRanOnTheDevice) {
     EXPECT_GT(launches[name], 0) << name;
 }
 
+TEST(CudaTraining, AMemoryBudgetIsOfTheDevice) {
+  const TinyData data;
+  const Recipe free = data.recipe("free", {"device=cuda"});
+  const Recipe planned =
+      data.recipe("planned", {"device=cuda", "memory_gib=1", "log.wall_clock=true"});
+  train(free, false);
+  train(planned, false);
+  EXPECT_EQ(metric(planned, "loss"), metric(free, "loss"));
+  const double predicted = metric(planned, "memory_predicted_bytes").back();
+  const double measured = metric(planned, "peak_bytes").back();
+  EXPECT_NEAR(predicted, measured, 0.1 * measured);
+  EXPECT_EQ(metric(planned, "blocks_recomputed").back(), 0);
+}
+
 TEST(CudaTraining, Bf16StaysNearTheCpu) {
   const TinyData data;
   const Recipe here = data.recipe("cpu", {"dtype=bf16"});
@@ -135,6 +149,41 @@ TEST(CudaReading, GeneratesTheTokensOfTheCpu) {
   model.store().to(gpu());
   EXPECT_EQ(model.store().device(), gpu());
   EXPECT_EQ(generate(model, prompt, args), want);
+}
+
+/// Continuous batching: prompts with and without tiles and pictures that share three slots.
+TEST(CudaReading, SlotsAreTakenAsOnTheCpu) {
+  const Ocr2Config config = testing::tiny_model_config();
+  Ocr2Model model(config, 1);
+  testing::fill_weights(model, 2);
+  std::vector<Ocr2Input> prompts;
+  for (int i = 0; i < 6; ++i)
+    prompts.push_back(testing::tiny_prompt(config, 1, i % 3 == 0 ? 2 : 0, 2 + i % 2,
+                                           static_cast<std::uint64_t>(10 + i)));
+  prompts[4] = {};
+  prompts[4].input_ids = Tensor::full({1, 3}, 5, DType::i32);
+  GenerationArgs args;
+  args.max_new_tokens = 8;
+  const auto read = [&] {
+    std::vector<std::vector<std::int32_t>> out(prompts.size());
+    std::size_t asked = 0;
+    generate_stream(
+        model,
+        [&]() -> std::optional<Ocr2Input> {
+          if (asked == prompts.size()) return std::nullopt;
+          return prompts[asked++];
+        },
+        args, 3,
+        [&](std::size_t number, std::vector<std::int32_t> tokens) {
+          out[number] = std::move(tokens);
+        });
+    return out;
+  };
+  args.eos = generate(model, prompts[1], args)[0][3];
+  const auto want = read();
+  EXPECT_LT(want[1].size(), 4u);
+  model.store().to(gpu());
+  EXPECT_EQ(read(), want);
 }
 
 }  // namespace
