@@ -1,5 +1,6 @@
 #include "distributed/world.h"
 
+#include "core/parallel.h"
 #include "distributed/groups.h"
 
 #include <sched.h>
@@ -106,6 +107,13 @@ int threads_for_rank(Communicator& world) {
   for (int cpu = 0; cpu < CPU_SETSIZE; ++cpu)
     if (CPU_ISSET(cpu, &mask)) share += 1 / sharers[static_cast<std::size_t>(cpu)];
   return std::max(1, static_cast<int>(share + 1e-6));
+}
+
+void set_rank_threads(std::int64_t threads, Communicator& world) {
+  if (threads > 0)
+    set_thread_count(static_cast<int>(threads));
+  else if (world.size() > 1 && std::getenv("OMP_NUM_THREADS") == nullptr)
+    set_thread_count(threads_for_rank(world));
 }
 
 std::string rank_label(const Communicator& world) {

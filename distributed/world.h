@@ -35,6 +35,10 @@ double reduced(Communicator& ranks, double value, Reduction reduction = Reductio
 /// host that may run on it too; at least 1. Collective.
 int threads_for_rank(Communicator& world);
 
+/// Gives this rank's kernels `threads` threads; 0: as OMP_NUM_THREADS says, else its
+/// threads_for_rank(). Collective.
+void set_rank_threads(std::int64_t threads, Communicator& world);
+
 /// "rank 1 of 4 on node7"
 std::string rank_label(const Communicator& world);
 

@@ -31,34 +31,6 @@ namespace {
 constexpr std::int64_t kGlobalSize = 1024, kTileSize = 768;
 constexpr std::int64_t kSmallestVocabulary = 32;
 
-Ocr2Input random_input(const Ocr2Config& config, const BenchStepArgs& args) {
-  const std::int64_t image_tokens =
-      args.crops * config.decoder_tokens(kTileSize) + config.decoder_tokens(kGlobalSize) + 1;
-  const std::int64_t length = 1 + image_tokens + args.text;
-  Ocr2Input input;
-  input.input_ids = Tensor::empty({args.batch, length}, DType::i32);
-  input.labels = Tensor::empty({args.batch, length}, DType::i32);
-  Random random(0, "bench/ids");
-  for (std::int64_t i = 0; i < args.batch * length; ++i) {
-    const bool image = i % length >= 1 && i % length <= image_tokens;
-    const bool text = i % length > image_tokens;
-    auto token = static_cast<std::int32_t>(
-        10 + random.below(static_cast<std::uint64_t>(config.text.vocab_size - 20)));
-    if (token == config.image_token_id) --token;  // text must not ask for a row of the image
-    input.input_ids.data<std::int32_t>()[i] =
-        image ? static_cast<std::int32_t>(config.image_token_id) : token;
-    input.labels.data<std::int32_t>()[i] = text ? token : -100;
-  }
-  input.pixel_values = Tensor::empty({args.batch, 3, kGlobalSize, kGlobalSize});
-  Random(0, "bench/global").fill_normal(input.pixel_values, 0, 1);
-  if (args.crops > 0) {
-    input.pixel_values_local = Tensor::empty({args.batch * args.crops, 3, kTileSize, kTileSize});
-    Random(0, "bench/local").fill_normal(input.pixel_values_local, 0, 1);
-  }
-  input.num_local_patches.assign(static_cast<std::size_t>(args.batch), args.crops);
-  return input;
-}
-
 double round_to(double value, double unit) { return std::round(value / unit) * unit; }
 
 /// The encoder's rows of all pages, computed once and then read from an encoder cache on disk in
@@ -194,6 +166,34 @@ void check_args(const BenchStepArgs& args, const Ocr2Config& config) {
 }
 
 }  // namespace
+
+Ocr2Input random_input(const Ocr2Config& config, const BenchStepArgs& args) {
+  const std::int64_t image_tokens =
+      args.crops * config.decoder_tokens(kTileSize) + config.decoder_tokens(kGlobalSize) + 1;
+  const std::int64_t length = 1 + image_tokens + args.text;
+  Ocr2Input input;
+  input.input_ids = Tensor::empty({args.batch, length}, DType::i32);
+  input.labels = Tensor::empty({args.batch, length}, DType::i32);
+  Random random(0, "bench/ids");
+  for (std::int64_t i = 0; i < args.batch * length; ++i) {
+    const bool image = i % length >= 1 && i % length <= image_tokens;
+    const bool text = i % length > image_tokens;
+    auto token = static_cast<std::int32_t>(
+        10 + random.below(static_cast<std::uint64_t>(config.text.vocab_size - 20)));
+    if (token == config.image_token_id) --token;  // text must not ask for a row of the image
+    input.input_ids.data<std::int32_t>()[i] =
+        image ? static_cast<std::int32_t>(config.image_token_id) : token;
+    input.labels.data<std::int32_t>()[i] = text ? token : -100;
+  }
+  input.pixel_values = Tensor::empty({args.batch, 3, kGlobalSize, kGlobalSize});
+  Random(0, "bench/global").fill_normal(input.pixel_values, 0, 1);
+  if (args.crops > 0) {
+    input.pixel_values_local = Tensor::empty({args.batch * args.crops, 3, kTileSize, kTileSize});
+    Random(0, "bench/local").fill_normal(input.pixel_values_local, 0, 1);
+  }
+  input.num_local_patches.assign(static_cast<std::size_t>(args.batch), args.crops);
+  return input;
+}
 
 nlohmann::ordered_json bench_step(const BenchStepArgs& args) {
   const DType dtype = compute_dtype_of(args.dtype);

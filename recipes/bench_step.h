@@ -1,6 +1,8 @@
 // One training step on random data, timed: the counterpart of peers/torch_step.py.
 #pragma once
 
+#include "nn/ocr2/model.h"
+
 #include <nlohmann/json_fwd.hpp>
 
 #include <cstdint>
@@ -24,6 +26,9 @@ struct BenchStepArgs {
   bool encoder_cache = false;    ///< stage 3: read the encoder's rows from its cache on disk
   bool profile = false;          ///< add "profile": where the time of the timed steps went
 };
+
+/// Pages of noise with random text, laid out as training lays them out.
+Ocr2Input random_input(const Ocr2Config& config, const BenchStepArgs& args);
 
 /// Runs warm-up and timed steps (forward, backward, clipping at 1.0, AdamW) and returns the fields
 /// of torch_step.py: seconds_min, seconds_median, peak_bytes (of the process), tensor_peak_bytes

@@ -34,7 +34,8 @@ class Stopwatch {
   std::chrono::steady_clock::time_point start_ = std::chrono::steady_clock::now();
 };
 
-/// The cores belong to training: this thread takes what is left, until somebody waits for it.
+/// The cores belong to training: this thread takes what they leave. Not while it copies: training
+/// may come to wait for that.
 void step_back() {
   constexpr int kNice = 10;
   ::setpriority(PRIO_PROCESS, static_cast<id_t>(::syscall(SYS_gettid)), kNice);
@@ -125,6 +126,7 @@ std::string CheckpointSaver::write_shard_files(const std::filesystem::path& path
   point("started");
   shard.tensors->work();
   shard.tensors->wait();
+  if (options_.asynchronous) step_back();
   point("copied");
   const auto& all = shard.tensors->tensors();
   const auto middle = all.begin() + static_cast<std::ptrdiff_t>(shard.weights);
@@ -138,6 +140,7 @@ std::string CheckpointSaver::write_shard_files(const std::filesystem::path& path
 }
 
 std::string CheckpointSaver::complete(const std::vector<std::string>& shards) {
+  if (options_.asynchronous) step_back();
   const ShardSummary all = summary_of(shards);
   write_index(writer_->path(), "model", all.weights);
   write_index(writer_->path(), "optimizer", all.moments);
@@ -154,7 +157,6 @@ void CheckpointSaver::start(std::function<std::string()> work) {
     return;
   }
   work_ = std::async(std::launch::async, [work = std::move(work)]() mutable {
-    step_back();
     std::string out = work();
     work = nullptr;  // gives the copies' memory back here, not on the thread that trains
     return out;
@@ -164,19 +166,21 @@ void CheckpointSaver::start(std::function<std::string()> work) {
 void CheckpointSaver::begin(const RunState& state) {
   finish();
   seconds_ = 0;
-  const Stopwatch waiting(seconds_);
   state_ = state;
   for (auto& [layer, bias] : state_.selection_bias) bias = bias.clone();
-  const std::filesystem::path path = together(mesh_.world(), [&]() -> std::string {
-    if (mesh_.world().rank() != 0) return "";
-    writer_.emplace(options_.folder, state_.step);
-    writer_->at_point = options_.at_point;
-    return writer_->path().string();
-  })[0];
-  const Shard shard = shard_of_rank();
-  copies_ = shard.tensors;
-  phase_ = Phase::writing;
-  start([this, path, shard] { return write_shard_files(path, shard); });
+  {
+    const Stopwatch waiting(seconds_);
+    const std::filesystem::path path = together(mesh_.world(), [&]() -> std::string {
+      if (mesh_.world().rank() != 0) return "";
+      writer_.emplace(options_.folder, state_.step);
+      writer_->at_point = options_.at_point;
+      return writer_->path().string();
+    })[0];
+    const Shard shard = shard_of_rank();
+    copies_ = shard.tensors;
+    phase_ = Phase::writing;
+    start([this, path, shard] { return write_shard_files(path, shard); });
+  }
   if (!options_.asynchronous) finish();
 }
 

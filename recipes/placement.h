@@ -16,17 +16,22 @@ struct RankPlacement {
   PipelineShape pipeline;             ///< of one micro-batch count a step
   std::vector<Ocr2UnitRange> pieces;  ///< of this rank, by chunk; without a pipeline all units
   Ocr2Placement model;
+  /// The first piece has the whole encoder, all of it frozen: then its output may come from a
+  /// cache.
+  bool encoder_is_apart = false;
 
   bool has_unit(std::int64_t unit) const;
   bool has_whole_model() const { return pipeline.stages == 1 && model.expert_ranks == 1; }
 };
 
 /// Cuts the units as mesh.split says, or where estimated costs (frozen units count their forward
-/// only) come nearest to each other. Throws ConfigError when mesh.split has another number of
-/// pieces than mesh.pp x mesh.chunks, does not rise or does not end with the last unit.
+/// only, an encoder with a cache nothing) come nearest to each other. Throws ConfigError when
+/// mesh.split has another number of pieces than mesh.pp x mesh.chunks, does not rise or does not
+/// end with the last unit.
 RankPlacement place_on_mesh(const Recipe& recipe, const Ocr2Config& config, const Mesh& mesh);
 
 /// What one piece of the model gives: tensors for the piece after it, or, the last one, the loss.
+/// Where gains of residual streams are wanted, the mixes so far are among the tensors.
 struct PieceResult {
   std::vector<Streams> tensors;
   std::optional<Ocr2Loss> loss;

@@ -107,10 +107,12 @@ void add_over_stages(Communicator& stages, StepTotals& totals) {
   totals.trained_tokens = std::llround(sums[3]);
   totals.tokens = std::llround(sums[4]);
   totals.samples = std::llround(sums[5]);
-  const std::vector<double> most =
-      reduced(stages, {totals.worst_expert_load(), totals.work_spread}, Reduction::max);
+  const std::vector<double> most = reduced(
+      stages, {totals.worst_expert_load(), totals.work_spread, totals.streams.empty() ? 0.0 : 1.0},
+      Reduction::max);
   totals.other_expert_load = most[0];
   totals.work_spread = most[1];
+  if (most[2] > 0) combine_streams(stages, totals.streams);
 }
 
 }  // namespace lectern

@@ -35,8 +35,9 @@ struct StepTotals {
 /// Replaces the totals of each rank by those of all. Collective: every rank has the same layers.
 void add_over_ranks(Communicator& ranks, StepTotals& totals);
 
-/// The same over the stages of a pipeline: loss and counts are the last stage's, balance losses and
-/// the worst expert load those of all. Collective.
+/// The same over the stages of a pipeline: loss and counts are the last stage's, a stack's gains
+/// those of the stage where it ends, balance losses and the worst expert load those of all.
+/// Collective.
 void add_over_stages(Communicator& stages, StepTotals& totals);
 
 }  // namespace lectern

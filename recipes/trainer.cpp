@@ -42,7 +42,6 @@
 #include <algorithm>
 #include <chrono>
 #include <cmath>
-#include <cstdlib>
 #include <optional>
 
 namespace lectern {
@@ -86,10 +85,11 @@ class Training : private PipelineModel {
           fmt::format("{}: the checkpoint is at level {} of the curriculum, the "
                       "recipe has {}",
                       folder_.path().string(), state_.level + 1, data_.levels()));
-    if (placement_.pipeline.stages == 1)
-      features_ = std::make_unique<EncoderFeatures>(recipe, model_, world->rank(), world->size());
-    else
-      pipeline_ = std::make_unique<Pipeline>(mesh_.pipeline(), placement_.pipeline);
+    const bool is_pipeline = placement_.pipeline.stages > 1;
+    if (!is_pipeline || (placement_.encoder_is_apart && mesh_.stage() == 0))
+      features_ = std::make_unique<EncoderFeatures>(recipe, model_, mesh_.replica(),
+                                                    static_cast<int>(mesh_.shape().dp));
+    if (is_pipeline) pipeline_ = std::make_unique<Pipeline>(mesh_.pipeline(), placement_.pipeline);
     if (placement_.model.expert_ranks > 1) experts_.emplace(mesh_.experts());
     if (is_first()) folder_.write_config(recipe.resolved);
     if (profile && is_first())
@@ -171,9 +171,11 @@ class Training : private PipelineModel {
     options.first_position = state_.level_position;
     options.rank = mesh_.replica();
     options.ranks = static_cast<int>(mesh_.shape().dp);
-    if (features_ && features_->has_cache()) options.image_token_work = 0;
+    if (recipe_.encoder_cache.enabled && placement_.encoder_is_apart) options.image_token_work = 0;
     if (features_)
       options.is_cached = [this](const std::string& key) { return features_->is_cached(key); };
+    else if (placement_.pieces.front().begin >= first_decoder_unit(config_))
+      options.is_cached = [](const std::string&) { return true; };  // another stage has the encoder
     loader_ = std::make_unique<Loader>(
         data_.training(state_.level), options,
         LoaderState{state_.loader_position, static_cast<std::uint64_t>(state_.step)});
@@ -269,8 +271,7 @@ class Training : private PipelineModel {
     context.recompute_blocks = recipe_.recompute;
     context.stream_interval = recipe_.recompute_streams;
     context.want_balance_loss = recipe_.moe.balance_loss > 0;
-    // Gains are of a whole stack, which no stage of a pipeline has.
-    context.want_stream_statistics = !pipeline_ && diagnostics_due(state_.step + 1);
+    context.want_stream_statistics = diagnostics_due(state_.step + 1);
     context.selection_bias = state_.selection_bias;
     context.expert_exchange = experts_ ? &*experts_ : nullptr;
     return context;
@@ -312,8 +313,14 @@ class Training : private PipelineModel {
     const LoadedBatch& batch = batches_[static_cast<std::size_t>(micro_batch)];
     const Ocr2Input input = input_of(batch);
     ForwardContext context = context_of_step();
-    PieceResult piece = run_piece(model_, placement_.pieces[static_cast<std::size_t>(chunk)], input,
-                                  inputs, context);
+    Ocr2UnitRange units = placement_.pieces[static_cast<std::size_t>(chunk)];
+    std::vector<Variable> received = inputs;
+    if (features_ && units.begin == 0) {
+      const VisualFeatures visual = features_->features_of(batch, input, context);
+      received = {visual.global, visual.local};
+      units.begin = first_decoder_unit(config_);
+    }
+    PieceResult piece = run_piece(model_, units, input, received, context);
     PipelineOutput out;
     out.tensors = std::move(piece.tensors);
     if (piece.loss) out.objective = add_loss(*piece.loss, batch, *totals_);
@@ -459,14 +466,6 @@ class Training : private PipelineModel {
   StepTotals* totals_ = nullptr;      // of that step
 };
 
-/// Threads of this rank: as the recipe or the user says, else its share of the machine.
-void set_rank_threads(const Recipe& recipe, Communicator& world) {
-  if (recipe.threads > 0)
-    set_thread_count(static_cast<int>(recipe.threads));
-  else if (world.size() > 1 && std::getenv("OMP_NUM_THREADS") == nullptr)
-    set_thread_count(threads_for_rank(world));
-}
-
 }  // namespace
 
 TrainingSummary train(const Recipe& recipe, bool resume, bool profile,
@@ -477,7 +476,7 @@ TrainingSummary train(const Recipe& recipe, bool resume, bool profile,
     fail<ConfigError>(fmt::format(
         "device must be \"cpu\" on several ranks (NCCL is not in this version), got \"{}\"",
         recipe.device));
-  set_rank_threads(recipe, *world);
+  set_rank_threads(recipe.threads, *world);
   set_wait_limit(recipe.mesh.wait_seconds);
   const ComputeDType scope(compute_dtype_of(recipe.dtype));
   std::optional<Training> training;

@@ -8,6 +8,7 @@
 
 #include <algorithm>
 #include <numeric>
+#include <utility>
 
 namespace lectern {
 namespace {
@@ -195,11 +196,15 @@ Ocr2Activation Ocr2Model::run_units(const Ocr2UnitRange& range, const Ocr2Input&
   // One view after the other, each through all encoder units: a stack is passed at one go.
   const Ocr2UnitRange encoder{range.begin, std::min(range.end, decoder)};
   if (encoder.begin < encoder.end) {
-    if (input.pixel_values.defined())
-      x.global = run_encoder(encoder, input.pixel_values, std::move(x.global), context, "global.");
-    if (input.pixel_values_local.defined())
-      x.local =
-          run_encoder(encoder, input.pixel_values_local, std::move(x.local), context, "local.");
+    const auto run = [&](const Tensor& pixels, Streams& streams, std::vector<Tensor>& mixes,
+                         const char* view) {
+      if (!pixels.defined()) return;
+      context.stream_mixes = std::move(mixes);
+      streams = run_encoder(encoder, pixels, std::move(streams), context, view);
+      mixes = std::exchange(context.stream_mixes, {});  // none once the stack has been left
+    };
+    run(input.pixel_values, x.global, x.global_mixes, "global.");
+    run(input.pixel_values_local, x.local, x.local_mixes, "local.");
   }
   const Ocr2UnitRange blocks{std::max(range.begin, decoder),
                              std::min(range.end, unit_count(config_) - 1)};

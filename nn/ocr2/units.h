@@ -19,9 +19,11 @@ namespace lectern {
 
 /// What flows from one unit to the next. Before the decoder: `global`, and `local` when there are
 /// tiles, as image tokens, streams of the encoder or projected rows. In the decoder: `hidden`, its
-/// streams.
+/// streams. Where the encoder's stack was left half-way and its gains are wanted, the mixes of the
+/// sub-layers so far (ForwardContext::stream_mixes; the decoder's stay there).
 struct Ocr2Activation {
   Streams global, local, hidden;
+  std::vector<Tensor> global_mixes{}, local_mixes{};
 };
 
 /// Units [begin, end) that one process runs.

@@ -1,4 +1,5 @@
 // lectern bench: training steps, generation, memory and residual streams, timed on random data.
+#include "recipes/bench_checkpoint.h"
 #include "recipes/bench_generate.h"
 #include "recipes/bench_step.h"
 #include "recipes/bench_streams.h"
@@ -53,6 +54,34 @@ void add_step(CLI::App* bench) {
     if (args->profile) fmt::print("{}\n", profile_tables(result["profile"]));
     fmt::print("{}\n", result.dump());
   });
+}
+
+void add_checkpoint(CLI::App* bench) {
+  auto args = std::make_shared<BenchCheckpointArgs>();
+  args->step.crops = 0;
+  args->step.steps = 3;
+  CLI::App* command = bench->add_subcommand(
+      "checkpoint", "how long a checkpoint keeps training waiting; prints one JSON line");
+  command->add_option("--config", args->step.config, "config.json, transformers layout")
+      ->required();
+  command->add_option("--out", args->out, "folder for the checkpoints, on the disk to be timed")
+      ->required();
+  command->add_option("--batch", args->step.batch, "pages a step")->check(CLI::Range(1, 4096));
+  command->add_option("--crops", args->step.crops, "local 768x768 views a page")
+      ->check(CLI::Range(0, 6));
+  command->add_option("--text", args->step.text, "text tokens a page")
+      ->check(CLI::Range(2, 1 << 20));
+  command->add_option("--steps", args->step.steps, "steps without a checkpoint, after two warm-ups")
+      ->check(CLI::Range(1, 100000));
+  command->add_option("--stage", args->step.stage, "2 freezes the vision tokenizer, 3 the encoder")
+      ->check(CLI::Range(1, 3));
+  command->add_option("--dtype", args->step.dtype, "of compute: fp32 or bf16")
+      ->check(CLI::IsMember({"fp32", "bf16"}));
+  command->add_flag("--recompute", args->step.recompute,
+                    "keep inputs of blocks only and compute the rest again in backward");
+  add_threads(command, args->step.threads);
+  accept_json(command);
+  command->callback([args] { fmt::print("{}\n", bench_checkpoint(*args).dump()); });
 }
 
 void add_generate(CLI::App* bench) {
@@ -129,6 +158,7 @@ void add_bench(CLI::App& app) {
   CLI::App* bench = app.add_subcommand("bench", "timings");
   bench->require_subcommand(1);
   add_step(bench);
+  add_checkpoint(bench);
   add_generate(bench);
   add_write_weights(bench);
   add_bandwidth(bench);

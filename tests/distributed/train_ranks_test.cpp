@@ -57,8 +57,17 @@ TEST_F(TrainRanks, FollowOneRankInAllElse) {
                           fmt::format("data.validation=\"{}\"", data_.shards().string())};
   const std::vector<std::pair<std::string, Overrides>> kinds = {
       {"packed", packed}, {"streams", streams}, {"read", read}};
+  run(0, "streams-one", streams);
+  EXPECT_NE(metrics_text("streams-one").find("\"encoder_gain_forward\""), std::string::npos);
+  // Gains are of whole stacks, also of one that ends on another stage than it began.
+  for (const char* split : {"[2, 6]", "[4, 6]"}) {
+    Overrides cut = streams;
+    cut.insert(cut.end(), {"mesh.pp=2", fmt::format("mesh.split={}", split)});
+    run(2, fmt::format("streams-cut{}", split[1]), cut);
+    expect_close(fmt::format("streams-cut{}", split[1]), "streams-one");
+  }
   for (const auto& [name, kind] : kinds) {
-    run(0, name + "-one", kind);
+    if (name != "streams") run(0, name + "-one", kind);
     run(2, name + "-two", kind);
     expect_close(name + "-two", name + "-one", name == "read" ? 1e-4 : 1e-5);
     if (testing::is_long()) {
@@ -150,7 +159,6 @@ TEST_F(TrainRanks, EveryMeshFollowsOneRank) {
                               "optimizer.schedule=constant",
                               "optimizer.learning_rate=1e-3",
                               "checkpoint.every=0",
-                              "log.diagnostics_every=0",  // gains are of whole stacks
                               fmt::format("model.residual={}", residual)};
       const std::string one = fmt::format("one-{}-{}", residual, stage);
       run(0, one, kind);
@@ -227,6 +235,33 @@ TEST_F(TrainRanks, MeshesReadHeldOutSamplesAndBalanceTheirExperts) {
     expect_close(name, "one", 1e-4);
     EXPECT_EQ(biases(name).size(), 1u);
   }
+}
+
+TEST_F(TrainRanks, APipelineKeepsItsFrozenEncodersRows) {
+  const auto with = [](const Overrides& more) {
+    Overrides out = {"stage=3", "steps=6", "data.level=page", "view.crop=true",
+                     "data.max_text_tokens=64"};
+    out.insert(out.end(), more.begin(), more.end());
+    return out;
+  };
+  run(0, "one", with({}));
+  const auto entries = [&](const std::string& name) {
+    return testing::line_count(folder(name) / "encoder-cache" / "index.txt");
+  };
+  ASSERT_GT(entries("one"), 1);
+  for (const char* split : {"[3, 6]", "[4, 6]"}) {
+    const std::string name = fmt::format("cache{}", split[1]);
+    const std::string pipeline = fmt::format("mesh.split={}", split);
+    run(2, name, with({"mesh.pp=2", pipeline}));
+    expect_close(name, "one");
+    EXPECT_EQ(entries(name), entries("one"));
+    run(2, name + "-none", with({"mesh.pp=2", pipeline, "encoder_cache.enabled=false"}));
+    EXPECT_EQ(metrics_text(name + "-none"), metrics_text(name));
+  }
+  // Where the encoder is cut there is no cache, and the rows are the same but for rounding.
+  run(2, "cut", with({"mesh.pp=2", "mesh.split=[2, 6]"}));
+  expect_close("cut", "one");
+  EXPECT_FALSE(std::filesystem::exists(folder("cut") / "encoder-cache"));
 }
 
 TEST_F(TrainRanks, AReadingMovesTheCurriculumOfAMesh) {
