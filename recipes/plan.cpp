@@ -185,13 +185,19 @@ double time_update(Ocr2Model& model) {
   return fastest;
 }
 
-/// Seconds of making a sample. Not those of the first ones, which open files besides.
+/// Seconds of making a sample, the median over batches: pages are read and decoded only now and
+/// then, more often at the beginning of a run than later.
 double seconds_of_loading(Loader& loader) {
-  constexpr int kBatches = 8;
-  const double start = now();
-  std::int64_t samples = 0;
-  for (int i = 0; i < kBatches; ++i) samples += loader.next().samples;
-  return (now() - start) / static_cast<double>(samples);
+  constexpr std::size_t kBatches = 64;
+  constexpr double kSeconds = 2;
+  std::vector<double> seconds;
+  for (const double begin = now(); seconds.size() < kBatches && now() - begin < kSeconds;) {
+    const double start = now();
+    const std::int64_t samples = loader.next().samples;
+    seconds.push_back((now() - start) / static_cast<double>(samples));
+  }
+  std::nth_element(seconds.begin(), seconds.begin() + seconds.size() / 2, seconds.end());
+  return seconds[seconds.size() / 2];
 }
 
 }  // namespace
