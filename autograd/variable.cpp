@@ -3,6 +3,7 @@
 #include "autograd/backward_observer.h"
 #include "autograd/compute_dtype.h"
 #include "autograd/value_arrival.h"
+#include "autograd/weights_constant.h"
 #include "core/ops/accumulate.h"
 #include "core/profile.h"
 
@@ -45,6 +46,7 @@ struct GraphNode {
 namespace {
 
 thread_local bool grad_is_enabled = true;
+thread_local bool will_run_again = false;  // within the first run of a segment of recompute()
 thread_local BackwardObserver* backward_observer = nullptr;
 
 std::uint64_t next_sequence() {
@@ -159,6 +161,7 @@ ObserveBackward::ObserveBackward(BackwardObserver* observer)
 ObserveBackward::~ObserveBackward() { backward_observer = previous_; }
 
 bool grad_enabled() { return grad_is_enabled; }
+bool weights_are_constant() { return !grad_is_enabled && !will_run_again; }
 NoGrad::NoGrad() : previous_(std::exchange(grad_is_enabled, false)) {}
 NoGrad::~NoGrad() { grad_is_enabled = previous_; }
 
@@ -294,6 +297,19 @@ void Variable::backward(Tensor cotangent) const {
   pass.run();
 }
 
+namespace {
+
+/// Marks the first run of a segment; one may run within another.
+struct FirstRun {
+  FirstRun() : outer(std::exchange(will_run_again, true)) {}
+  ~FirstRun() { will_run_again = outer; }
+  FirstRun(const FirstRun&) = delete;
+  FirstRun& operator=(const FirstRun&) = delete;
+  bool outer;
+};
+
+}  // namespace
+
 std::vector<Variable> recompute(
     const std::function<std::vector<Variable>(const std::vector<Variable>&)>& segment,
     const std::vector<Variable>& inputs, const std::vector<Variable>& parameters) {
@@ -301,6 +317,7 @@ std::vector<Variable> recompute(
   std::vector<Tensor> values;
   {
     const NoGrad off;
+    const FirstRun first;
     for (const Variable& output : segment(inputs)) values.push_back(output.value());
   }
   std::vector<Variable> all = inputs;

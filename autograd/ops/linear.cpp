@@ -1,6 +1,7 @@
 #include "autograd/ops/linear.h"
 
 #include "autograd/compute_dtype.h"
+#include "autograd/weights_constant.h"
 #include "core/ops/convert.h"
 #include "core/ops/linear.h"
 
@@ -9,7 +10,7 @@ namespace lectern {
 Variable linear(const Variable& x, const Variable& weight, const Variable& bias) {
   const Tensor operand = as_operand(x.value()), matrix = as_weight_operand(weight.value());
   Tensor y = linear(operand, matrix, bias.defined() ? bias.value() : Tensor(),
-                    grad_enabled() ? WeightUse::changing : WeightUse::constant);
+                    weights_are_constant() ? WeightUse::constant : WeightUse::changing);
   const bool needs_x = x.requires_grad(), needs_weight = weight.requires_grad();
   const bool needs_bias = bias.requires_grad();
   const DType dtype = operand.dtype();

@@ -94,6 +94,21 @@ TEST(Recompute, Nests) {
   EXPECT_TRUE(near(again[1], plain[1], 1e-12));
 }
 
+/// A weight that is used again without a graph gets a packed copy, and products with it another
+/// order of adding. The first run of a segment must not, however often the segment is used.
+TEST(Recompute, BothRunsAreThoseOfTrainingToTheBit) {
+  const Variable weight(random_tensor({64, 700}, 1), true);
+  const Variable x(random_tensor({33, 700}, 2), true);
+  const auto segment = [&](const Variables& in) { return Variables{linear(in[0], weight)}; };
+  const Tensor plain = segment({x})[0].value();
+  for (int use = 0; use < 4; ++use)
+    EXPECT_TRUE(near(recompute(segment, {x}, {weight})[0].value(), plain, 0)) << use;
+  const NoGrad off;
+  bool differs = false;
+  for (int use = 0; use < 4; ++use) differs |= !near(segment({x})[0].value(), plain, 0);
+  if (!differs) GTEST_SKIP() << "the packed product adds in the same order here";
+}
+
 TEST(Recompute, WithoutGradientsRunsOnce) {
   Network network;
   const NoGrad off;

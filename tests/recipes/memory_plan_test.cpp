@@ -199,15 +199,19 @@ std::string deterministic_metrics(const Recipe& recipe) {
 
 TEST(MemoryPlan, ARunIsTheSameUnderAnyBudget) {
   const TinyData data;
-  const Recipe free = data.recipe("free");
-  train(free, false);
-  for (const std::string gib : {"1e-6", "0.002", "8"}) {
-    const Recipe planned =
-        data.recipe("planned-" + gib, {"memory_gib=" + gib, "log.wall_clock=true"});
-    train(planned, false);
-    EXPECT_EQ(deterministic_metrics(planned), deterministic_metrics(free)) << gib;
-    const std::string text = read_file(planned.run_dir / "metrics.jsonl");
-    EXPECT_NE(text.find("memory_predicted_bytes"), std::string::npos);
+  for (const std::string micro_batch : {"4", "1"}) {
+    const std::string batch = "batch.micro_batch=" + micro_batch;
+    const Recipe free = data.recipe("free-" + micro_batch, {batch});
+    train(free, false);
+    for (const std::string gib : {"1e-6", "0.002", "8"}) {
+      SCOPED_TRACE(gib + " GiB, micro-batches of " + micro_batch);
+      const Recipe planned = data.recipe(fmt::format("planned-{}-{}", micro_batch, gib),
+                                         {batch, "memory_gib=" + gib, "log.wall_clock=true"});
+      train(planned, false);
+      EXPECT_EQ(deterministic_metrics(planned), deterministic_metrics(free));
+      const std::string text = read_file(planned.run_dir / "metrics.jsonl");
+      EXPECT_NE(text.find("memory_predicted_bytes"), std::string::npos);
+    }
   }
 }
 
