@@ -67,6 +67,7 @@ TEST(Command, HelpSucceedsEverywhere) {
                                              {"export", "--help"},
                                              {"parity", "--help"},
                                              {"bench", "step", "--help"},
+                                             {"bench", "checkpoint", "--help"},
                                              {"bench", "generate", "--help"},
                                              {"bench", "write-weights", "--help"},
                                              {"bench", "bandwidth", "--help"},
@@ -255,6 +256,28 @@ TEST(Command, BenchStep) {
   EXPECT_NEAR(share, 1.0, 1e-6);
   EXPECT_TRUE(failed(with({"--stage", "1", "--encoder-cache"}),
                      {"--stage must be 3 with --encoder-cache", "got 1"}));
+}
+
+TEST(Command, BenchCheckpoint) {
+  const TinyData data;
+  json config = testing::tiny_config(144, 256);
+  config["vision_config"]["sam_config"].update(
+      {{"patch_size", 16}, {"image_size", 1024}, {"hidden_size", 8}, {"window_size", 14}});
+  write_file(data.config(), config.dump());
+  const json line = parsed(
+      run_lectern({"bench", "checkpoint", "--config", data.config().string(), "--out",
+                   data.folder().string(), "--text", "8", "--steps", "1", "--threads", "1"}));
+  EXPECT_EQ(line["steps_without"].size(), 1u);
+  EXPECT_GE(line["steps_meanwhile"].size(), 2u);  // one until it is written, one until it is there
+  for (const char* field :
+       {"step_seconds", "stalled_seconds", "stalled_share", "complete_seconds", "at_once_seconds"})
+    EXPECT_GT(line[field].get<double>(), 0.0) << field;
+  // Weights and two moments of each, and little else.
+  const double weights = 4 * line["parameters"].get<double>();
+  EXPECT_GT(line["checkpoint_bytes"].get<double>(), 3 * weights);
+  for (const auto& entry : std::filesystem::directory_iterator(data.folder()))
+    EXPECT_FALSE(entry.path().filename().string().starts_with("lectern-bench-"));
+  EXPECT_EQ(run_lectern({"bench", "checkpoint", "--config", data.config().string()}).status, 2);
 }
 
 TEST(Command, BenchGenerateReadsTheWeightsThatItWrote) {
