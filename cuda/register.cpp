@@ -5,6 +5,8 @@
 #include "cuda/streams.h"
 #include "cuda/vendor/versions.h"
 
+#include <array>
+
 namespace lectern {
 namespace cuda {
 namespace {
@@ -49,9 +51,11 @@ CudaStatus cuda_status() {
   for (int i = 0; i < count; ++i) {
     cudaDeviceProp properties{};
     if (cudaGetDeviceProperties(&properties, i) != cudaSuccess) continue;
-    status.devices.push_back({i, properties.name,
-                              fmt::format("{}.{}", properties.major, properties.minor),
-                              properties.totalGlobalMem, properties.multiProcessorCount});
+    std::array<char, 32> address{};
+    (void)cudaDeviceGetPCIBusId(address.data(), static_cast<int>(address.size()), i);
+    status.devices.push_back(
+        {i, properties.name, fmt::format("{}.{}", properties.major, properties.minor),
+         properties.totalGlobalMem, properties.multiProcessorCount, address.data()});
   }
   if (status.devices.empty()) status.problem = "no GPU: the driver lists none";
   return status;
