@@ -2,6 +2,7 @@
 
 #include "autograd/backward_observer.h"
 #include "autograd/compute_dtype.h"
+#include "autograd/value_arrival.h"
 #include "core/ops/accumulate.h"
 #include "core/profile.h"
 
@@ -21,6 +22,7 @@ struct VariableState : std::enable_shared_from_this<VariableState> {
   bool requires_grad = false;
   std::shared_ptr<GraphNode> node;  // null for leaves
   int output_index = 0;             // which output of `node` this is
+  ValueArrival* arrival = nullptr;  // of a leaf whose value is not there yet
 };
 
 /// Where the gradient of an operation's input goes: to a leaf, to an output of another operation,
@@ -94,8 +96,12 @@ Variable::Variable(Tensor value, bool requires_grad) : state_(std::make_shared<V
 
 const Tensor& Variable::value() const {
   if (state_ == nullptr) fail<Error>("Variable: used before it was given a value");
+  if (state_->arrival != nullptr) [[unlikely]]
+    std::exchange(state_->arrival, nullptr)->wait_for(state_.get());
   return state_->value;
 }
+
+void expect_value(VariableState* leaf, ValueArrival* arrival) { leaf->arrival = arrival; }
 
 bool Variable::requires_grad() const { return state_ != nullptr && state_->requires_grad; }
 

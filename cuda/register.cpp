@@ -28,7 +28,13 @@ std::string dotted(int version) {
 
 }  // namespace
 
-cudaStream_t compute_stream() { return process().compute; }
+cudaStream_t compute_stream() {
+  // The current device is a thread's own, and at first the host's first one.
+  thread_local int current = -1;
+  if (current != process().device && cudaSetDevice(process().device) == cudaSuccess)
+    current = process().device;
+  return process().compute;
+}
 cudaStream_t communication_stream() { return process().communication; }
 int multiprocessors() { return process().multiprocessors; }
 

@@ -120,6 +120,7 @@ std::int64_t view_token_count(std::int64_t size, const ViewOptions& options) {
                     "patch size {}, got {}",
                     options.patch_size, size));
   const std::int64_t cells = (size / options.patch_size + 3) / 4;
+  if (options.visual_tokens) return cells * cells;
   return cells * cells <= options.small_queries ? options.small_queries : options.large_queries;
 }
 

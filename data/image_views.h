@@ -25,6 +25,7 @@ struct ViewOptions {
   std::int64_t patch_size = 16;      // pixels a side of a vision token before compression
   std::int64_t small_queries = 144;  // queries for a view of at most this many compressed cells
   std::int64_t large_queries = 256;  // queries for any other view
+  bool visual_tokens = false;        // a view's compressed cells stand for it, not queries
 };
 
 /// The grid for an image of width x height: 0 x 0 when max(width, height) <= tile; else among all
@@ -55,7 +56,8 @@ void write_normalised(const Image& image, float* out);
 Tensor normalised_views(const std::vector<Image>& views);
 
 /// Vision tokens of one view: with n = size / patch_size cells a side and m = ceil(n / 4)^2 after
-/// the two strided convolutions, small_queries when m <= small_queries, else large_queries.
+/// the two strided convolutions, small_queries when m <= small_queries, else large_queries; m
+/// itself with options.visual_tokens.
 std::int64_t view_token_count(std::int64_t size, const ViewOptions& options);
 /// Placeholders that a page takes in the prompt: tiles, then global view, then one separator.
 std::int64_t image_token_count(const ViewOptions& options, const ViewGrid& grid);

@@ -23,6 +23,10 @@ GradientBuckets::GradientBuckets(NamedParameters parameters, std::shared_ptr<Com
   has_gradient_ = Tensor::zeros({static_cast<std::int64_t>(parameters_.size())}, DType::i32);
 }
 
+GradientBuckets::~GradientBuckets() {
+  for (auto& [name, variable] : parameters_) expect_value(variable.state(), nullptr);
+}
+
 void GradientBuckets::make_buckets(std::int64_t bucket_bytes) {
   constexpr std::int64_t kElement = 4;
   for (std::size_t i = parameters_.size(); i-- > 0;) {
@@ -75,6 +79,7 @@ Tensor GradientBuckets::place_of(std::size_t parameter) const {
 }
 
 void GradientBuckets::take(std::size_t parameter) {
+  take_values(buckets_[places_[parameter].bucket]);  // nobody may have read it in this step
   Variable& variable = parameters_[parameter].second;
   const bool is_there = variable.grad().defined();
   has_gradient_.data<std::int32_t>()[parameter] = is_there ? 1 : 0;
@@ -138,28 +143,42 @@ std::optional<std::string> GradientBuckets::first_non_finite_here() const {
 }
 
 void GradientBuckets::gather_values() {
-  std::vector<Handle> handles;
-  std::size_t piece = 0;  // pieces come bucket by bucket
-  for (Bucket& bucket : buckets_) {
+  std::size_t end = own_.size();  // pieces come bucket by bucket; the last bucket is used first
+  for (std::size_t b = buckets_.size(); b-- > 0;) {
+    Bucket& bucket = buckets_[b];
     const Tensor own =
         bucket.flat.slice(0, bucket.own_begin, bucket.own_begin + bucket.sum.numel());
-    for (; piece < own_.size() && &buckets_[places_[own_[piece].parameter].bucket] == &bucket;
-         ++piece) {
-      const ParameterPiece& at = own_[piece];
+    for (; end > 0 && places_[own_[end - 1].parameter].bucket == b; --end) {
+      const ParameterPiece& at = own_[end - 1];
       const std::int64_t to = places_[at.parameter].offset + at.begin - bucket.own_begin;
       const Tensor value = parameters_[at.parameter].second.value().view({-1});
       own.slice(0, to, to + at.end - at.begin).copy_from(value.slice(0, at.begin, at.end));
     }
-    handles.push_back(ranks_->start_all_gather(own, bucket.flat, bucket.parts));
+    bucket.values = ranks_->start_all_gather(own, bucket.flat, bucket.parts);
+    bucket.is_arriving = true;
+    for (const std::size_t i : bucket.parameters) expect_value(parameters_[i].second.state(), this);
   }
-  for (std::size_t b = 0; b < buckets_.size(); ++b) {
-    handles[b].wait();
-    for (const std::size_t i : buckets_[b].parameters) {
-      const Tensor& value = parameters_[i].second.value();
-      value.copy_from(place_of(i));
-      value.mark_modified();
-    }
+}
+
+void GradientBuckets::wait_for(VariableState* leaf) {
+  take_values(buckets_[places_[index_.at(leaf)].bucket]);
+}
+
+void GradientBuckets::take_values(Bucket& bucket) {
+  if (!bucket.is_arriving) return;
+  bucket.values.wait();
+  bucket.is_arriving = false;
+  for (const std::size_t i : bucket.parameters) {
+    expect_value(parameters_[i].second.state(), nullptr);
+    const Tensor& value = parameters_[i].second.value();
+    value.copy_from(place_of(i));
+    value.mark_modified();
   }
+}
+
+std::int64_t GradientBuckets::arriving() const {
+  return std::count_if(buckets_.begin(), buckets_.end(),
+                       [](const Bucket& bucket) { return bucket.is_arriving; });
 }
 
 }  // namespace lectern

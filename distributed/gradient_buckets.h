@@ -6,10 +6,12 @@
 // Buckets start in their order on every rank, whatever came first.
 //
 // Each bucket is cut into one part for each rank, its own part: with ZeRO-1 (arXiv 1910.02054) a
-// rank receives the sum of that part only, updates the values there, and gathers the others' parts.
+// rank receives the sum of that part only, updates the values there, and gathers the others' parts
+// while the next forward pass begins: whoever reads a parameter waits for its own bucket.
 #pragma once
 
 #include "autograd/backward_observer.h"
+#include "autograd/value_arrival.h"
 #include "distributed/communicator.h"
 #include "nn/optimizer.h"
 
@@ -29,7 +31,7 @@ struct ParameterPiece {
   Tensor gradient;  ///< f32 [end - begin], view of the bucket; valid after reduce()
 };
 
-class GradientBuckets final : public BackwardObserver {
+class GradientBuckets final : public BackwardObserver, private ValueArrival {
  public:
   enum class Result {
     whole,    ///< every rank gets the sum of all gradients
@@ -40,6 +42,7 @@ class GradientBuckets final : public BackwardObserver {
   /// `bucket_bytes` unless it is the last. Throws ConfigError naming the parameter.
   GradientBuckets(NamedParameters parameters, std::shared_ptr<Communicator> ranks,
                   std::int64_t bucket_bytes, Result result);
+  ~GradientBuckets() override;
 
   // Observe the last backward pass before reduce(): complete gradients are taken out of their
   // variables, added up over its passes before, and sent.
@@ -60,10 +63,14 @@ class GradientBuckets final : public BackwardObserver {
   /// finite; after reduce(), own_part only.
   std::optional<std::string> first_non_finite_here() const;
 
-  /// Sends the values of this rank's own part to the others and takes theirs. Collective.
+  /// Starts sending the values of this rank's own part to the others and taking theirs, in the
+  /// order in which a forward pass comes to them. A parameter's next Variable::value() waits until
+  /// its bucket is there. Collective.
   void gather_values();
 
   std::int64_t bucket_count() const { return static_cast<std::int64_t>(buckets_.size()); }
+  /// Buckets whose values nobody has waited for since gather_values().
+  std::int64_t arriving() const;
 
  private:
   struct Place {
@@ -79,7 +86,9 @@ class GradientBuckets final : public BackwardObserver {
     RankCounts parts;  // elements of each rank's part
     std::int64_t own_begin = 0;
     std::size_t missing = 0;  // gradients that are not there yet
-    Handle handle;
+    Handle handle;            // of its sum
+    Handle values;            // of the other ranks' values
+    bool is_arriving = false;
   };
 
   void make_buckets(std::int64_t bucket_bytes);
@@ -87,6 +96,8 @@ class GradientBuckets final : public BackwardObserver {
   Tensor place_of(std::size_t parameter) const;
   void take(std::size_t parameter);
   void start_ready_buckets();
+  void wait_for(VariableState* leaf) override;
+  void take_values(Bucket& bucket);
 
   NamedParameters parameters_;
   std::shared_ptr<Communicator> ranks_;

@@ -67,7 +67,8 @@ class ParallelAdamW {
   std::map<std::string, double> gradient_squares();
   /// A parameter whose gradient is not finite, as far as this rank can tell.
   std::optional<std::string> first_non_finite_here() const;
-  /// One update of every parameter that has a gradient on any rank.
+  /// One update of every parameter that has a gradient on any rank. With ZeRO-1 the other ranks'
+  /// values are then on their way: reading a parameter waits for them.
   void step(double learning_rate, double gradient_scale);
 
   /// What this rank has to save: over all ranks, each element that was ever updated once.

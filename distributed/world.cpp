@@ -12,6 +12,7 @@
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
+#include <exception>
 #include <numeric>
 #include <string_view>
 #include <thread>
@@ -59,6 +60,21 @@ std::vector<std::string> all_gather_text(Communicator& ranks, const std::string&
     at += length;
   }
   return out;
+}
+
+std::vector<std::string> together(Communicator& ranks, const std::function<std::string()>& work) {
+  std::string text;
+  try {
+    text = "+" + work();
+  } catch (const std::exception& error) {
+    text = std::string("-") + error.what();
+  }
+  std::vector<std::string> all = all_gather_text(ranks, text);
+  for (std::string& each : all) {
+    if (each.starts_with('-')) throw IoError(each.substr(1));
+    each.erase(0, 1);
+  }
+  return all;
 }
 
 std::vector<double> reduced(Communicator& ranks, const std::vector<double>& values,

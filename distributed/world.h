@@ -4,6 +4,7 @@
 #include "distributed/communicator.h"
 
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <string>
 #include <vector>
@@ -19,6 +20,11 @@ std::string host_name();
 
 /// Text of each rank, in the order of ranks, on every rank. Collective.
 std::vector<std::string> all_gather_text(Communicator& ranks, const std::string& text);
+
+/// Runs `work` on every rank and gives each rank what all of them returned. Where one threw, all
+/// throw an IoError with the text of the first that did: nobody waits for a rank that has left.
+/// Collective.
+std::vector<std::string> together(Communicator& ranks, const std::function<std::string()>& work);
 
 /// Sums over ranks, or the largest; on every rank. Collective.
 std::vector<double> reduced(Communicator& ranks, const std::vector<double>& values,

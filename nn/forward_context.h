@@ -11,6 +11,7 @@
 
 namespace lectern {
 
+class MemoryPlan;
 class RowExchange;
 
 struct ForwardContext {
@@ -19,6 +20,8 @@ struct ForwardContext {
   std::function<void(const std::string& name, const Tensor& value)> record_seam;
   /// Keep only the inputs of transformer and SAM blocks and compute the rest again in backward.
   bool recompute_blocks = false;
+  /// Decides that block by block instead, for a budget (nn/memory_plan.h).
+  MemoryPlan* memory_plan = nullptr;
   /// Blocks a segment of residual streams whose values backward rebuilds; 0: keep all, -1: eq. 20.
   /// Changes memory only (nn/residual.h).
   std::int64_t stream_interval = 0;

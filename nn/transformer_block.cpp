@@ -9,6 +9,7 @@
 #include "autograd/ops/rope.h"
 #include "autograd/ops/router.h"
 #include "autograd/ops/swiglu.h"
+#include "nn/block_graph.h"
 
 #include <algorithm>
 #include <cmath>
@@ -173,13 +174,15 @@ Variable TransformerBlock::feed_forward(const Variable& x, ForwardContext& conte
 }
 
 Variable TransformerBlock::run(const Part& part, const Variable& x, ForwardContext& context) const {
-  if (!context.recompute_blocks || !grad_enabled()) return part(x, context);
+  const bool may_recompute = context.recompute_blocks || context.memory_plan != nullptr;
+  if (!may_recompute || !grad_enabled()) return part(x, context);
   // The segment runs again in backward, when `context` may be gone: it has a context of its own,
   // and what it reports is carried out once.
   auto report = std::make_shared<ForwardContext>();
   report->selection_bias = context.selection_bias;
   report->want_balance_loss = context.want_balance_loss;
-  std::vector<Variable> outputs = recompute(
+  std::vector<Variable> outputs = block_outputs(
+      context,
       [part, report](const std::vector<Variable>& in) {
         report->balance_losses.clear();
         std::vector<Variable> out = {part(in[0], *report)};

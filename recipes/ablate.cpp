@@ -6,6 +6,7 @@
 #include "recipes/toml_config.h"
 
 #include <algorithm>
+#include <cctype>
 
 namespace lectern {
 namespace {
@@ -84,7 +85,101 @@ OcrAblation read_ocr(ConfigReader table) {
   return out;
 }
 
+/// Names become file names.
+void check_name(const ConfigReader& table, const std::string& name) {
+  const bool fits = !name.empty() && std::all_of(name.begin(), name.end(), [](unsigned char c) {
+    return std::isalnum(c) != 0 || c == '-' || c == '_';
+  });
+  if (!fits)
+    table.refuse("name", fmt::format("must be of letters, digits, - and _, got \"{}\"", name));
+}
+
+std::vector<TrainedVariant> read_variants(ConfigReader& table, std::size_t following) {
+  std::vector<TrainedVariant> out;
+  for (ConfigReader entry : table.tables("variants")) {
+    TrainedVariant variant;
+    variant.name = entry.string("name", kRequired);
+    check_name(entry, variant.name);
+    variant.label = entry.string("label", variant.name);
+    variant.set = entry.strings("set", std::vector<std::string>{});
+    variant.stages = entry.integers("stages", std::vector<std::int64_t>{}, within(1, 3));
+    if (variant.stages.size() != following)
+      entry.refuse("stages", fmt::format("must have one for each of the {} runs of training.then, "
+                                         "got {}",
+                                         following, variant.stages.size()));
+    if (std::any_of(out.begin(), out.end(),
+                    [&](const TrainedVariant& other) { return other.name == variant.name; }))
+      entry.refuse("name", fmt::format("must be unique, got \"{}\" twice", variant.name));
+    out.push_back(std::move(variant));
+  }
+  if (out.empty()) table.refuse("variants", "must have at least one, got none");
+  return out;
+}
+
+TrainingAblation read_training(ConfigReader table) {
+  TrainingAblation out;
+  out.enabled = true;
+  out.title = table.string("title", "Ablation");
+  out.about = table.string("about", "");
+  out.recipe = table.string("recipe", kRequired);
+  out.needs = table.string("needs", "");
+  out.fetch = table.string("fetch", "");
+  out.set = table.strings("set", std::vector<std::string>{});
+  out.seeds = seeds_in(table);
+  out.steps = table.integer("steps", kRequired, within(1, 1 << 24));
+  out.curve_every = table.integer("curve_every", 500, within(1, 1 << 24));
+  out.curve_samples = table.integer("curve_samples", 100, within(1, 1 << 20));
+  out.evaluation_samples = table.integer("evaluation_samples", 500, within(1, 1 << 20));
+  for (ConfigReader entry : table.tables("then"))
+    out.then.push_back({.steps = entry.integer("steps", kRequired, within(1, 1 << 24)),
+                        .set = entry.strings("set", std::vector<std::string>{})});
+  out.variants = read_variants(table, out.then.size());
+  out.baseline = table.string("baseline", out.variants.front().name);
+  if (std::none_of(out.variants.begin(), out.variants.end(),
+                   [&](const TrainedVariant& variant) { return variant.name == out.baseline; }))
+    table.refuse("baseline",
+                 fmt::format("must be the name of a variant, got \"{}\"", out.baseline));
+  return out;
+}
+
+/// Whether variants of a seed begin with the same run.
+bool has_shared_start(const TrainingAblation& training) {
+  return !training.then.empty() &&
+         std::any_of(training.variants.begin(), training.variants.end(),
+                     [](const TrainedVariant& variant) { return variant.set.empty(); });
+}
+
+/// Shared first runs come before all else, so that no worker waits for one.
+std::vector<AblationJob> training_jobs(const TrainingAblation& training) {
+  std::vector<AblationJob> out;
+  double following = 0;
+  for (const FollowingRun& run : training.then) following += static_cast<double>(run.steps);
+  const double first = static_cast<double>(training.steps);
+  if (has_shared_start(training))
+    for (const std::int64_t seed : training.seeds)
+      out.push_back({fmt::format("start-s{}", seed), "start", "", 0, seed, first});
+  for (const std::int64_t seed : training.seeds)
+    for (const TrainedVariant& variant : training.variants) {
+      const bool shares = has_shared_start(training) && variant.set.empty();
+      out.push_back({fmt::format("{}-s{}", variant.name, seed), "training", variant.name, 0, seed,
+                     following + (shares ? 0 : first)});
+    }
+  return out;
+}
+
 }  // namespace
+
+std::string variant_label(const AblationRecipe& recipe, const std::string& task,
+                          const std::string& variant) {
+  if (task == "training")
+    for (const TrainedVariant& one : recipe.training.variants)
+      if (one.name == variant) return one.label;
+  return ablation_variant(variant).label;
+}
+
+std::string baseline_of(const AblationRecipe& recipe, const std::string& task) {
+  return task == "training" ? recipe.training.baseline : "plain";
+}
 
 const std::vector<AblationVariant>& ablation_variants() {
   static const std::vector<AblationVariant> variants = make_variants();
@@ -107,6 +202,14 @@ AblationRecipe load_ablation(const std::filesystem::path& path,
   if (out.out.empty()) root.refuse("out", "must name a folder, got \"\"");
   out.parallel = root.integer("parallel", 0, within(0, 4096));
   out.diagnostics_every = root.integer("diagnostics_every", 5, within(1, 1 << 24));
+  if (root.has("training")) {
+    for (const char* key : {"text", "ocr"})
+      if (root.has(key)) root.refuse(key, "must be left out with [training], got both");
+    out.text.enabled = out.ocr.enabled = false;
+    out.training = read_training(root.table("training"));
+    root.finish();
+    return out;
+  }
   out.text = read_text(root.table("text"));
   out.ocr = read_ocr(root.table("ocr"));
   root.finish();
@@ -116,6 +219,7 @@ AblationRecipe load_ablation(const std::filesystem::path& path,
 }
 
 std::vector<AblationJob> ablation_jobs(const AblationRecipe& recipe) {
+  if (recipe.training.enabled) return training_jobs(recipe.training);
   std::vector<AblationJob> out;
   const TextAblation& text = recipe.text;
   const OcrAblation& ocr = recipe.ocr;
@@ -139,6 +243,7 @@ std::vector<AblationJob> ablation_jobs(const AblationRecipe& recipe) {
 }
 
 std::string job_settings(const AblationRecipe& recipe, const AblationJob& job) {
+  if (job.task == "training" || job.task == "start") return training_settings(recipe, job);
   if (job.task == "ocr")
     return fmt::format("{} steps {} samples {} diagnostics {}", recipe.ocr.recipe, recipe.ocr.steps,
                        recipe.ocr.evaluation_samples, recipe.diagnostics_every);

@@ -1,10 +1,12 @@
-// lectern ablate: the same training with different residual connections, side by side.
+// lectern ablate: the same training with one thing changed, side by side.
 //
-// An ablation is a list of jobs: every variant, at every depth, with every seed, on text and on the
-// OCR task. Variants with the same seed see the same batches in the same order and start from the
-// same weights where they have them in common. Each job is a process of its own and leaves
-// jobs/<id>/result.json; a job whose result is there for the same settings is not run again, so
-// that an ablation that was interrupted goes on where it was.
+// An ablation is a list of jobs. One of residual connections has [text] and [ocr]: every variant,
+// at every depth, with every seed, on text and on the OCR task. One of anything else that a
+// training recipe can say has [training]: every variant with every seed. Variants with the same
+// seed see the same batches in the same order and start from the same weights where they have them
+// in common. Each job is a process of its own and leaves jobs/<id>/result.json; a job whose result
+// is there for the same settings is not run again, so that an ablation that was interrupted goes on
+// where it was.
 #pragma once
 
 #include "nn/residual_config.h"
@@ -60,6 +62,37 @@ struct OcrAblation {
   std::int64_t evaluation_samples = 200;  ///< held-out words read at the end
 };
 
+/// [[training.variants]] One way to train.
+struct TrainedVariant {
+  std::string name, label;           ///< in file names; in the report
+  std::vector<std::string> set;      ///< of all its runs, as `lectern train --set` takes them
+  std::vector<std::int64_t> stages;  ///< of the runs after the first, one for each of `then`
+};
+
+/// [[training.then]] A run that goes on from the one before; its stage is the variant's.
+struct FollowingRun {
+  std::int64_t steps = 0;
+  std::vector<std::string> set;
+};
+
+/// [training] A training recipe, with settings or stages of its own for each variant. Runs that no
+/// variant changes, the first ones of variants without `set`, are made once a seed.
+struct TrainingAblation {
+  bool enabled = false;
+  std::string title, about;      ///< of the report: a headline, what is compared
+  std::string recipe;            ///< stage 1
+  std::string needs, fetch;      ///< when this path is missing, run this script; "": nothing
+  std::vector<std::string> set;  ///< of all runs of all variants
+  std::vector<TrainedVariant> variants;  ///< at least one
+  std::string baseline;                  ///< variant that the others are compared with
+  std::vector<FollowingRun> then;
+  std::vector<std::int64_t> seeds;
+  std::int64_t steps = 0;                 ///< of the first run
+  std::int64_t curve_every = 500;         ///< steps between held-out figures in the curves
+  std::int64_t curve_samples = 100;       ///< that these are measured on
+  std::int64_t evaluation_samples = 500;  ///< held-out samples read at the end, of each set
+};
+
 struct AblationRecipe {
   std::string name;                    ///< of the file, for messages
   std::filesystem::path out;           ///< folder
@@ -67,6 +100,7 @@ struct AblationRecipe {
   std::int64_t diagnostics_every = 5;  ///< steps between gains
   TextAblation text;
   OcrAblation ocr;
+  TrainingAblation training;
 };
 
 /// Throws IoError or ConfigError naming file and field.
@@ -74,8 +108,8 @@ AblationRecipe load_ablation(const std::filesystem::path& path,
                              const std::vector<std::string>& overrides = {});
 
 struct AblationJob {
-  std::string id;  ///< "text-d24-mhc-s1", "ocr-plain-s2"
-  std::string task;
+  std::string id;    ///< "text-d24-mhc-s1", "ocr-plain-s2", "queries-8-s1", "start-s1"
+  std::string task;  ///< "text", "ocr", "training", or "start": a first run that variants share
   std::string variant;
   std::int64_t depth = 0;  ///< layers of the decoder
   std::int64_t seed = 0;
@@ -84,16 +118,27 @@ struct AblationJob {
 
 /// All jobs, so ordered that the first ones make a small complete ablation: seed by seed.
 std::vector<AblationJob> ablation_jobs(const AblationRecipe& recipe);
+/// What the report calls a variant of a task, and which variant it compares with.
+std::string variant_label(const AblationRecipe& recipe, const std::string& task,
+                          const std::string& variant);
+std::string baseline_of(const AblationRecipe& recipe, const std::string& task);
+
 /// What a result must have been made with to count.
 std::string job_settings(const AblationRecipe& recipe, const AblationJob& job);
 
 /// Runs one job in this process and writes jobs/<id>/metrics.jsonl and result.json.
 void run_ablation_job(const AblationRecipe& recipe, const AblationJob& job);
-/// The two kinds of job: fields of result.json; metrics.jsonl lands in `folder`.
+/// The kinds of job: fields of result.json; metrics.jsonl lands in `folder`.
 nlohmann::ordered_json run_text_job(const AblationRecipe& recipe, const AblationJob& job,
                                     const std::filesystem::path& folder);
 nlohmann::ordered_json run_ocr_job(const AblationRecipe& recipe, const AblationJob& job,
                                    const std::filesystem::path& folder);
+nlohmann::ordered_json run_training_job(const AblationRecipe& recipe, const AblationJob& job,
+                                        const std::filesystem::path& folder);
+/// The first run that variants share: trains it unless it is there. Safe from several processes at
+/// once: the others wait. Returns its folder.
+std::filesystem::path run_shared_start(const AblationRecipe& recipe, std::int64_t seed);
+std::string training_settings(const AblationRecipe& recipe, const AblationJob& job);
 
 /// Runs what is missing, `parallel` jobs at a time, each as `program ablate FILE --job ID`, and
 /// writes table.md and report.html after each. Returns the number of jobs that failed.

@@ -292,7 +292,8 @@ nlohmann::ordered_json run_ocr_job(const AblationRecipe& recipe, const AblationJ
           fmt::format("model.h_post={}", residual.h_post),
           fmt::format("model.h_res={}", residual.h_res)})
       overrides.push_back(more);
-  train(load_recipe(recipe.ocr.recipe, overrides), false);
+  if (train(load_recipe(recipe.ocr.recipe, overrides), false).stopped_by != 0)
+    fail<Error>(fmt::format("ablate: {} was stopped", job.id));
   nlohmann::ordered_json out;
   out["diverged"] = false;
   const auto records = read_metrics(run / "metrics.jsonl");
@@ -310,8 +311,16 @@ void run_ablation_job(const AblationRecipe& recipe, const AblationJob& job) {
   nlohmann::ordered_json result = {
       {"id", job.id},       {"task", job.task}, {"variant", job.variant},
       {"depth", job.depth}, {"seed", job.seed}, {"settings", job_settings(recipe, job)}};
-  result.update(job.task == "text" ? run_text_job(recipe, job, folder)
-                                   : run_ocr_job(recipe, job, folder));
+  if (job.task == "text")
+    result.update(run_text_job(recipe, job, folder));
+  else if (job.task == "ocr")
+    result.update(run_ocr_job(recipe, job, folder));
+  else if (job.task == "training")
+    result.update(run_training_job(recipe, job, folder));
+  else
+    std::filesystem::copy_file(run_shared_start(recipe, job.seed) / "metrics.jsonl",
+                               folder / "metrics.jsonl",
+                               std::filesystem::copy_options::overwrite_existing);
   add_summary(read_metrics(folder / "metrics.jsonl"), result);
   if (!result.contains("loss")) result["loss"] = result["train_loss"];
   result["seconds"] =

@@ -135,16 +135,27 @@ class Schedule {
   double started_ = 0, cost_left_ = 0, cost_done_ = 0;
 };
 
+void run_script(const std::vector<std::string>& argv) {
+  ProcessLimits limits;
+  limits.seconds = 1800;
+  limits.memory_bytes = std::uint64_t{1} << 46;
+  run_process_or_fail(argv, argv[1], limits);
+}
+
+/// Makes the data of a training, where the recipe says how and it is not there yet.
+void fetch_data(const TrainingAblation& training) {
+  if (!training.enabled || training.fetch.empty() || std::filesystem::exists(training.needs))
+    return;
+  run_script({"bash", training.fetch});
+}
+
 /// Fills the text folder, where the recipe says how and it is not there yet.
 void fetch_text(const TextAblation& text) {
   if (!text.enabled || text.fetch.empty()) return;
   if (std::filesystem::is_directory(text.folder))
     for (const auto& entry : std::filesystem::directory_iterator(text.folder))
       if (entry.path().extension() == ".txt") return;
-  ProcessLimits limits;
-  limits.seconds = 900;
-  limits.memory_bytes = std::uint64_t{1} << 46;
-  run_process_or_fail({"bash", text.fetch, text.folder}, text.fetch, limits);
+  run_script({"bash", text.fetch, text.folder});
 }
 
 }  // namespace
@@ -153,6 +164,7 @@ std::int64_t run_ablation(const AblationRecipe& recipe, const std::filesystem::p
                           const std::vector<std::string>& arguments) {
   std::filesystem::create_directories(recipe.out);
   fetch_text(recipe.text);
+  fetch_data(recipe.training);
   return Schedule(recipe, program, arguments, ablation_jobs(recipe)).run();
 }
 

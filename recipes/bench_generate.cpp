@@ -30,7 +30,7 @@ double rounded(double value, double unit) { return std::round(value / unit) * un
 /// begin, the rows of the page's views, `kTextTokens` of prompt: as torch_generate.py has them.
 Ocr2Input random_prompt(const Ocr2Config& config, const BenchGenerateArgs& args) {
   const std::int64_t rows =
-      args.crops * config.query_count(kTileSize) + config.query_count(kGlobalSize) + 1;
+      args.crops * config.decoder_tokens(kTileSize) + config.decoder_tokens(kGlobalSize) + 1;
   const std::int64_t length = 1 + rows + kTextTokens;
   Ocr2Input input;
   input.input_ids = Tensor::full({args.batch, length}, 7, DType::i32);

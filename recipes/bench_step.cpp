@@ -10,6 +10,7 @@
 #include "nn/optimizer.h"
 #include "recipes/device.h"
 #include "recipes/encoder_cache.h"
+#include "recipes/memory_budget.h"
 #include "recipes/process_memory.h"
 #include "recipes/recipe.h"
 #include "recipes/versions.h"
@@ -32,7 +33,7 @@ constexpr std::int64_t kSmallestVocabulary = 32;
 
 Ocr2Input random_input(const Ocr2Config& config, const BenchStepArgs& args) {
   const std::int64_t image_tokens =
-      args.crops * config.query_count(kTileSize) + config.query_count(kGlobalSize) + 1;
+      args.crops * config.decoder_tokens(kTileSize) + config.decoder_tokens(kGlobalSize) + 1;
   const std::int64_t length = 1 + image_tokens + args.text;
   Ocr2Input input;
   input.input_ids = Tensor::empty({args.batch, length}, DType::i32);
@@ -121,10 +122,13 @@ class CachedRows {
 
 /// One step: forward, backward, clipping, update. Returns the loss, a mean over tokens.
 double run_step(const Ocr2Model& model, const Ocr2Input& input, CachedRows* cached,
-                const NamedParameters& trainable, AdamW& optimizer, bool recompute) {
+                const NamedParameters& trainable, AdamW& optimizer, bool recompute,
+                MemoryBudget& budget) {
   ForwardContext context;
   context.recompute_blocks = recompute;
-  context.stream_interval = recompute ? -1 : 0;
+  context.stream_interval = recompute || budget.plan() ? -1 : 0;
+  budget.begin_step();
+  budget.begin_pass(input, 0, 1, context);
   double loss = 0;
   {
     const VisualFeatures visual = cached == nullptr ? model.encode(input, context) : cached->read();
@@ -134,6 +138,7 @@ double run_step(const Ocr2Model& model, const Ocr2Input& input, CachedRows* cach
     loss = result.loss_sum.value().item() / count;
     result.loss_sum.backward(Tensor::full(result.loss_sum.shape(), 1.0 / count));
   }
+  budget.end_pass();
   profile_mark("backward ", "(adding gradients)");
   const double scale = clip_scale(gradient_norm(trainable), 1.0);
   profile_mark("optimizer ", "gradient norm");
@@ -168,11 +173,20 @@ nlohmann::ordered_json profile_json(const ProfileTables& tables, std::int64_t st
   return out;
 }
 
+void add_plan(const MemoryBudget& budget, double gib, nlohmann::ordered_json& out) {
+  out["memory_gib"] = gib;
+  out["predicted_peak_bytes"] = static_cast<std::int64_t>(budget.plan()->predicted_peak());
+  out["blocks_kept"] = budget.plan()->kept_blocks();
+  out["blocks_recomputed"] = budget.plan()->blocks() - budget.plan()->kept_blocks();
+}
+
 void check_args(const BenchStepArgs& args, const Ocr2Config& config) {
   if (args.encoder_cache && args.stage != 3)
     fail<ConfigError>(fmt::format(
         "bench step: --stage must be 3 with --encoder-cache, which needs a frozen encoder, got {}",
         args.stage));
+  if (args.memory_gib > 0 && args.recompute)
+    fail<ConfigError>("bench step: --memory-gib must be left out with --recompute");
   if (config.text.vocab_size < kSmallestVocabulary)
     fail<ConfigError>(fmt::format("{}: text_config.vocab_size must be at least {}, got {}",
                                   args.config.string(), kSmallestVocabulary,
@@ -198,11 +212,14 @@ nlohmann::ordered_json bench_step(const BenchStepArgs& args) {
   std::unique_ptr<CachedRows> cached;
   if (args.encoder_cache) cached = std::make_unique<CachedRows>(model, input, args);
 
+  MemoryBudget budget(args.memory_gib, device);
   std::vector<double> seconds, losses;
   for (std::int64_t step = 0; step < args.steps + 2; ++step) {
     if (step == 2 && args.profile) start_profile();
+    if (step == 2 && budget.plan()) reset_peak_memory_of(device);
     const auto start = std::chrono::steady_clock::now();
-    losses.push_back(run_step(model, input, cached.get(), trainable, optimizer, args.recompute));
+    losses.push_back(
+        run_step(model, input, cached.get(), trainable, optimizer, args.recompute, budget));
     synchronize(device);
     const std::chrono::duration<double> passed = std::chrono::steady_clock::now() - start;
     if (step >= 2) seconds.push_back(passed.count());
@@ -235,6 +252,7 @@ nlohmann::ordered_json bench_step(const BenchStepArgs& args) {
                                 {"loss_last", round_to(losses.back(), 1e-4)}};
   if (args.recompute) out["recompute"] = true;
   if (args.encoder_cache) out["encoder_cache"] = true;
+  if (budget.plan()) add_plan(budget, args.memory_gib, out);
   if (args.profile) out["profile"] = profile_json(stop_profile(), args.steps, dtype);
   return out;
 }

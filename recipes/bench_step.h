@@ -20,6 +20,7 @@ struct BenchStepArgs {
   std::string device = "cpu";    ///< or "cuda"
   std::int64_t stage = 1;        ///< 2 freezes the vision tokenizer, 3 the whole encoder
   bool recompute = false;        ///< keep inputs of blocks only, and streams by the paper's rule
+  double memory_gib = 0;         ///< recompute as many blocks as this budget needs; 0: none
   bool encoder_cache = false;    ///< stage 3: read the encoder's rows from its cache on disk
   bool profile = false;          ///< add "profile": where the time of the timed steps went
 };
@@ -27,7 +28,9 @@ struct BenchStepArgs {
 /// Runs warm-up and timed steps (forward, backward, clipping at 1.0, AdamW) and returns the fields
 /// of torch_step.py: seconds_min, seconds_median, peak_bytes (of the process), tensor_peak_bytes
 /// (in use by tensors), reserved_bytes (held by the allocator in the end), loss_first, loss_last,
-/// parameters, and the arguments. Throws ConfigError for a bad argument.
+/// parameters, and the arguments. With memory_gib the second warm-up step is the plan's probe, and
+/// tensor_peak_bytes is of the timed steps, and there are memory_gib, predicted_peak_bytes,
+/// blocks_kept and blocks_recomputed. Throws ConfigError for a bad argument.
 nlohmann::ordered_json bench_step(const BenchStepArgs& args);
 
 /// Markdown tables of the field "profile".

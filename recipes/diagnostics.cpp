@@ -1,5 +1,7 @@
 #include "recipes/diagnostics.h"
 
+#include "distributed/world.h"
+
 #include <fmt/format.h>
 
 #include <array>
@@ -54,6 +56,24 @@ std::vector<std::pair<std::string, double>> layer_gradient_norms(const NamedPara
     squares[name] = norm * norm;
   }
   return layer_gradient_norms(squares);
+}
+
+void fail_not_finite(Communicator& world, const ParallelAdamW& optimizer, const BadStep& bad) {
+  const auto parameter = optimizer.first_non_finite_here();
+  std::string what = parameter ? fmt::format("the gradient of {} is not finite", *parameter)
+                     : std::isfinite(bad.loss_here) ? ""
+                                                    : "the loss is not finite";
+  if (world.size() > 1) {
+    if (!what.empty()) what += " on " + rank_label(world);
+    for (const std::string& finding : all_gather_text(world, what))
+      if (what.empty()) what = finding;
+  }
+  if (what.empty())
+    what = std::isfinite(bad.loss) ? "the sum of the ranks' gradients is not finite"
+                                   : "the loss is not finite";
+  fail<NumericError>(
+      fmt::format("train: step {}: {} (loss {}, gradient norm {}); no parameter was updated",
+                  bad.step, what, bad.loss, bad.gradient_norm));
 }
 
 }  // namespace lectern

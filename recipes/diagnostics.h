@@ -1,11 +1,13 @@
 // What tells a stable run from an unstable one before its loss does: gains of residual streams, and
-// gradient norms layer by layer, as fields of metrics.jsonl.
+// gradient norms layer by layer, as fields of metrics.jsonl. And what to say when it is too late.
 #pragma once
 
+#include "distributed/parallel_adamw.h"
 #include "nn/optimizer.h"
 #include "nn/stream_statistics.h"
 #include "recipes/metrics.h"
 
+#include <cstdint>
 #include <map>
 #include <string>
 #include <utility>
@@ -24,5 +26,18 @@ std::vector<std::pair<std::string, double>> layer_gradient_norms(
     const std::map<std::string, double>& squares);
 /// The same from the gradients themselves, on one rank.
 std::vector<std::pair<std::string, double>> layer_gradient_norms(const NamedParameters& trainable);
+
+/// A step whose loss or gradient norm is not finite.
+struct BadStep {
+  std::int64_t step = 0;  ///< from 1
+  double loss = 0;        ///< of all ranks
+  double loss_here = 0;   ///< of this one
+  double gradient_norm = 0;
+};
+
+/// Throws NumericError that names step, parameter or loss and, of several ranks, the rank where it
+/// was found. Collective.
+[[noreturn]] void fail_not_finite(Communicator& world, const ParallelAdamW& optimizer,
+                                  const BadStep& bad);
 
 }  // namespace lectern

@@ -4,7 +4,7 @@
 #include "core/error.h"
 #include "data/batch.h"
 #include "data/sampler.h"
-#include "recipes/piece_reader.h"
+#include "recipes/page_reader.h"
 
 #include <algorithm>
 #include <chrono>
@@ -62,22 +62,28 @@ std::vector<Draw> choose_draws(const SampleSet& samples, std::uint64_t seed, std
 }
 
 /// Pages piece by piece; their pictures stay in `result`.
-std::vector<std::string> read_pages(const Ocr2Model& model, const SampleSet& samples,
-                                    const std::vector<Draw>& draws, Reader& reader,
-                                    EvaluationResult& result,
-                                    const std::function<void(std::int64_t)>& progress) {
-  const ReadingSettings& settings = model.config().reading;
+std::vector<std::string> read_by_pieces(const Ocr2Model& model, const SampleSet& samples,
+                                        const std::vector<Draw>& draws, Reader& reader,
+                                        EvaluationResult& result,
+                                        const std::function<void(std::int64_t)>& progress) {
+  ReadingSettings settings = model.config().reading;
+  settings.by_pieces = true;
   std::vector<std::string> out;
-  for (const Draw& draw : draws) {
+  const PageSource next = [&]() -> std::optional<Image> {
+    if (result.samples.size() == draws.size()) return std::nullopt;
+    const Draw& draw = draws[result.samples.size()];
     const Sample sample = samples.make(draw, 0, false);
     WholePage page = samples.whole_page(draw);
     if (page.dots_per_inch > 0)
       page.picture = rescaled(std::move(page.picture), page.dots_per_inch, settings.piece_dpi);
-    out.push_back(read_by_pieces(reader, settings, page.picture));
     result.samples.push_back(
-        {sample.key, document_of(sample.page_id), sample.text, "", std::move(page.picture)});
+        {sample.key, document_of(sample.page_id), sample.text, "", page.picture});
+    return std::move(page.picture);
+  };
+  read_pages(reader, settings, next, [&](std::string text) {
+    out.push_back(std::move(text));
     if (progress) progress(static_cast<std::int64_t>(out.size()));
-  }
+  });
   return out;
 }
 
@@ -133,7 +139,7 @@ EvaluationResult evaluate(const Ocr2Model& model, const Tokenizer& tokenizer,
   Reader reader(model, tokenizer, args.reader);
   const std::vector<std::string> texts =
       args.by_pieces
-          ? read_pages(model, samples, draws, reader, result, progress)
+          ? read_by_pieces(model, samples, draws, reader, result, progress)
           : read_samples(model, samples, draws, args.with_loss, reader, result, progress);
   result.tokens_per_second = reader.statistics().tokens_per_second();
   std::vector<PageScore> scores;

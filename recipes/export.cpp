@@ -1,6 +1,7 @@
 #include "recipes/export.h"
 
 #include "core/file.h"
+#include "core/ops/convert.h"
 #include "core/safetensors.h"
 #include "nn/ocr2/weights.h"
 
@@ -58,15 +59,16 @@ double downsample_ratio(const Ocr2Config& config) {
   const auto fits = [&](double ratio) {
     const double global = side(config.reading.global_size, ratio);
     const double tile = side(config.reading.tile_size, ratio);
-    return global * global == static_cast<double>(config.query_count(config.reading.global_size)) &&
+    return global * global ==
+               static_cast<double>(config.decoder_tokens(config.reading.global_size)) &&
            (!config.reading.crop ||
-            tile * tile == static_cast<double>(config.query_count(config.reading.tile_size)));
+            tile * tile == static_cast<double>(config.decoder_tokens(config.reading.tile_size)));
   };
   if (fits(4.0)) return 4.0;
   const double cells =
       static_cast<double>(config.reading.global_size) / static_cast<double>(config.sam.patch_size);
   const double queries =
-      std::sqrt(static_cast<double>(config.query_count(config.reading.global_size)));
+      std::sqrt(static_cast<double>(config.decoder_tokens(config.reading.global_size)));
   return cells / (queries - 0.5);  // half a token from either neighbour
 }
 
@@ -116,10 +118,32 @@ void write_json(const std::filesystem::path& path, const json& value) {
   write_file(path, value.dump(2) + "\n");
 }
 
+/// Whether a tensor is rounded in a bf16 folder: what is added to and multiplied by every value of
+/// a row (norms, biases) is little, and stays exact.
+bool is_rounded(const Tensor& tensor, DType dtype) {
+  return dtype == DType::bf16 && tensor.ndim() >= 2;
+}
+
+void write_own_files(const LoadedModel& loaded, const std::filesystem::path& folder, DType dtype) {
+  NamedTensors tensors;
+  for (const auto& [name, tensor] : loaded.model->store().file_order_state())
+    tensors.emplace_back(
+        name, is_rounded(tensor, dtype) ? convert(tensor.contiguous(), DType::bf16) : tensor);
+  save_safetensors(folder / "model.safetensors", tensors, {{"format", "pt"}});
+  json config = to_hf_json(loaded.model->config());
+  if (dtype == DType::bf16) config["dtype"] = "bfloat16";
+  write_json(folder / "config.json", config);
+  loaded.tokenizer.save(folder / "tokenizer.json");
+}
+
 void write_files(const LoadedModel& loaded, ExportFormat format,
-                 const std::filesystem::path& folder) {
+                 const std::filesystem::path& folder, DType dtype) {
   const Ocr2Config& config = loaded.model->config();
   const bool hf = format == ExportFormat::hf;
+  if (format == ExportFormat::lectern) {
+    write_own_files(loaded, folder, dtype);
+    return;
+  }
   if (hf) {
     save_safetensors(folder / "model.safetensors", loaded.model->store().file_order_state(),
                      {{"format", "pt"}});
@@ -138,12 +162,14 @@ void write_files(const LoadedModel& loaded, ExportFormat format,
 }
 
 /// Loads the export into a fresh model and compares every tensor's bytes.
-void verify(const LoadedModel& loaded, const std::filesystem::path& folder) {
+void verify(const LoadedModel& loaded, const std::filesystem::path& folder, DType dtype) {
   const LoadedModel again = load_model_folder(folder);
   const auto want = loaded.model->store().state();
   const auto got = again.model->store().state();
   for (std::size_t i = 0; i < want.size(); ++i) {
-    const Tensor a = want[i].second.contiguous(), b = got.at(i).second.contiguous();
+    Tensor a = want[i].second.contiguous();
+    if (is_rounded(a, dtype)) a = convert(convert(a, DType::bf16), DType::f32);
+    const Tensor b = got.at(i).second.contiguous();
     if (got[i].first != want[i].first || a.shape() != b.shape() ||
         std::memcmp(a.raw(), b.raw(), a.bytes()) != 0)
       fail<IoError>(fmt::format("{}: tensor {} differs from the model after it was read back",
@@ -154,30 +180,9 @@ void verify(const LoadedModel& loaded, const std::filesystem::path& folder) {
         fmt::format("{}: tokenizer.json differs after it was read back", folder.string()));
 }
 
-}  // namespace
-
-ExportFormat export_format_from(const std::string& name) {
-  if (name == "hf") return ExportFormat::hf;
-  if (name == "original") return ExportFormat::original;
-  fail<ConfigError>(fmt::format("--format: must be hf or original, got {}", name));
-}
-
-ExportReport export_model(const LoadedModel& loaded, ExportFormat format,
-                          const std::filesystem::path& folder) {
-  const Ocr2Config& config = loaded.model->config();
-  if (!config.residual.is_plain())
-    fail<ConfigError>(fmt::format(
-        "export: no format of other programs has hyper-connections, and this model has residual = "
-        "\"{}\" (lectern.residual in config.json). It cannot be rewritten as a plain one; what can "
-        "be exported is a model trained with residual = \"plain\". This one is complete as it is: "
-        "the checkpoint {} (config.json, model-*.safetensors, tokenizer.json) is what lectern ocr, "
-        "eval and train read",
-        name_of(config.residual.kind), loaded.folder.string()));
-  if (config.queries_768 != 144 || config.queries_1024 != 256)
-    fail<ConfigError>(fmt::format(
-        "export: other programs know query tables of 144 and 256 rows only, this model has {} "
-        "and {} (lectern.queries_768, lectern.queries_1024 in config.json)",
-        config.queries_768, config.queries_1024));
+/// The files under a temporary name, read back, then renamed into place.
+ExportReport write_folder(const LoadedModel& loaded, ExportFormat format,
+                          const std::filesystem::path& folder, DType dtype) {
   if (std::filesystem::exists(folder) &&
       !(std::filesystem::is_directory(folder) && std::filesystem::is_empty(folder)))
     fail<ConfigError>(fmt::format("{}: must be a new or empty folder", folder.string()));
@@ -189,8 +194,8 @@ ExportReport export_model(const LoadedModel& loaded, ExportFormat format,
   try {
     std::filesystem::remove_all(temporary);
     std::filesystem::create_directories(temporary);
-    write_files(loaded, format, temporary);
-    verify(loaded, temporary);
+    write_files(loaded, format, temporary, dtype);
+    verify(loaded, temporary, dtype);
     std::filesystem::remove(target);  // an empty folder
     std::filesystem::rename(temporary, target);
   } catch (const std::filesystem::filesystem_error& error) {
@@ -209,6 +214,43 @@ ExportReport export_model(const LoadedModel& loaded, ExportFormat format,
   }
   std::sort(report.files.begin(), report.files.end());
   return report;
+}
+
+}  // namespace
+
+ExportFormat export_format_from(const std::string& name) {
+  if (name == "hf") return ExportFormat::hf;
+  if (name == "original") return ExportFormat::original;
+  if (name == "lectern") return ExportFormat::lectern;
+  fail<ConfigError>(fmt::format("--format: must be hf, original or lectern, got {}", name));
+}
+
+ExportReport export_model(const LoadedModel& loaded, ExportFormat format,
+                          const std::filesystem::path& folder, DType dtype) {
+  if (format == ExportFormat::lectern) return write_folder(loaded, format, folder, dtype);
+  const Ocr2Config& config = loaded.model->config();
+  if (dtype != DType::f32)
+    fail<ConfigError>(
+        fmt::format("export: dtype must be f32 for other programs, got {}", name_of(dtype)));
+  if (!config.residual.is_plain())
+    fail<ConfigError>(fmt::format(
+        "export: no format of other programs has hyper-connections, and this model has residual = "
+        "\"{}\" (lectern.residual in config.json). It cannot be rewritten as a plain one; what can "
+        "be exported is a model trained with residual = \"plain\". This one is complete as it is: "
+        "the checkpoint {} (config.json, model-*.safetensors, tokenizer.json) is what lectern ocr, "
+        "eval and train read",
+        name_of(config.residual.kind), loaded.folder.string()));
+  if (config.decoder_reads != DecoderReads::queries)
+    fail<ConfigError>(fmt::format(
+        "export: other programs give the decoder the rows of the queries, and this model's reads "
+        "those of the visual tokens (lectern.decoder_reads = \"{}\" in config.json)",
+        name_of(config.decoder_reads)));
+  if (config.queries_768 != 144 || config.queries_1024 != 256)
+    fail<ConfigError>(fmt::format(
+        "export: other programs know query tables of 144 and 256 rows only, this model has {} "
+        "and {} (lectern.queries_768, lectern.queries_1024 in config.json)",
+        config.queries_768, config.queries_1024));
+  return write_folder(loaded, format, folder, dtype);
 }
 
 }  // namespace lectern

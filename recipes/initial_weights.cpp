@@ -2,6 +2,7 @@
 
 #include "nn/ocr2/weights.h"
 #include "recipes/model_folder.h"
+#include "recipes/training_data.h"
 
 #include <string>
 
@@ -32,6 +33,21 @@ void load_from(const std::string& path, const std::vector<std::string>& prefixes
 }
 
 }  // namespace
+
+Ocr2Config model_config(const Recipe& recipe) {
+  std::filesystem::path path = recipe.model.config;
+  if (std::filesystem::is_directory(path)) path = resolve_model_folder(path) / "config.json";
+  Ocr2Config config = read_ocr2_config(path);
+  config.reading = reading_settings(recipe);
+  apply_model_settings(recipe.model, config);
+  return config;
+}
+
+Ocr2Config model_config(const Recipe& recipe, const Tokenizer& tokenizer) {
+  Ocr2Config config = model_config(recipe);
+  check_tokenizer(tokenizer, config, recipe.data.tokenizer);
+  return config;
+}
 
 void load_sam(const std::filesystem::path& path, Ocr2Model& model) {
   const std::string ours = "model.sam_model.";

@@ -1,12 +1,20 @@
-// Where the first weights of a stage come from.
+// The model that a recipe names, and where its first weights come from.
 #pragma once
 
+#include "data/tokenizer.h"
 #include "nn/ocr2/model.h"
 #include "recipes/recipe.h"
 
 #include <filesystem>
 
 namespace lectern {
+
+/// The configuration that the recipe names, with what the recipe says of it. Throws IoError,
+/// ConfigError.
+Ocr2Config model_config(const Recipe& recipe);
+
+/// The same; the tokenizer must fit it.
+Ocr2Config model_config(const Recipe& recipe, const Tokenizer& tokenizer);
 
 /// Applies model.init, init_encoder, init_decoder, init_sam and init_qwen2 in this order, each over
 /// what came before. Throws IoError naming file and tensor when something does not fit.

@@ -16,8 +16,13 @@ namespace {
 
 namespace fs = std::filesystem;
 
-constexpr std::array<std::string_view, 4> kWallClock = {"seconds", "peak_bytes",
-                                                        "tokens_per_second", "samples_per_second"};
+constexpr std::array<std::string_view, 7> kWallClock = {"seconds",
+                                                        "peak_bytes",
+                                                        "tokens_per_second",
+                                                        "samples_per_second",
+                                                        "memory_predicted_bytes",
+                                                        "blocks_kept",
+                                                        "blocks_recomputed"};
 
 std::string dump(const MetricFields& record) {
   return record.dump(-1, ' ', false, MetricFields::error_handler_t::replace);

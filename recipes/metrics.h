@@ -18,7 +18,7 @@ namespace lectern {
 using MetricFields = nlohmann::ordered_json;  // an object; NaN and infinities are written as null
 
 /// Fields that depend on the machine and the moment: seconds, peak_bytes, tokens_per_second,
-/// samples_per_second. They are left out when log.wall_clock = false.
+/// samples_per_second, and what a memory plan chose. They are left out when log.wall_clock = false.
 bool is_wall_clock_field(std::string_view name);
 
 /// The line of metrics.jsonl without its wall-clock fields, for comparing runs. Throws IoError when

@@ -36,6 +36,12 @@ std::vector<std::int64_t> ends_of_pieces(const Recipe& recipe, const Ocr2Config&
 
 }  // namespace
 
+bool RankPlacement::has_unit(std::int64_t unit) const {
+  return std::any_of(pieces.begin(), pieces.end(), [&](const Ocr2UnitRange& piece) {
+    return piece.begin <= unit && unit < piece.end;
+  });
+}
+
 RankPlacement place_on_mesh(const Recipe& recipe, const Ocr2Config& config, const Mesh& mesh) {
   RankPlacement out;
   out.pipeline.stages = mesh.shape().pp;
@@ -63,6 +69,30 @@ RankPlacement place_on_mesh(const Recipe& recipe, const Ocr2Config& config, cons
       out.pieces.push_back({begin, ends[piece]});
   }
   out.model.units = out.pieces;
+  return out;
+}
+
+PieceResult run_piece(const Ocr2Model& model, const Ocr2UnitRange& piece, const Ocr2Input& input,
+                      const std::vector<Variable>& received, ForwardContext& context) {
+  const std::int64_t decoder = first_decoder_unit(model.config());
+  const auto streams_of = [&](std::size_t i) {
+    return i < received.size() && received[i].defined() ? Streams(received[i]) : Streams();
+  };
+  Ocr2Activation x;
+  if (piece.begin > decoder) {
+    x.hidden = streams_of(0);
+  } else {
+    x.global = streams_of(0);
+    x.local = streams_of(1);
+  }
+  x = model.run_units(piece, input, std::move(x), context);
+  PieceResult out;
+  if (piece.end == unit_count(model.config()))
+    out.loss = model.loss_of(x.hidden, input, context);
+  else if (piece.end > decoder)
+    out.tensors = {x.hidden};
+  else
+    out.tensors = {x.global, x.local};
   return out;
 }
 

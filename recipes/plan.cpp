@@ -6,7 +6,7 @@
 #include "data/tokenizer.h"
 #include "nn/optimizer.h"
 #include "recipes/encoder_features.h"
-#include "recipes/model_folder.h"
+#include "recipes/initial_weights.h"
 #include "recipes/training_data.h"
 
 #include <fmt/core.h>
@@ -192,16 +192,10 @@ RecipeTimes time_recipe(const Recipe& recipe) {
   const ComputeDType scope(compute_dtype_of(recipe.dtype));
   const Tokenizer tokenizer = Tokenizer::load(recipe.data.tokenizer);
   RecipeTimes out;
-  out.config = config_of(recipe);
-  check_tokenizer(tokenizer, out.config, recipe.data.tokenizer);
+  out.config = model_config(recipe, tokenizer);
   Ocr2Model model(out.config, static_cast<std::uint64_t>(recipe.seed));
   model.store().freeze(recipe.freeze);
-  LoaderOptions options;
-  options.seed = static_cast<std::uint64_t>(recipe.seed);
-  options.global_batch = recipe.batch.global_size;
-  options.micro_batch = recipe.batch.micro_batch;
-  options.batch.pad_token = static_cast<std::int32_t>(out.config.text.pad_token_id);
-  options.batch.pack_tokens = recipe.data.pack_tokens;
+  LoaderOptions options = loader_options(recipe, out.config);
   options.workers = 0;
   const auto samples = training_samples(recipe, out.config, tokenizer);
   const bool packed = recipe.data.pack_tokens > 0;
@@ -227,15 +221,6 @@ RecipeTimes time_recipe(const Recipe& recipe) {
     if (size % 2 != 0) break;
   }
   return out;
-}
-
-Ocr2Config config_of(const Recipe& recipe) {
-  std::filesystem::path path = recipe.model.config;
-  if (std::filesystem::is_directory(path)) path = resolve_model_folder(path) / "config.json";
-  Ocr2Config config = read_ocr2_config(path);
-  config.reading = reading_settings(recipe);
-  if (recipe.model.residual) config.residual = *recipe.model.residual;
-  return config;
 }
 
 TrainingPlan plan_training(const Recipe& recipe, std::int64_t ranks) {

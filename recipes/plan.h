@@ -68,9 +68,6 @@ using TimedUnits = std::map<std::int64_t, std::vector<UnitCost>>;
 std::vector<MeshPlan> plan_meshes(const TimedUnits& timed, const BatchRecipe& batch,
                                   std::int64_t ranks);
 
-/// The configuration of the recipe's model, with what the recipe says of residuals and reading.
-Ocr2Config config_of(const Recipe& recipe);
-
 /// What one process of this machine takes for a recipe.
 struct RecipeTimes {
   Ocr2Config config;

@@ -9,6 +9,7 @@
 #include "recipes/model_folder.h"
 #include "recipes/progress.h"
 #include "recipes/reader.h"
+#include "recipes/recipe.h"
 
 #include <fmt/format.h>
 #include <nlohmann/json.hpp>
@@ -28,7 +29,7 @@ struct StageText {
   const char* trained;
 };
 constexpr StageText kStageTexts[kStages] = {
-    {"encoder", "everything trains: vision tokenizer, LM encoder and a light decoder"},
+    {"encoder", "everything trains: vision tokenizer, LM encoder and decoder"},
     {"query enhancement", "vision tokenizer frozen; LM encoder and decoder train"},
     {"decoder", "encoder frozen and its output cached on disk; the decoder trains"},
 };
@@ -107,6 +108,54 @@ std::vector<ReportExport> exports(const std::filesystem::path& folder) {
   return out;
 }
 
+/// The model that stage 1 began with; empty for a run from nothing.
+std::filesystem::path starting_model(const std::filesystem::path& folder) {
+  const auto path = folder / "stage1" / "config.toml";
+  if (!std::filesystem::exists(path)) return {};
+  const std::string init = load_recipe(path).model.init;
+  return init == "random" ? std::filesystem::path() : std::filesystem::path(init);
+}
+
+/// What curve.json of a shipped model says of its training from nothing.
+std::optional<ReportHistory> history_of(const std::filesystem::path& model) {
+  const auto path = model / "curve.json";
+  if (model.empty() || !std::filesystem::exists(path)) return std::nullopt;
+  const json curve = read_object(path);
+  ReportHistory out;
+  out.title = "Where it began: nano, from nothing";
+  out.text = fmt::format(
+      "Stage 1 went on from {}, which lectern had trained from nothing on {} samples in {} of "
+      "training. Its held-out errors on the way; its card has the rest.",
+      model.string(), format_count(field<double>(curve, "samples", path)),
+      format_duration(field<double>(curve, "seconds", path)));
+  const json held_out = field<json>(curve, "held_out", path);
+  for (const auto& [name, points] : held_out.items())
+    out.curves.push_back({name,
+                          {field<std::vector<double>>(points, "samples", path),
+                           field<std::vector<double>>(points, "cer", path)}});
+  return out;
+}
+
+/// What such a run can and cannot do.
+std::vector<std::string> limits(bool from_nothing) {
+  if (!from_nothing)
+    return {
+        "It goes on from the small model that comes with lectern, for minutes and on fewer "
+        "documents than that has seen: what it can read it could mostly read before. The curve "
+        "from nothing above says what that took.",
+        "Pages are read as runs of words, which are found by their ink, each in a small view; "
+        "reading whole pages at one go needs the full views (1024 and 768 pixels), more data and "
+        "GPUs: the full-size recipes have the papers' schedules."};
+  return {
+      "Trained for minutes on single words cut from a few hundred pages, this model can read many "
+      "short words in the typefaces it has seen, and guesses at the rest: errors are often real "
+      "words that look or begin alike, because the decoder has learnt which words are common.",
+      "It cannot read lines or pages: its one view is a small square with one word, and a whole "
+      "page scaled into that square is a grey smudge. The pages below are shown as they come out. "
+      "Reading pages needs the full views (1024 and 768 pixels), more data and GPUs: the "
+      "full-size recipes have the papers' schedules."};
+}
+
 std::filesystem::path stage_folder(const std::filesystem::path& folder, int stage) {
   return folder / fmt::format("stage{}", stage);
 }
@@ -116,6 +165,9 @@ std::filesystem::path stage_folder(const std::filesystem::path& folder, int stag
 ReportData quickstart_report(const std::filesystem::path& folder) {
   ReportData data;
   data.title = "lectern quickstart";
+  const std::filesystem::path start = starting_model(folder);
+  const bool from_nothing = start.empty();
+  data.history = history_of(start);
   double seconds = 0;
   for (int i = 1; i <= kStages; ++i) {
     ReportStage stage = read_stage(stage_folder(folder, i));
@@ -129,18 +181,23 @@ ReportData quickstart_report(const std::filesystem::path& folder) {
   const LoadedModel loaded = load_model_folder(stage_folder(folder, kStages));
   const HeldOut& last = *data.stages.back().heldout;
   data.summary = fmt::format(
-      "A DeepSeek-OCR 2 of {} parameters, trained from nothing through its three stages in {} on "
-      "this machine's CPU. It reads {} of {} words of documents that it never saw without an "
-      "error; "
+      "A DeepSeek-OCR 2 of {} parameters, trained {} through its three stages in {} on this "
+      "machine's CPU. It reads {} of {} words of documents that it never saw without an error; "
       "character error rate {:.1f} %.",
       format_count(static_cast<double>(loaded.model->store().parameter_count())),
+      from_nothing ? "from nothing" : fmt::format("on from {}", start.string()),
       format_duration(seconds), last.exact, last.samples, 100 * last.cer);
   data.facts = {
       {"parameters", format_count(static_cast<double>(loaded.model->store().parameter_count()))},
       {"vocabulary", std::to_string(loaded.tokenizer.vocab_size())},
       {"view", fmt::format("{0} x {0} pixels", loaded.model->config().reading.global_size)},
-      {"tokens of a view", fmt::format("{} + 1", loaded.model->config().query_count(
+      {"tokens of a view", fmt::format("{} + 1", loaded.model->config().decoder_tokens(
                                                      loaded.model->config().reading.global_size))}};
+  if (const auto before = folder / "eval" / "start" / "scores.json";
+      std::filesystem::exists(before))
+    data.facts.emplace_back("at the start",
+                            fmt::format("{:.1f} % of the characters of these words wrong",
+                                        100 * read_heldout(before).cer));
   data.samples = read_samples(folder / "eval" / "stage3", kWordsShown, false);
   for (ReportSample& page : read_samples(folder / "eval" / "pages", 3, true))
     data.samples.push_back(std::move(page));
@@ -151,20 +208,12 @@ ReportData quickstart_report(const std::filesystem::path& folder) {
       {"Read a picture with this model",
        fmt::format("build/lectern ocr --checkpoint {} picture.png", model)},
       {"Train longer",
-       "build/lectern train recipes/quickstart-stage1.toml --set steps=20000 "
-       "--set run_dir=out/longer"},
+       fmt::format("build/lectern train recipes/quickstart{}-stage1.toml --set steps=20000 --set "
+                   "run_dir=out/longer",
+                   from_nothing ? "" : "-nano")},
       {"Full size: the papers' three stages", "build/lectern train recipes/ocr2-stage1.toml"},
       {"Watch the curves", fmt::format("tensorboard --logdir {}", folder.string())}};
-  data.limits = {
-      "Trained for minutes on single words cut from a few hundred pages, this model can read many "
-      "short words in the typefaces it has seen, and guesses at the rest: errors are often real "
-      "words that look or begin alike, because the decoder has learnt which words are common.",
-      "It cannot read lines or pages: its one view is a small square with one word, and a whole "
-      "page "
-      "scaled into that square is a grey smudge. The pages below are shown as they come out. "
-      "Reading "
-      "pages needs the full views (1024 and 768 pixels), more data and GPUs: the full-size recipes "
-      "have the papers' schedules."};
+  data.limits = limits(from_nothing);
   return data;
 }
 

@@ -1,7 +1,7 @@
 #include "recipes/reader.h"
 
 #include <algorithm>
-#include <map>
+#include <utility>
 
 namespace lectern {
 namespace {
@@ -24,6 +24,7 @@ ViewOptions view_options(const Ocr2Config& config) {
   out.patch_size = config.sam.patch_size;
   out.small_queries = config.queries_768;
   out.large_queries = config.queries_1024;
+  out.visual_tokens = config.decoder_reads == DecoderReads::visual;
   return out;
 }
 
@@ -35,82 +36,66 @@ Reader::Reader(const Ocr2Model& model, const Tokenizer& tokenizer, const ReaderA
       prompt_ids_(encode_prompt(
           tokenizer, args.prompt.empty() ? model.config().reading.prompt : args.prompt)) {}
 
-Ocr2Input Reader::prompt_for(const std::vector<ImageViews>& batch) const {
+Ocr2Input Reader::prompt_for(const ImageViews& views) const {
   const Ocr2Config& config = model_.config();
-  const std::int64_t images = static_cast<std::int64_t>(batch.size());
-  const std::int64_t image_tokens = image_token_count(views_, batch[0].grid);
+  const std::int64_t image_tokens = image_token_count(views_, views.grid);
   const auto prompt_tokens = static_cast<std::int64_t>(prompt_ids_.size());
-  const std::int64_t length = 1 + image_tokens + prompt_tokens;
   Ocr2Input input;
-  input.input_ids =
-      Tensor::full({images, length}, static_cast<double>(config.image_token_id), DType::i32);
-  std::vector<Image> globals, locals;
-  for (std::int64_t i = 0; i < images; ++i) {
-    std::int32_t* row = input.input_ids.data<std::int32_t>() + i * length;
-    row[0] = static_cast<std::int32_t>(config.text.bos_token_id);
-    std::copy(prompt_ids_.begin(), prompt_ids_.end(), row + 1 + image_tokens);
-    const ImageViews& views = batch[static_cast<std::size_t>(i)];
-    globals.push_back(views.global);
-    locals.insert(locals.end(), views.local.begin(), views.local.end());
-    input.num_local_patches.push_back(static_cast<std::int64_t>(views.local.size()));
-  }
-  input.pixel_values = normalised_views(globals);
-  if (!locals.empty()) input.pixel_values_local = normalised_views(locals);
+  input.input_ids = Tensor::full({1, 1 + image_tokens + prompt_tokens},
+                                 static_cast<double>(config.image_token_id), DType::i32);
+  std::int32_t* ids = input.input_ids.data<std::int32_t>();
+  ids[0] = static_cast<std::int32_t>(config.text.bos_token_id);
+  std::copy(prompt_ids_.begin(), prompt_ids_.end(), ids + 1 + image_tokens);
+  input.num_local_patches = {static_cast<std::int64_t>(views.local.size())};
+  input.pixel_values = normalised_views({views.global});
+  if (!views.local.empty()) input.pixel_values_local = normalised_views(views.local);
   return input;
 }
 
-std::vector<std::string> Reader::read_batch(const std::vector<ImageViews>& batch) {
+void Reader::read_stream(const ViewSource& next, const OnText& on_text) {
   GenerationArgs args;
   args.max_new_tokens = args_.max_new_tokens;
   args.eos = static_cast<std::int32_t>(model_.config().text.eos_token_id);
   args.guard = args_.guard;
-  std::vector<std::string> out;
-  GenerationStatistics done;
-  for (const auto& tokens : generate(model_, prompt_for(batch), args, nullptr, {}, &done))
-    out.push_back(tokenizer_.decode(tokens));
-  statistics_.add(done);
+  const PromptSource prompts = [&]() -> std::optional<Ocr2Input> {
+    const std::optional<ImageViews> views = next();
+    if (!views) return std::nullopt;
+    return prompt_for(*views);
+  };
+  statistics_.add(generate_stream(model_, prompts, args, std::max<std::int64_t>(1, args_.batch),
+                                  [&](std::size_t number, const std::vector<std::int32_t>& tokens) {
+                                    on_text(number, tokenizer_.decode(tokens));
+                                  }));
+}
+
+std::vector<std::string> Reader::read_all(std::size_t count,
+                                          const std::function<ImageViews(std::size_t)>& views_of,
+                                          const std::function<void(std::int64_t)>& progress) {
+  std::vector<std::string> out(count);
+  std::size_t asked = 0;
+  std::int64_t done = 0;
+  read_stream(
+      [&]() -> std::optional<ImageViews> {
+        if (asked == count) return std::nullopt;
+        return views_of(asked++);
+      },
+      [&](std::size_t number, std::string text) {
+        out[number] = std::move(text);
+        if (progress) progress(++done);
+      });
   return out;
 }
 
 std::vector<std::string> Reader::read(const std::vector<Image>& images,
                                       const std::function<void(std::int64_t)>& progress) {
-  std::vector<int> tiles;
-  for (const Image& image : images)
-    tiles.push_back(choose_grid(image.width, image.height, views_).tiles());
-  return read_groups(
-      tiles, [&](std::size_t i) { return make_views(images[i], views_); }, progress);
+  return read_all(
+      images.size(), [&](std::size_t i) { return make_views(images[i], views_); }, progress);
 }
 
 std::vector<std::string> Reader::read_views(const std::vector<ImageViews>& pictures,
                                             const std::function<void(std::int64_t)>& progress) {
-  std::vector<int> tiles;
-  for (const ImageViews& picture : pictures) tiles.push_back(picture.grid.tiles());
-  return read_groups(
-      tiles, [&](std::size_t i) { return pictures[i]; }, progress);
-}
-
-std::vector<std::string> Reader::read_groups(const std::vector<int>& tiles, const ViewsOf& views_of,
-                                             const std::function<void(std::int64_t)>& progress) {
-  // Pictures with the same number of tiles have prompts of the same length: one batch.
-  std::map<int, std::vector<std::size_t>> groups;
-  for (std::size_t i = 0; i < tiles.size(); ++i) groups[tiles[i]].push_back(i);
-  std::vector<std::string> out(tiles.size());
-  std::int64_t done = 0;
-  for (const auto& [count, members] : groups) {
-    // Tiles are as heavy as pictures: they count against the batch.
-    const std::size_t step =
-        static_cast<std::size_t>(std::max<std::int64_t>(1, args_.batch / (1 + count)));
-    for (std::size_t at = 0; at < members.size(); at += step) {
-      const std::size_t end = std::min(members.size(), at + step);
-      std::vector<ImageViews> batch;
-      for (std::size_t i = at; i < end; ++i) batch.push_back(views_of(members[i]));
-      const auto texts = read_batch(batch);
-      for (std::size_t i = at; i < end; ++i) out[members[i]] = texts[i - at];
-      done += static_cast<std::int64_t>(end - at);
-      if (progress) progress(done);
-    }
-  }
-  return out;
+  return read_all(
+      pictures.size(), [&](std::size_t i) { return pictures[i]; }, progress);
 }
 
 }  // namespace lectern

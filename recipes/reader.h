@@ -8,6 +8,7 @@
 
 #include <cstdint>
 #include <functional>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -15,16 +16,25 @@ namespace lectern {
 
 struct ReaderArgs {
   std::int64_t max_new_tokens = 1024;
-  std::int64_t batch = 16;  ///< pictures decoded together; they must have the same number of tokens
+  std::int64_t batch = 16;  ///< slots: a picture takes one, and one more for each of its tiles
   RepetitionGuard guard;
   std::string prompt;  ///< empty: the model's own
 };
+
+/// The views of the next picture, in order; nothing at the end.
+using ViewSource = std::function<std::optional<ImageViews>()>;
+/// Called once a picture, when it has been read: its number, and its text.
+using OnText = std::function<void(std::size_t number, std::string text)>;
 
 class Reader {
  public:
   /// Keeps references; the model and tokenizer must outlive the reader. Throws ConfigError when the
   /// prompt has not exactly one <image>, at its start.
   Reader(const Ocr2Model& model, const Tokenizer& tokenizer, const ReaderArgs& args);
+
+  /// Reads pictures as slots become free (generate_stream() in nn/ocr2/generation.h). What `next`
+  /// throws ends the reading.
+  void read_stream(const ViewSource& next, const OnText& on_text);
 
   /// Text of each picture, in their order. `progress` is called with the number of pictures done.
   std::vector<std::string> read(const std::vector<Image>& images,
@@ -41,11 +51,10 @@ class Reader {
   const ViewOptions& views() const { return views_; }
 
  private:
-  using ViewsOf = std::function<ImageViews(std::size_t)>;
-  std::vector<std::string> read_groups(const std::vector<int>& tiles, const ViewsOf& views_of,
-                                       const std::function<void(std::int64_t)>& progress);
-  std::vector<std::string> read_batch(const std::vector<ImageViews>& batch);
-  Ocr2Input prompt_for(const std::vector<ImageViews>& batch) const;
+  std::vector<std::string> read_all(std::size_t count,
+                                    const std::function<ImageViews(std::size_t)>& views_of,
+                                    const std::function<void(std::int64_t)>& progress);
+  Ocr2Input prompt_for(const ImageViews& views) const;
 
   const Ocr2Model& model_;
   const Tokenizer& tokenizer_;

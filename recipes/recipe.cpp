@@ -45,6 +45,10 @@ ModelRecipe read_model(ConfigReader table) {
   out.init_decoder = table.string("init_decoder", "");
   out.init_sam = table.string("init_sam", "");
   out.init_qwen2 = table.string("init_qwen2", "");
+  out.decoder_reads = table.choice("decoder_reads", "config", {"config", "queries", "visual"});
+  out.queries = table.integer("queries", 0, within(0, 1 << 20));
+  if (out.queries > 0 && out.decoder_reads == "visual")
+    table.refuse("queries", "must be left out with decoder_reads = \"visual\", which has none");
   out.residual = read_residual(table);
   if (out.config.empty()) table.refuse("config", "must name a config.json, got \"\"");
   if (out.init.empty()) table.refuse("init", "must be \"random\" or a folder, got \"\"");
@@ -210,6 +214,7 @@ void read_small_tables(ConfigReader& root, Recipe& out) {
   ConfigReader checkpoint = root.table("checkpoint");
   out.checkpoint.every = checkpoint.integer("every", 1000, within(0, kMaxSteps));
   out.checkpoint.keep = checkpoint.integer("keep", 2, within(1, kMaxSteps));
+  out.checkpoint.asynchronous = checkpoint.boolean("asynchronous", true);
 
   ConfigReader evaluation = root.table("evaluation");
   out.evaluation.every = evaluation.integer("every", 1000, within(0, kMaxSteps));
@@ -236,6 +241,13 @@ DType compute_dtype_of(std::string_view name) {
   fail<ConfigError>(fmt::format("dtype must be \"fp32\" or \"bf16\", got \"{}\"", name));
 }
 
+void apply_model_settings(const ModelRecipe& recipe, Ocr2Config& config) {
+  if (recipe.residual) config.residual = *recipe.residual;
+  if (recipe.decoder_reads != "config")
+    config.decoder_reads = decoder_reads_from(recipe.decoder_reads);
+  if (recipe.queries > 0) config.queries_768 = config.queries_1024 = recipe.queries;
+}
+
 std::vector<std::string> frozen_prefixes(std::int64_t stage) {
   if (stage == 2) return {"model.sam_model."};
   if (stage == 3)
@@ -255,8 +267,12 @@ Recipe parse_recipe(const ConfigDocument& document) {
   out.device = root.choice("device", "cpu", {"cpu", "cuda"});
   out.dtype = root.choice("dtype", "fp32", {"fp32", "bf16"});
   out.recompute = root.boolean("recompute", false);
-  out.recompute_streams =
-      root.integer("recompute_streams", out.recompute ? -1 : 0, within(-1, 4096));
+  out.memory_gib = root.number("memory_gib", 0, between(0, 1e6));
+  if (out.memory_gib > 0 && out.recompute)
+    root.refuse("memory_gib",
+                "must be left out with recompute = true, which recomputes all blocks");
+  out.recompute_streams = root.integer(
+      "recompute_streams", out.recompute || out.memory_gib > 0 ? -1 : 0, within(-1, 4096));
   out.log_every = root.integer("log_every", 1, within(1, kMaxSteps));
   out.freeze = root.strings("freeze", frozen_prefixes(out.stage));
   if (std::find(out.freeze.begin(), out.freeze.end(), "") != out.freeze.end())
@@ -291,16 +307,11 @@ std::vector<std::filesystem::path> recipe_stages(const std::filesystem::path& pa
 
 void check_mesh(const Recipe& recipe, std::int64_t ranks) {
   const auto [pp, dp, ep] = mesh_shape(ranks, recipe.mesh.pp, recipe.mesh.ep);
-  if ((pp > 1 || ep > 1) && recipe.curriculum.size() > 1)
+  if ((pp > 1 || ep > 1) && recipe.memory_gib > 0)
     fail<ConfigError>(fmt::format(
-        "mesh.{}: a curriculum is moved by reading, which needs the whole model on each "
-        "rank; it must be 1, got {}",
-        pp > 1 ? "pp" : "ep", pp > 1 ? pp : ep));
-  if (pp > 1 && recipe.moe.bias_balancing_rate > 0)
-    fail<ConfigError>(
-        fmt::format("moe.bias_balancing_rate must be 0 with mesh.pp above 1 (no stage knows all "
-                    "routers), got {}",
-                    recipe.moe.bias_balancing_rate));
+        "memory_gib must be 0 with mesh.{} above 1 (the plan is of one pass through the whole "
+        "model), got {}",
+        pp > 1 ? "pp" : "ep", recipe.memory_gib));
   if (pp == 1 && recipe.mesh.chunks > 1)
     fail<ConfigError>(
         fmt::format("mesh.chunks must be 1 without a pipeline, got {}", recipe.mesh.chunks));

@@ -6,6 +6,7 @@
 
 #include "core/dtype.h"
 #include "data/synthetic.h"
+#include "nn/ocr2/config.h"
 #include "nn/residual_config.h"
 #include "recipes/toml_config.h"
 
@@ -38,9 +39,11 @@ struct ModelRecipe {
   std::string init;    // "random", or a checkpoint or run folder for the whole model
   std::string
       init_encoder;  // checkpoint or run folder: sam_model, qwen2_model, projector, separator
-  std::string init_decoder;  // checkpoint or run folder: embedding, decoder layers, norm, lm_head
-  std::string init_sam;      // SAM-base weights in their own layout (folder or .safetensors)
-  std::string init_qwen2;    // Qwen2-0.5B weights in their own layout (folder or .safetensors)
+  std::string init_decoder;   // checkpoint or run folder: embedding, decoder layers, norm, lm_head
+  std::string init_sam;       // SAM-base weights in their own layout (folder or .safetensors)
+  std::string init_qwen2;     // Qwen2-0.5B weights in their own layout (folder or .safetensors)
+  std::string decoder_reads;  // "queries" | "visual", or "config": what `config` says
+  std::int64_t queries = 0;   // rows of both query tables; 0: what `config` says
   std::optional<ResidualConfig> residual;  // "residual" and the keys that go with it, named as in
                                            // config.json; empty: what `config` says
 };
@@ -143,6 +146,7 @@ struct MoeRecipe {
 struct CheckpointRecipe {
   std::int64_t every = 1000;  // steps; 0: only at the end
   std::int64_t keep = 2;      // newest complete ones that are kept
+  bool asynchronous = true;   // written while training goes on, from a copy; false: needs no copy
 };
 
 /// [evaluation] On data.validation; also after the last step.
@@ -179,6 +183,7 @@ struct Recipe {
   std::string device;        // "cpu" | "cuda"
   std::string dtype;         // "fp32" | "bf16": of compute; weights and statistics stay fp32
   bool recompute = false;    // keep layer inputs only and recompute the rest in backward
+  double memory_gib = 0;  // recompute as many blocks as this budget needs; 0: `recompute` decides
   std::int64_t recompute_streams = 0;  // hc, mhc: keep the streams every so many blocks; -1: the
                                        // paper's eq. 20; 0: keep all
   std::int64_t log_every = 1;          // steps between records of metrics.jsonl
@@ -201,6 +206,9 @@ struct Recipe {
 
 /// "fp32" -> f32, "bf16" -> bf16. Throws ConfigError for anything else.
 DType compute_dtype_of(std::string_view name);
+
+/// What the recipe says of the model in place of its config.json.
+void apply_model_settings(const ModelRecipe& recipe, Ocr2Config& config);
 
 /// What a stage leaves untrained: nothing; the vision tokenizer (model.sam_model: SAM, neck and
 /// the two convolutions); the encoder (also model.qwen2_model, model.projector and

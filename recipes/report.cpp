@@ -17,6 +17,7 @@ std::string render_report(const ReportData& data) {
   out += report::headline(data);
   out += report::heldout_table(data);
   out += report::curves(data);
+  out += report::history(data);
   out += report::samples(data);
   out += report::token_budget(data);
   out += report::exports(data);

@@ -40,8 +40,9 @@ struct ReportStage {
 struct ReportSample {
   std::filesystem::path image;  // PNG or JPEG
   std::string truth, read;
-  std::string note;   // where it comes from
-  bool page = false;  // a whole page: shown larger, text scrolls
+  std::string note;                         // where it comes from
+  bool page = false;                        // a whole page: shown larger, text scrolls
+  std::string other_name = "", other = "";  // what another program read; no name: there is none
 };
 
 /// What a page costs as pictures and as text. Vision tokens are tiles x 144 + 256 + 1.
@@ -59,11 +60,18 @@ struct ReportExport {
   std::int64_t bytes = 0;
 };
 
+/// How the model that a run began with had come to be: held-out figures over samples.
+struct ReportHistory {
+  std::string title, text;
+  std::vector<std::pair<std::string, Curve>> curves;  // name; `step` counts samples
+};
+
 struct ReportData {
   std::string title = "lectern";
   std::string summary;                                     // one or two sentences under the title
   std::vector<std::pair<std::string, std::string>> facts;  // "parameters" -> "3.9 M"
   std::vector<ReportStage> stages;
+  std::optional<ReportHistory> history;
   std::vector<ReportSample> samples;
   std::vector<TokenBudgetRow> token_budget;
   std::vector<ReportExport> exports;

@@ -104,22 +104,33 @@ std::string joined_panel(const ReportData& data, Curve ReportStage::*curve, Plot
 
 std::string sample_pair(const ReportSample& sample) {
   const auto [truth, read] = marked_difference(sample.truth, sample.read);
-  const bool equal = sample.truth == sample.read;
-  return fmt::format(
-      "<div class=\"pair\"><span>truth</span><pre>{}</pre>"
-      "<span>read</span><pre class=\"{}\">{}</pre></div>",
-      truth, equal ? "ok" : "", read.empty() ? "&nbsp;" : read);
+  const auto reading = [&](const std::string& name, const std::string& text,
+                           const std::string& marked) {
+    return fmt::format("<span>{}</span><pre class=\"{}\">{}</pre>", escape_html(name),
+                       text == sample.truth ? "ok" : "", marked.empty() ? "&nbsp;" : marked);
+  };
+  std::string out = fmt::format("<div class=\"pair\"><span>truth</span><pre>{}</pre>{}", truth,
+                                reading("read", sample.read, read));
+  if (!sample.other_name.empty())
+    out += reading(sample.other_name, sample.other,
+                   marked_difference(sample.truth, sample.other).second);
+  return out + "</div>";
 }
 
 std::string page_sample(const ReportSample& sample) {
   const auto [truth, read] = marked_difference(sample.truth, sample.read);
   const PageScore score = score_page(sample.read, sample.truth);
+  std::string other;
+  if (!sample.other_name.empty())
+    other = fmt::format(
+        "<div style=\"grid-column:3\"><span class=\"muted\">{}</span><pre>{}</pre></div>",
+        escape_html(sample.other_name), marked_difference(sample.truth, sample.other).second);
   return fmt::format(
       "<figure class=\"card page\"><div class=\"shot\"><img alt=\"page\" src=\"{}\"></div>"
       "<div><span class=\"muted\">truth</span><pre>{}</pre></div>"
-      "<div><span class=\"muted\">read</span><pre>{}</pre></div>"
+      "<div><span class=\"muted\">read</span><pre>{}</pre></div>{}"
       "<figcaption>{}{}edit distance {:.3f}{}</figcaption></figure>\n",
-      image_data(sample.image), truth, read, escape_html(sample.note),
+      image_data(sample.image), truth, read, other, escape_html(sample.note),
       sample.note.empty() ? "" : " &middot; ", score.edit_distance,
       score.repeats ? " &middot; ends in a loop" : "");
 }
@@ -236,6 +247,22 @@ std::string heldout_table(const ReportData& data) {
     out += "</tr>\n";
   }
   return out + "</table></div>\n";
+}
+
+std::string history(const ReportData& data) {
+  if (!data.history) return "";
+  PlotArgs args;
+  args.title = "Character error rate, held-out";
+  args.x_label = "samples";
+  args.from_zero = true;
+  for (const auto& [name, curve] : data.history->curves)
+    args.series.push_back({.label = name,
+                           .x = curve.step,
+                           .y = curve.value,
+                           .color = static_cast<int>(args.series.size())});
+  return fmt::format(
+      "<h2>{}</h2>\n<p>{}</p>\n<figure class=\"card\" style=\"max-width:34rem\">{}</figure>\n",
+      escape_html(data.history->title), escape_html(data.history->text), line_plot(args));
 }
 
 std::string cards(const std::vector<ReportSample>& samples, bool pages) {

@@ -14,6 +14,7 @@ namespace lectern::report {
 std::string headline(const ReportData& data);
 std::string curves(const ReportData& data);
 std::string heldout_table(const ReportData& data);
+std::string history(const ReportData& data);
 std::string samples(const ReportData& data);
 std::string token_budget(const ReportData& data);
 std::string exports(const ReportData& data);

@@ -62,7 +62,7 @@ pre, code { font: .84rem/1.45 ui-monospace, "DejaVu Sans Mono", Menlo, Consolas,
 pre { margin: .2rem 0 0; white-space: pre-wrap; overflow-wrap: anywhere; }
 .page pre { max-height: 540px; overflow-y: auto; font-size: .74rem; }
 .pair { display: grid; grid-template-columns: auto 1fr; gap: .05rem .6rem; margin: .5rem 0 0; align-items: baseline; }
-figcaption { margin-top: .35rem; }
+figcaption { margin-top: .35rem; overflow-wrap: anywhere; }
 .pair span { color: var(--muted); font-size: .78rem; }
 .ok { color: var(--good); } .wrong { color: var(--bad); }
 mark { color: inherit; border-radius: 2px; background: var(--miss-ground); }

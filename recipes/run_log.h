@@ -27,7 +27,7 @@ class RunLog {
   /// "eval_cer/words" becomes "eval/cer/words".
   void record(std::int64_t step, const MetricFields& fields);
   void record_evaluation(std::int64_t step, const MetricFields& fields);
-  /// Forces the records to the disk.
+  /// Forces the records to the disk. Any thread may call it while another records.
   void sync();
 
  private:

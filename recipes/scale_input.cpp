@@ -1,6 +1,7 @@
 // Where a prediction's times come from: operations over a card's rate, or this machine.
 #include "core/file.h"
 #include "core/parallel.h"
+#include "recipes/initial_weights.h"
 #include "recipes/scale_plan.h"
 
 #include <nlohmann/json.hpp>
@@ -55,7 +56,7 @@ std::vector<UnitCost> seconds_of(const std::vector<UnitWork>& units, const Hardw
 
 ScaleInput counted_input(const Recipe& recipe, const Hardware& hardware, const Cluster& cluster,
                          PageShape page) {
-  const Ocr2Config config = config_of(recipe);
+  const Ocr2Config config = model_config(recipe);
   page.tile_size = recipe.view.tile_size;
   page.global_sizes = {recipe.view.global_size};
   if (!recipe.view.crop || !page.has_image) {
@@ -101,7 +102,7 @@ ScaleInput timed_input(const Recipe& recipe, const Cluster& cluster) {
 
 double measured_share(const std::filesystem::path& file, const Recipe& recipe,
                       const Hardware& hardware) {
-  const Ocr2Config config = config_of(recipe);
+  const Ocr2Config config = model_config(recipe);
   try {
     const nlohmann::json line = nlohmann::json::parse(read_file(file));
     const auto refuse = [&](const char* field, const std::string& wanted) {

@@ -5,7 +5,6 @@
 #include "autograd/ops/elementwise.h"
 #include "core/allocator.h"
 #include "core/file.h"
-#include "core/ops/router.h"
 #include "core/parallel.h"
 #include "core/profile.h"
 #include "data/loader.h"
@@ -16,16 +15,18 @@
 #include "distributed/pipeline.h"
 #include "distributed/replica_check.h"
 #include "distributed/world.h"
-#include "nn/schedule.h"
 #include "recipes/checkpoint_folder.h"
+#include "recipes/checkpoint_saver.h"
 #include "recipes/curriculum.h"
 #include "recipes/device.h"
 #include "recipes/diagnostics.h"
 #include "recipes/encoder_features.h"
 #include "recipes/initial_weights.h"
 #include "recipes/interrupt.h"
+#include "recipes/memory_budget.h"
 #include "recipes/metrics.h"
 #include "recipes/model_folder.h"
+#include "recipes/optimizer_setup.h"
 #include "recipes/pipeline_timeline.h"
 #include "recipes/placement.h"
 #include "recipes/run_log.h"
@@ -34,6 +35,7 @@
 #include "recipes/training_data.h"
 #include "recipes/training_state.h"
 #include "recipes/validation.h"
+#include "recipes/whole_model.h"
 
 #include <nlohmann/json.hpp>
 
@@ -48,28 +50,6 @@ namespace {
 
 double now() {
   return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count();
-}
-
-/// The configuration that the recipe names; it must fit the tokenizer.
-Ocr2Config checked_config(const Recipe& recipe, const Tokenizer& tokenizer) {
-  std::filesystem::path path = recipe.model.config;
-  if (std::filesystem::is_directory(path)) path = resolve_model_folder(path) / "config.json";
-  Ocr2Config config = read_ocr2_config(path);
-  config.reading = reading_settings(recipe);
-  if (recipe.model.residual) config.residual = *recipe.model.residual;
-  check_tokenizer(tokenizer, config, recipe.data.tokenizer);
-  return config;
-}
-
-ScheduleArgs schedule_args(const Recipe& recipe) {
-  const OptimizerRecipe& in = recipe.optimizer;
-  return {.kind = schedule_kind(in.schedule),
-          .peak = in.learning_rate,
-          .minimum = in.min_learning_rate,
-          .warmup_steps = in.warmup_steps,
-          .total_steps = recipe.steps,
-          .milestones = in.step_milestones,
-          .factors = in.step_factors};
 }
 
 /// Layers with routed experts.
@@ -92,22 +72,20 @@ class Training : private PipelineModel {
         device_(use_device(recipe.device, *world)),
         mesh_(ranks_on(device_, world), recipe.mesh.pp, recipe.mesh.ep),
         tokenizer_(Tokenizer::load(recipe.data.tokenizer)),
-        config_(checked_config(recipe, tokenizer_)),
+        config_(model_config(recipe, tokenizer_)),
         placement_(place_on_mesh(recipe, config_, mesh_)),
         model_(config_, static_cast<std::uint64_t>(recipe.seed), DType::f32,
                ParameterValues::initialised, placement_.model),
         data_(recipe, model_.config(), tokenizer_),
         folder_(recipe.run_dir, resume || !is_first()),
         schedule_(schedule_args(recipe)),
-        optimizer_({.learning_rate = recipe.optimizer.learning_rate,
-                    .beta1 = recipe.optimizer.beta1,
-                    .beta2 = recipe.optimizer.beta2,
-                    .epsilon = recipe.optimizer.epsilon,
-                    .weight_decay = recipe.optimizer.weight_decay},
-                   world, {.zero = recipe.mesh.zero, .bucket_bytes = recipe.mesh.bucket_bytes}) {
+        optimizer_(adamw_args(recipe), world,
+                   {.zero = recipe.mesh.zero, .bucket_bytes = recipe.mesh.bucket_bytes}),
+        budget_(recipe.memory_gib, device_),
+        saver_(model_, optimizer_, mesh_, saver_options()) {
     model_.store().to(device_);
     model_.store().freeze(recipe.freeze);
-    add_parameter_groups();
+    add_parameters(optimizer_, model_.store(), recipe, placement_, mesh_);
     restore(resume);
     if (state_.level >= data_.levels())
       fail<ConfigError>(
@@ -148,6 +126,7 @@ class Training : private PipelineModel {
     summary.seconds = now() - start;
     summary.samples_per_second = static_cast<double>(samples) / std::max(1e-9, summary.seconds);
     if (saved_step_ != state_.step) save();
+    saver_.finish();
     draw_last_step();
     summary.checkpoint = (folder_.checkpoints() / checkpoint_name(state_.step)).string();
     summary.stopped_by = state_.step < recipe_.steps ? stopped_by_ : 0;
@@ -156,6 +135,9 @@ class Training : private PipelineModel {
 
   /// Optimizer steps done.
   std::int64_t steps_done() const { return state_.step; }
+
+  /// The run is about to end by an error: what is being saved is of before it.
+  void keep_checkpoint_under_way() noexcept { saver_.finish_quietly(); }
 
  private:
   /// One rank writes what there is once: the run folder, metrics, progress.
@@ -169,12 +151,16 @@ class Training : private PipelineModel {
       write_file(folder_.path() / "pipeline.svg", timeline_svg(spans));
   }
 
-  /// Whether a signal came to any rank. All stop after the same step.
+  /// Whether a signal came to any rank. All stop after the same step. The same message tells when
+  /// no rank is busy with a checkpoint any more.
   bool is_asked_to_stop() {
     if (mesh_.world().size() > 1)
       set_signal_note(fmt::format("{}, step {}: ", rank_label(mesh_.world()), state_.step + 1));
-    const double signal = static_cast<double>(stop_signal());
-    stopped_by_ = static_cast<int>(reduced(mesh_.world(), signal, Reduction::max));
+    const std::vector<double> any =
+        reduced(mesh_.world(), {static_cast<double>(stop_signal()), saver_.is_busy() ? 1.0 : 0.0},
+                Reduction::max);
+    if (any[1] == 0) saver_.advance();
+    stopped_by_ = static_cast<int>(any[0]);
     return stopped_by_ != 0;
   }
 
@@ -186,17 +172,12 @@ class Training : private PipelineModel {
   /// Opens the samples of the level that the state is at, from where the state stands.
   void begin_level() {
     loader_.reset();  // its threads still make batches of the level before
-    LoaderOptions options;
+    LoaderOptions options = loader_options(recipe_, config_);
     options.seed = level_seed(recipe_, state_);
     options.first_position = state_.level_position;
-    options.global_batch = recipe_.batch.global_size;
-    options.micro_batch = recipe_.batch.micro_batch;
-    options.batch.pad_token = static_cast<std::int32_t>(model_.config().text.pad_token_id);
-    options.batch.pack_tokens = recipe_.data.pack_tokens;
     options.rank = mesh_.replica();
     options.ranks = static_cast<int>(mesh_.shape().dp);
     if (features_ && features_->has_cache()) options.image_token_work = 0;
-    options.workers = static_cast<int>(recipe_.data.workers);
     if (features_)
       options.is_cached = [this](const std::string& key) { return features_->is_cached(key); };
     loader_ = std::make_unique<Loader>(
@@ -212,19 +193,6 @@ class Training : private PipelineModel {
     log_->say(fmt::format("step {}: after {} steps the next level begins, {} of {}: {}",
                           state_.step, steps, state_.level + 1, data_.levels(),
                           level_of(recipe_, state_)->name));
-  }
-
-  /// Matrices decay; norms, biases and other vectors do so only when the recipe says.
-  void add_parameter_groups() {
-    for (const auto& [name, variable] : model_.store().trainable()) {
-      const bool decays = variable.value().ndim() >= 2 || recipe_.optimizer.decay_norms_and_biases;
-      const double decay = decays ? recipe_.optimizer.weight_decay : 0.0;
-      if (is_spread_expert(name, mesh_))
-        optimizer_.add_group(name, {{name, variable}}, decay, mesh_.expert_replicas(),
-                             placement_.model.expert_rank, placement_.model.expert_ranks);
-      else
-        optimizer_.add_group(name, {{name, variable}}, decay, mesh_.data());
-    }
   }
 
   /// Weights from the newest checkpoint, or those that the recipe begins with.
@@ -243,6 +211,9 @@ class Training : private PipelineModel {
       return;
     }
     state_ = load_training_state(newest, state_, model_, optimizer_, placement_.has_whole_model());
+    std::erase_if(state_.selection_bias, [&](const auto& bias) {  // of layers of other stages
+      return !placement_.has_unit(first_decoder_unit(config_) + bias.first);
+    });
     saved_step_ = state_.step;
   }
 
@@ -257,12 +228,14 @@ class Training : private PipelineModel {
         format_count(static_cast<double>(model_.store().parameter_count())),
         format_count(static_cast<double>(trained)), recipe_.batch.global_size, state_.step,
         recipe_.steps, ranks > 1 ? fmt::format("{} ranks of ", ranks) : "", thread_count()));
+    if (budget_.plan()) log_->say(budget_.announcement());
   }
 
   /// Fetch, forward, backward, clip, update, report.
   StepTotals step(Loader& loader) {
     const double start = now();
     reset_peak_memory_of(device_);
+    budget_.begin_step();
     optimizer_.clear_gradients();
     StepTotals totals;
     if (pipeline_) {
@@ -285,11 +258,12 @@ class Training : private PipelineModel {
     const double norm = check_finite(totals.loss(), loss_here);
     profile_mark("optimizer ", "gradient norm");
     const double rate = learning_rate(schedule_, state_.step);
+    saver_.before_update();
     optimizer_.step(rate, recipe_.optimizer.clip_norm > 0
                               ? clip_scale(norm, recipe_.optimizer.clip_norm)
                               : 1.0);
     profile_mark("optimizer ", "AdamW");
-    balance_experts(totals.expert_counts);
+    balance_experts(state_, totals.expert_counts, recipe_.moe.bias_balancing_rate);
     ++state_.step;
     verify_replicas();
     report(totals, norm, rate, now() - start);
@@ -343,27 +317,12 @@ class Training : private PipelineModel {
       batches_.push_back(loader_->next());
     const LoadedBatch& batch = batches_[static_cast<std::size_t>(micro_batch)];
     const Ocr2Input input = input_of(batch);
-    const Ocr2UnitRange range = placement_.pieces[static_cast<std::size_t>(chunk)];
-    const std::int64_t decoder = first_decoder_unit(config_);
-    const auto streams_of = [&](std::size_t i) {
-      return i < inputs.size() && inputs[i].defined() ? Streams(inputs[i]) : Streams();
-    };
-    Ocr2Activation x;
-    if (range.begin > decoder) {
-      x.hidden = streams_of(0);
-    } else {
-      x.global = streams_of(0);
-      x.local = streams_of(1);
-    }
     ForwardContext context = context_of_step();
-    x = model_.run_units(range, input, std::move(x), context);
+    PieceResult piece = run_piece(model_, placement_.pieces[static_cast<std::size_t>(chunk)], input,
+                                  inputs, context);
     PipelineOutput out;
-    if (range.end == unit_count(config_))
-      out.objective = add_loss(model_.loss_of(x.hidden, input, context), batch, *totals_);
-    else if (range.end > decoder)
-      out.tensors = {x.hidden};
-    else
-      out.tensors = {x.global, x.local};
+    out.tensors = std::move(piece.tensors);
+    if (piece.loss) out.objective = add_loss(*piece.loss, batch, *totals_);
     out.objective = add_reports(out.objective, context, batch, *totals_);
     return out;
   }
@@ -371,34 +330,24 @@ class Training : private PipelineModel {
   void micro_step(const LoadedBatch& batch, StepTotals& totals) {
     ForwardContext context = context_of_step();
     Ocr2Input input = input_of(batch);
+    budget_.begin_pass(input, batch.micro_batch, batch.micro_batches, context);
     const VisualFeatures visual = features_->features_of(batch, input, context);
     Variable total = add_loss(model_.loss(input, context, &visual), batch, totals);
     total = add_reports(total, context, batch, totals);
-    if (!total.requires_grad()) return;
-    const bool is_last = batch.micro_batch + 1 == batch.micro_batches;
-    const ObserveBackward sending(is_last ? optimizer_.observer() : nullptr);
-    total.backward();
+    if (total.requires_grad()) {
+      const bool is_last = batch.micro_batch + 1 == batch.micro_batches;
+      const ObserveBackward sending(is_last ? optimizer_.observer() : nullptr);
+      total.backward();
+    }
+    if (const auto plan = budget_.end_pass()) log_->say(*plan);
   }
 
   /// Global gradient norm; stops the run before the update when anything is not finite.
   double check_finite(double loss, double loss_here) {
     const double norm = optimizer_.gradient_norm();
     if (std::isfinite(loss) && std::isfinite(norm)) return norm;
-    const auto parameter = optimizer_.first_non_finite_here();
-    std::string what = parameter ? fmt::format("the gradient of {} is not finite", *parameter)
-                       : std::isfinite(loss_here) ? ""
-                                                  : "the loss is not finite";
-    if (mesh_.world().size() > 1) {
-      if (!what.empty()) what += " on " + rank_label(mesh_.world());
-      for (const std::string& finding : all_gather_text(mesh_.world(), what))
-        if (what.empty()) what = finding;
-    }
-    if (what.empty())
-      what = std::isfinite(loss) ? "the sum of the ranks' gradients is not finite"
-                                 : "the loss is not finite";
-    fail<NumericError>(
-        fmt::format("train: step {}: {} (loss {}, gradient norm {}); no parameter was updated",
-                    state_.step + 1, what, loss, norm));
+    saver_.finish_quietly();  // all ranks come here, so they still can
+    fail_not_finite(mesh_.world(), optimizer_, {state_.step + 1, loss, loss_here, norm});
   }
 
   /// Now and then: ranks that should hold the same weights do.
@@ -421,28 +370,19 @@ class Training : private PipelineModel {
       fields["grad_norm_" + layer] = norm;
   }
 
-  void balance_experts(const std::map<std::int64_t, Tensor>& counts) {
-    if (recipe_.moe.bias_balancing_rate <= 0) return;
-    for (const auto& [layer, count] : counts) {
-      auto [at, is_new] = state_.selection_bias.try_emplace(layer);
-      if (is_new) at->second = Tensor::zeros({count.numel()});
-      update_selection_bias(at->second, count, recipe_.moe.bias_balancing_rate);
-    }
-  }
-
   void report(const StepTotals& totals, double norm, double rate, double seconds) {
     const double tokens_per_second = static_cast<double>(totals.tokens) / seconds;
     log_->update({state_.step, totals.loss(), rate, tokens_per_second});
     if (state_.step % recipe_.log_every != 0 && state_.step != recipe_.steps) return;
-    const double peak = static_cast<double>(memory_statistics_of(device_).peak_bytes);
-    MetricFields fields = {
-        {"loss", totals.loss()},
-        {"grad_norm", norm},
-        {"lr", rate},
-        {"samples", totals.samples},
-        {"tokens", totals.tokens},
-        {"seconds", seconds},
-        {"peak_bytes", static_cast<std::int64_t>(reduced(mesh_.world(), peak, Reduction::max))}};
+    MetricFields fields = {{"loss", totals.loss()},
+                           {"grad_norm", norm},
+                           {"lr", rate},
+                           {"samples", totals.samples},
+                           {"tokens", totals.tokens},
+                           {"seconds", seconds},
+                           {"peak_bytes", static_cast<std::int64_t>(reduced(
+                                              mesh_.world(), budget_.peak(), Reduction::max))}};
+    budget_.add_fields(fields);
     if (sparse_layers(config_) > 0) fields["expert_load"] = totals.worst_expert_load();
     if (mesh_.shape().dp > 1) fields["work_spread"] = totals.work_spread;
     if (diagnostics_due(state_.step)) add_diagnostics(totals, fields);
@@ -459,9 +399,7 @@ class Training : private PipelineModel {
       return last || (every > 0 && state_.step % every == 0);
     };
     std::optional<double> figure;
-    // Reading takes the whole model; `lectern eval` reads with the checkpoints of a mesh.
-    if (placement_.has_whole_model() && !validation_.empty() && recipe_.evaluation.samples > 0 &&
-        due(recipe_.evaluation.every))
+    if (!validation_.empty() && recipe_.evaluation.samples > 0 && due(recipe_.evaluation.every))
       figure = validate_level();
     if (!last && is_level_done(recipe_, state_, figure)) advance();
     if (due(recipe_.checkpoint.every)) save();
@@ -469,8 +407,10 @@ class Training : private PipelineModel {
 
   /// Reads and scores the level's held-out samples; the figure that moves the curriculum.
   double validate_level() {
-    ValidationResult result =
-        validate(model_, tokenizer_, validation_, recipe_.evaluation, mesh_.world());
+    std::optional<WholeModel> whole;  // reading takes all of it
+    if (!placement_.has_whole_model()) whole.emplace(model_, mesh_, folder_.checkpoints());
+    ValidationResult result = validate(whole ? whole->model() : model_, tokenizer_, validation_,
+                                       recipe_.evaluation, mesh_.world());
     const CurriculumRecipe* level = level_of(recipe_, state_);
     if (level) result.fields["level"] = state_.level + 1;
     for (const std::string& line : result.lines)
@@ -480,12 +420,22 @@ class Training : private PipelineModel {
   }
 
   void save() {
-    log_->sync();
-    const auto path =
-        save_training_state(folder_.checkpoints(), model_, optimizer_, tokenizer_.json(), state_,
-                            recipe_.checkpoint.keep, mesh_);
+    saver_.begin(state_);
     saved_step_ = state_.step;
-    log_->say(fmt::format("saved {}", path.string()));
+  }
+
+  CheckpointSaverOptions saver_options() {
+    return {
+        .folder = folder_.checkpoints(),
+        .tokenizer_json = tokenizer_.json(),
+        .keep = recipe_.checkpoint.keep,
+        .asynchronous = recipe_.checkpoint.asynchronous,
+        .before_complete = [this] { log_->sync(); },
+        .completed =
+            [this](const std::filesystem::path& path, double seconds) {
+              log_->say(fmt::format("saved {} (training waited {:.2f} s)", path.string(), seconds));
+            },
+        .at_point = {}};
   }
 
   const Recipe& recipe_;
@@ -499,13 +449,15 @@ class Training : private PipelineModel {
   RunFolder folder_;  // made when all that the recipe names has been read: a typo leaves no folder
   ScheduleArgs schedule_;
   ParallelAdamW optimizer_;
+  MemoryBudget budget_;
+  std::optional<RunLog> log_;
+  CheckpointSaver saver_;
   RunState state_;
   std::int64_t saved_step_ = -1;
   int stopped_by_ = 0;
   std::vector<ValidationSet> validation_;
   std::unique_ptr<EncoderFeatures> features_;
   std::unique_ptr<Loader> loader_;  // its threads ask features_, so it goes first
-  std::optional<RunLog> log_;
   std::optional<StepTrace> trace_;
   std::optional<ExpertParallel> experts_;
   std::unique_ptr<Pipeline> pipeline_;
@@ -535,7 +487,10 @@ TrainingSummary train(const Recipe& recipe, bool resume, bool profile,
     training.emplace(recipe, resume, profile, world);
     return training->run();
   } catch (const std::exception& error) {
-    if (world->size() == 1) throw;
+    if (world->size() == 1) {
+      if (training) training->keep_checkpoint_under_way();
+      throw;
+    }
     const std::string where =
         training ? fmt::format("step {}", training->steps_done() + 1) : "before the first step";
     end_job(*world, where, error.what());

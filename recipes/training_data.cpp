@@ -189,6 +189,17 @@ std::shared_ptr<const SampleSet> validation_samples(const Recipe& recipe, const 
   return sets.empty() ? nullptr : sets[0].samples;
 }
 
+LoaderOptions loader_options(const Recipe& recipe, const Ocr2Config& config) {
+  LoaderOptions out;
+  out.seed = static_cast<std::uint64_t>(recipe.seed);
+  out.global_batch = recipe.batch.global_size;
+  out.micro_batch = recipe.batch.micro_batch;
+  out.batch.pad_token = static_cast<std::int32_t>(config.text.pad_token_id);
+  out.batch.pack_tokens = recipe.data.pack_tokens;
+  out.workers = static_cast<int>(recipe.data.workers);
+  return out;
+}
+
 ReadingSettings reading_settings(const Recipe& recipe) {
   ReadingSettings out;
   out.global_size = recipe.view.global_size;

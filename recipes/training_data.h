@@ -1,6 +1,7 @@
 // The [data], [view] and [[curriculum]] tables of a recipe as samples.
 #pragma once
 
+#include "data/loader.h"
 #include "data/sample.h"
 #include "data/tokenizer.h"
 #include "nn/ocr2/config.h"
@@ -44,6 +45,9 @@ std::shared_ptr<const SampleSet> training_samples(const Recipe& recipe, const Oc
 /// The first validation set of the first level. Null when the recipe has none.
 std::shared_ptr<const SampleSet> validation_samples(const Recipe& recipe, const Ocr2Config& config,
                                                     const Tokenizer& tokenizer);
+
+/// How one rank that trains alone would load them.
+LoaderOptions loader_options(const Recipe& recipe, const Ocr2Config& config);
 
 /// How a model of this recipe is asked: its views and its prompt.
 ReadingSettings reading_settings(const Recipe& recipe);

@@ -1,7 +1,7 @@
-// Everything that a training run needs to go on as if it had never stopped, as one checkpoint.
+// Everything that a training run needs to go on as if it had never stopped, from one checkpoint
+// (recipes/checkpoint_saver.h writes it).
 #pragma once
 
-#include "distributed/mesh.h"
 #include "distributed/parallel_adamw.h"
 #include "nn/ocr2/model.h"
 
@@ -24,16 +24,12 @@ struct RunState {
   std::map<std::int64_t, Tensor> selection_bias;  ///< router bias of each MoE layer (loss-free)
 };
 
-/// Writes `<folder>/step-NNNNNN`: config.json, model-*.safetensors and optimizer-*.safetensors with
-/// their indexes, state.json, tokenizer.json, COMPLETE. Keeps the newest `keep`. Returns its path.
-///
-/// Every rank writes a share of the weights and the optimizer state that it keeps, side by side,
-/// into a folder that all of them see; COMPLETE comes when the last is done. Throws IoError on
-/// every rank when one could not write; nothing is left of the checkpoint then. Collective.
-std::filesystem::path save_training_state(const std::filesystem::path& folder,
-                                          const Ocr2Model& model, const ParallelAdamW& optimizer,
-                                          const std::string& tokenizer_json, const RunState& state,
-                                          std::int64_t keep, const Mesh& mesh);
+/// Loss-free balancing: moves the router bias of each layer by `rate`, from the tokens that each of
+/// its experts had in a step (`counts`, i32 [experts] by layer). Nothing when the rate is 0.
+void balance_experts(RunState& state, const std::map<std::int64_t, Tensor>& counts, double rate);
+
+/// Name of a layer's router bias in a checkpoint.
+std::string bias_name(std::int64_t layer);
 
 /// Loads a checkpoint into a model and optimizer of the same recipe, whatever ranks and mesh wrote
 /// it. Throws IoError naming file and field, ConfigError when stage or seed are not those of

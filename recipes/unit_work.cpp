@@ -54,7 +54,7 @@ class Counter {
   double rows(std::int64_t u, const std::string& name) const {
     if (u == 0) return sam_rows(name);
     if (u < first_decoder_unit(config_))
-      return name.starts_with("model.projector.") ? queries() : encoder_rows();
+      return name.starts_with("model.projector.") ? decoder_rows() : encoder_rows();
     return name.starts_with("lm_head.") ? trained_rows_ : tokens();
   }
 
@@ -64,7 +64,10 @@ class Counter {
     return sum([&](const Views& v) { return real(config_.image_tokens(v.pixels)); });
   }
   double queries() const {
-    return sum([&](const Views& v) { return real(config_.query_count(v.pixels)); });
+    return sum([&](const Views& v) { return query_count(v); });
+  }
+  double decoder_rows() const {
+    return sum([&](const Views& v) { return real(config_.decoder_tokens(v.pixels)); });
   }
   double patches() const {
     return sum([&](const Views& v) { return grid(v) * grid(v); });
@@ -86,7 +89,7 @@ class Counter {
       const EncoderConfig& encoder = config_.encoder;
       const double pairs = sum([&](const Views& v) {
         const double m = real(config_.image_tokens(v.pixels));
-        const double n = real(config_.query_count(v.pixels));
+        const double n = query_count(v);
         return m * m + n * m + n * (n + 1) / 2;
       });
       return 4 * real(encoder.num_attention_heads * encoder.head_dim()) * pairs;
@@ -97,6 +100,10 @@ class Counter {
   }
 
  private:
+  double query_count(const Views& v) const {
+    return config_.decoder_reads == DecoderReads::queries ? real(config_.decoder_tokens(v.pixels))
+                                                          : 0;
+  }
   double grid(const Views& v) const { return real(v.pixels / config_.sam.patch_size); }
 
   template <typename F>
@@ -193,8 +200,8 @@ double PageShape::tokens(const Ocr2Config& config) const {
   double out = real(text_tokens);
   if (!has_image) return out;
   for (const std::int64_t pixels : global_sizes)
-    out += real(config.query_count(pixels) + 1) / static_cast<double>(global_sizes.size());
-  return out + real(crops * (crops > 0 ? config.query_count(tile_size) : 0));
+    out += real(config.decoder_tokens(pixels) + 1) / static_cast<double>(global_sizes.size());
+  return out + real(crops * (crops > 0 ? config.decoder_tokens(tile_size) : 0));
 }
 
 std::vector<UnitWork> count_units(const Ocr2Config& config, const PageShape& page, double pages,

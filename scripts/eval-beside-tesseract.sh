@@ -1,52 +1,73 @@
 #!/usr/bin/env bash
-# What tesseract reads from the pictures that `lectern eval --out` wrote, scored beside lectern.
+# Held-out words, lines, regions and whole pages, read by a model and by tesseract from the same
+# pictures, in one table.
 #
-# usage: scripts/eval-beside-tesseract.sh [-l LANGUAGE] [-s SCALE] FOLDER...
-#   FOLDER   made by `lectern eval --level word|line|region|page --out FOLDER`
-#   -s       tesseract wants about 300 dots per inch, pages here have 100: pictures are enlarged so
-#            many times with `lectern data resize` (bicubic); 3
-# Page segmentation modes: word 8, line 7, region 6, page 3. Of words, lines and regions the white
-# border of the view is cut but for 4 pixels first: tesseract takes its picture for the word. Both sides are scored by
-# `lectern score --normalize` (NFKC, runs of white space as one space: tesseract ends its texts with
-# line feeds). Texts stay in FOLDER/tesseract, and are used again when the script runs again.
-# Prints one table: level, document, pieces, and of each program character error rate and
-# normalised edit distance.
+# usage: scripts/eval-beside-tesseract.sh [OPTION...] FOLDER
+#   FOLDER             results land here: report.html, table.md, results.json, and a folder a level
+#   --checkpoint MODEL read with this model first (a run, a checkpoint, an export); without it the
+#                      level folders must be there, made by `lectern eval --level L --out FOLDER/L`
+#   --shards SHARDS    held-out documents, made by `lectern data shards`; with --checkpoint
+#   --no-tesseract     stop when the model has read
+#   --words N --lines N --regions N --pages N    how many of each; 0: none (500, 300, 200, 10)
+#   --cut-width N      pixels of a page that lines and regions are cut to: the model's piece_width (112)
+#   -l LANGUAGE        tesseract's (eng)
+#   -s SCALE           tesseract wants about 300 dots per inch, pages here have 100: pictures are
+#                      enlarged so many times with `lectern data resize` (bicubic); 3
+#
+# Whole pages are read as the model's config.json says: by crops, where its view is too small for a
+# page. Page segmentation modes of tesseract: word 8, line 7, region 6, page 3. Of words, lines and
+# regions the white border of the view is cut but for 4 pixels first: tesseract takes its picture
+# for the word. Both sides are scored after NFKC and with runs of white space as one space. Levels
+# and texts that are there are used again: remove FOLDER to start over.
 set -euo pipefail
 root=$(cd "$(dirname "$0")/.." && pwd)
 lectern=${LECTERN_BINARY:-$root/build/lectern}
-language=eng scale=3
-while getopts l:s: option; do
-  case $option in
-    l) language=$OPTARG ;;
-    s) scale=$OPTARG ;;
-    *) exit 2 ;;
+language=eng scale=3 checkpoint='' shards='' out='' cut_width=112 beside=1
+declare -A count=([word]=500 [line]=300 [region]=200 [page]=10)
+usage() { sed -n '5,16s/^# \{0,1\}//p' "$0" >&2; exit 2; }
+while [ $# -gt 0 ]; do
+  case $1 in
+    -l) language=${2:?}; shift ;;
+    -s) scale=${2:?}; shift ;;
+    --checkpoint) checkpoint=${2:?}; shift ;;
+    --shards) shards=${2:?}; shift ;;
+    --no-tesseract) beside=0 ;;
+    --cut-width) cut_width=${2:?}; shift ;;
+    --words|--lines|--regions|--pages) level=${1#--}; count[${level%s}]=${2:?}; shift ;;
+    -*) usage ;;
+    *) [ -z "$out" ] || usage; out=$1 ;;
   esac
+  shift
 done
-shift $((OPTIND - 1))
-[ $# -gt 0 ] || { sed -n '4,6p' "$0" >&2; exit 2; }
-command -v tesseract >/dev/null || {
+[ -n "$out" ] || usage
+[ -z "$checkpoint" ] || [ -n "$shards" ] || { echo "eval-beside-tesseract: --checkpoint needs --shards" >&2; exit 2; }
+[ "$beside" = 0 ] || command -v tesseract >/dev/null || {
   echo "eval-beside-tesseract: needs tesseract: apt-get install tesseract-ocr" >&2
   exit 1
 }
 [ -x "$lectern" ] || { echo "eval-beside-tesseract: $lectern is not there: build it first" >&2; exit 1; }
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
+mkdir -p "$out"
 
-# field NAME: a number of the JSON object on standard input.
-field() { sed -n "s/^.*\"$1\":\([-+.0-9e]*\).*\$/\1/p"; }
-
-# score PRED GT: character error rate and edit distance.
-score() {
-  local json
-  json=$("$lectern" score --pred "$1" --gt "$2" --normalize --json --out "$work/by-page.json")
-  printf '%.4f %.4f' "$(field cer <<<"$json")" "$(field edit_distance <<<"$json")"
+# read_with_model LEVEL: OUT/LEVEL. Whole or not there.
+read_with_model() {
+  local level=$1 options=()
+  case $level in
+    word) options=(--max-characters 14 --ascii-only --max-tokens 24) ;;
+    line) options=(--cut-width "$cut_width" --ascii-only --max-tokens 64) ;;
+    region) options=(--cut-width "$cut_width" --region-lines 5 --ascii-only --max-tokens 128) ;;
+  esac
+  rm -rf "${out:?}/$level" "${out:?}/.$level"
+  "$lectern" eval --checkpoint "$checkpoint" --shards "$shards" --level "$level" \
+    --samples "${count[$level]}" "${options[@]}" --out "$out/.$level" >/dev/null
+  mv "$out/.$level" "$out/$level"
 }
 
-# read_pictures FOLDER MODE: FOLDER/tesseract/STEM.txt of each picture.
-read_pictures() {
-  local folder=$1 mode=$2 large=$work/large stem
+# read_with_tesseract LEVEL MODE: OUT/LEVEL/tesseract/STEM.txt of each picture.
+read_with_tesseract() {
+  local folder=$out/$1 mode=$2 large=$work/large stem trim=(--trim 4)
   rm -rf "$large" "$work/list" "$work/texts"
-  local trim=(--trim 4)
   [ "$mode" != 3 ] || trim=()
   "$lectern" data resize --pictures "$folder/images" "${trim[@]}" --scale "$scale" --out "$large" >/dev/null
   printf '%s\n' "$large"/*.png >"$work/list"
@@ -65,38 +86,18 @@ read_pictures() {
   mv "$folder/tesseract.partial" "$folder/tesseract"
 }
 
-# row LEVEL NAME STEMS: scores of these pieces of FOLDER.
-row() {
-  local level=$1 name=$2 stems=$3 folder=$4 stem
-  rm -rf "$work/set"
-  mkdir -p "$work/set/gt" "$work/set/pred" "$work/set/tesseract"
-  while read -r stem; do
-    for kind in gt pred tesseract; do
-      [ ! -e "$folder/$kind/$stem.txt" ] || cp "$folder/$kind/$stem.txt" "$work/set/$kind/"
-    done
-  done <<<"$stems"
-  # shellcheck disable=SC2046
-  printf '%-8s %-32s %6d   %8s %8s   %8s %8s\n' "$level" "$name" "$(wc -l <<<"$stems")" \
-    $(score "$work/set/pred" "$work/set/gt") $(score "$work/set/tesseract" "$work/set/gt")
-}
-
-echo "$(tesseract --version 2>&1 | head -n 1), $language; pictures enlarged $scale times for it, white borders cut"
-printf '%-8s %-32s %6s   %17s   %17s\n' '' '' '' lectern tesseract
-printf '%-8s %-32s %6s   %8s %8s   %8s %8s\n' level document pieces CER distance CER distance
-for folder in "$@"; do
-  table=$folder/samples.tsv
-  [ -f "$table" ] || { echo "eval-beside-tesseract: $table is not there: write it with lectern eval --out" >&2; exit 1; }
-  level=$(sed -n '2s/\t.*//p' "$table")
-  case $level in
-    word) mode=8 ;;
-    line) mode=7 ;;
-    region) mode=6 ;;
-    page) mode=3 ;;
-    *) echo "eval-beside-tesseract: $table: level must be word, line, region or page, got '$level'" >&2; exit 1 ;;
-  esac
-  [ -d "$folder/tesseract" ] || read_pictures "$folder" "$mode"
-  tail -n +2 "$table" | cut -f3 | sort -u | while IFS= read -r document; do
-    row "$level" "$document" "$(awk -F'\t' -v d="$document" 'NR > 1 && $3 == d { print $2 }' "$table")" "$folder"
-  done
-  row "$level" all "$(tail -n +2 "$table" | cut -f2)" "$folder"
+[ -z "$checkpoint" ] || printf '%s\n' "$checkpoint" >"$out/model.txt"
+[ "$beside" = 0 ] || printf '%s, %s, pictures enlarged %s times\n' "$(tesseract --version 2>&1 | head -n 1)" "$language" "$scale" \
+  >"$out/tesseract.txt"
+for level in word:8 line:7 region:6 page:3; do
+  mode=${level#*:} level=${level%:*}
+  if [ -n "$checkpoint" ] && [ "${count[$level]}" -gt 0 ] && [ ! -f "$out/$level/samples.json" ]; then
+    echo "eval-beside-tesseract: $level, ${count[$level]} pieces" >&2
+    read_with_model "$level"
+  fi
+  [ -f "$out/$level/samples.json" ] || continue
+  [ "$beside" = 0 ] || [ -d "$out/$level/tesseract" ] || read_with_tesseract "$level" "$mode"
 done
+[ "$beside" = 1 ] || exit 0
+"$lectern" report --beside "$out" --out "$out/report.html" >/dev/null
+cat "$out/table.md"

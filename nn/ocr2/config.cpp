@@ -328,6 +328,17 @@ Ocr2Config parse_original(const Fields& in) {
 
 }  // namespace
 
+std::string_view name_of(DecoderReads reads) {
+  return reads == DecoderReads::visual ? "visual" : "queries";
+}
+
+DecoderReads decoder_reads_from(std::string_view name) {
+  if (name == "queries") return DecoderReads::queries;
+  if (name == "visual") return DecoderReads::visual;
+  fail<ConfigError>(
+      fmt::format("decoder_reads must be \"queries\" or \"visual\", got \"{}\"", name));
+}
+
 bool SamConfig::is_global(std::int64_t layer) const {
   return std::find(global_attn_indexes.begin(), global_attn_indexes.end(), layer) !=
          global_attn_indexes.end();
@@ -339,7 +350,8 @@ std::int64_t Ocr2Config::image_tokens(std::int64_t view_pixels) const {
   return quarter * quarter;
 }
 
-std::int64_t Ocr2Config::query_count(std::int64_t view_pixels) const {
+std::int64_t Ocr2Config::decoder_tokens(std::int64_t view_pixels) const {
+  if (decoder_reads == DecoderReads::visual) return image_tokens(view_pixels);
   return image_tokens(view_pixels) <= queries_768 ? queries_768 : queries_1024;
 }
 
@@ -365,6 +377,8 @@ Ocr2Config parse_ocr2_config(const json& root, const std::string& name) {
     out.residual = parse_residual(extra);
     out.queries_768 = extra.size("queries_768", 144);
     out.queries_1024 = extra.size("queries_1024", 256);
+    out.decoder_reads =
+        decoder_reads_from(extra.choice("decoder_reads", "queries", {"queries", "visual"}));
     parse_reading(extra, out.reading);
   }
   if (parameter_count(out) > kMaxParameters)

@@ -8,6 +8,7 @@
 #include <cstdint>
 #include <filesystem>
 #include <string>
+#include <string_view>
 #include <vector>
 
 namespace lectern {
@@ -93,6 +94,15 @@ struct ReadingSettings {
   std::string prompt = "<image>\nFree OCR.";
 };
 
+/// Rows of the LM encoder's output that the decoder is given.
+enum class DecoderReads {
+  queries,  ///< those of the causal-flow queries: DeepSeek-OCR 2
+  visual,   ///< those of the visual tokens, in raster order; there are no queries then
+};
+std::string_view name_of(DecoderReads reads);
+/// "queries" or "visual"; throws ConfigError for anything else.
+DecoderReads decoder_reads_from(std::string_view name);
+
 struct Ocr2Config {
   SamConfig sam;
   EncoderConfig encoder;
@@ -103,13 +113,15 @@ struct Ocr2Config {
   /// (under "lectern" in the file) train here but cannot be exported.
   std::int64_t queries_768 = 144;
   std::int64_t queries_1024 = 256;
+  /// Anything but queries is an ablation (docs/ablation-queries) that trains here only.
+  DecoderReads decoder_reads = DecoderReads::queries;
   ReadingSettings reading;
   ResidualConfig residual;
 
   /// Tokens that a square view gives the LM encoder: ceil(grid / 4) a side, squared.
   std::int64_t image_tokens(std::int64_t view_pixels) const;
-  /// Queries, and so tokens of the decoder, that stand for a view.
-  std::int64_t query_count(std::int64_t view_pixels) const;
+  /// Tokens of the decoder that stand for a view: its queries, or its image tokens.
+  std::int64_t decoder_tokens(std::int64_t view_pixels) const;
 };
 
 /// Reads config.json: the transformers layout, or the original one (`language_config`,

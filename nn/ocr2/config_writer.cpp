@@ -34,6 +34,8 @@ json lectern_extras(const Ocr2Config& config) {
               {"tile_size", config.reading.tile_size},
               {"crop", config.reading.crop},
               {"prompt", config.reading.prompt}};
+  if (config.decoder_reads != DecoderReads::queries)
+    out["decoder_reads"] = std::string(name_of(config.decoder_reads));
   if (config.reading.by_pieces) {
     out["read_by"] = "pieces";
     out["piece_width"] = config.reading.piece_width;

@@ -1,33 +1,26 @@
 #include "nn/ocr2/generation.h"
 
 #include "autograd/ops/layout.h"
+#include "core/ops/layout.h"
+#include "nn/ocr2/running_batch.h"
 
 #include <algorithm>
 #include <chrono>
+#include <deque>
+#include <map>
+#include <numeric>
 #include <utility>
 
 namespace lectern {
 namespace {
 
-/// Highest logit that is not banned; the lowest id among equals, as argmax in the reference.
-std::int32_t pick(const float* logits, std::int64_t vocabulary,
-                  const std::vector<std::int32_t>& banned) {
-  std::int64_t best = -1;
-  for (std::int64_t i = 0; i < vocabulary; ++i) {
-    if (best >= 0 && !(logits[i] > logits[best])) continue;
-    if (std::find(banned.begin(), banned.end(), static_cast<std::int32_t>(i)) != banned.end())
-      continue;
-    best = i;
-  }
-  return static_cast<std::int32_t>(std::max<std::int64_t>(best, 0));
-}
+/// Pixels encoded at once: about as many as one large view has, which is enough to keep the
+/// processor busy and bounds the memory.
+constexpr std::int64_t kPixelsAtOnce = 1 << 20;
 
-/// Pictures encoded at once: about as many pixels as one large view has, which is enough to keep
-/// the processor busy and bounds the memory.
 std::int64_t pictures_at_once(const Tensor& pixels) {
-  constexpr std::int64_t kPixels = 1 << 20;
-  return std::max<std::int64_t>(1,
-                                kPixels / std::max<std::int64_t>(1, pixels.dim(2) * pixels.dim(3)));
+  return std::max<std::int64_t>(
+      1, kPixelsAtOnce / std::max<std::int64_t>(1, pixels.dim(2) * pixels.dim(3)));
 }
 
 /// Ocr2Model::encode() in groups of pictures.
@@ -64,61 +57,127 @@ class Stopwatch {
   std::chrono::steady_clock::time_point last_ = std::chrono::steady_clock::now();
 };
 
-/// The sequences of a batch while they grow. `active` are those that have not ended, in the order
-/// of the cache's rows.
-class Batch {
+/// A prompt whose picture has been encoded.
+struct Waiting {
+  std::size_t number = 0;
+  Tensor ids;              ///< i32 [1, P]
+  Tensor rows;             ///< [1, P, C]
+  std::int64_t slots = 1;  ///< that it takes
+};
+
+/// The prompts of a source, their pictures encoded some at a time. Which are encoded together
+/// depends on their order and sizes alone.
+class WaitingPrompts {
  public:
-  Batch(const Ocr2Input& prompt, const GenerationArgs& args)
-      : args_(args), prompt_length_(prompt.input_ids.dim(1)) {
-    // The guard looks at prompt and output alike, as the reference's processor does.
-    for (std::int64_t b = 0; b < prompt.input_ids.dim(0); ++b) {
-      const std::int32_t* row = prompt.input_ids.data<std::int32_t>() + b * prompt_length_;
-      tokens_.emplace_back(row, row + prompt_length_);
-      active_.push_back(static_cast<std::size_t>(b));
-    }
-  }
+  WaitingPrompts(const Ocr2Model& model, const PromptSource& next, ForwardContext& context)
+      : model_(model), next_(next), context_(context) {}
 
-  /// Appends the best token of each active sequence. Returns the places (rows of `computed`) of
-  /// those that go on.
-  std::vector<std::int64_t> append(const Tensor& computed) {
-    const Tensor logits = computed.to(Device{});
-    const std::int64_t vocabulary = logits.dim(1);
-    std::vector<std::int64_t> places;
-    std::vector<std::size_t> still_active;
-    for (std::size_t i = 0; i < active_.size(); ++i) {
-      auto& sequence = tokens_[active_[i]];
-      const auto row = static_cast<std::int64_t>(i);
-      const std::int32_t token = pick(logits.data<float>() + row * vocabulary, vocabulary,
-                                      banned_tokens(args_.guard, sequence));
-      if (args_.eos && token == *args_.eos) continue;
-      sequence.push_back(token);
-      places.push_back(row);
-      still_active.push_back(active_[i]);
-    }
-    active_ = std::move(still_active);
-    return places;
+  /// The first in line; null when the source has no more.
+  const Waiting* front(GenerationStatistics& done) {
+    if (line_.empty()) fetch(done);
+    return line_.empty() ? nullptr : &line_.front();
   }
-
-  /// The newest token of each active sequence, [A, 1].
-  Tensor newest() const {
-    Tensor out = Tensor::empty({static_cast<std::int64_t>(active_.size()), 1}, DType::i32);
-    for (std::size_t i = 0; i < active_.size(); ++i)
-      out.data<std::int32_t>()[i] = tokens_[active_[i]].back();
+  Waiting take() {
+    Waiting out = std::move(line_.front());
+    line_.pop_front();
     return out;
   }
 
-  std::vector<std::vector<std::int32_t>> without_prompt() && {
-    for (auto& sequence : tokens_)
-      sequence.erase(sequence.begin(), sequence.begin() + prompt_length_);
-    return std::move(tokens_);
+ private:
+  /// As many prompts as have the pixels that are encoded at once.
+  void fetch(GenerationStatistics& done) {
+    std::vector<Ocr2Input> group;
+    std::int64_t pixels = 0;
+    while (!is_over_ && pixels < kPixelsAtOnce) {
+      std::optional<Ocr2Input> prompt = next_();
+      is_over_ = !prompt;
+      if (!prompt) break;
+      check_prompt(*prompt);
+      for (const Tensor& views : {prompt->pixel_values, prompt->pixel_values_local})
+        if (views.defined()) pixels += views.dim(0) * views.dim(2) * views.dim(3);
+      pixels += prompt->input_ids.numel();  // a source of prompts without pictures ends, too
+      group.push_back(std::move(*prompt));
+    }
+    if (group.empty()) return;
+    Stopwatch watch;
+    encode(group);
+    done.encode += watch.lap();
   }
 
- private:
-  const GenerationArgs& args_;
-  std::int64_t prompt_length_;
-  std::vector<std::vector<std::int32_t>> tokens_;
-  std::vector<std::size_t> active_;
+  static void check_prompt(const Ocr2Input& prompt) {
+    check_ndim(prompt.input_ids, 2, "generate", "input_ids [1, P]");
+    if (prompt.input_ids.dim(0) != 1 || prompt.num_local_patches.size() > 1)
+      fail<ShapeError>(fmt::format(
+          "generate: a prompt of a source must be one sequence with at most one picture, got {} "
+          "with {} pictures",
+          prompt.input_ids.describe(), prompt.num_local_patches.size()));
+  }
+
+  void encode(const std::vector<Ocr2Input>& group) {
+    std::vector<Variable> globals, locals;
+    const auto pixels_of = [&](Tensor Ocr2Input::*field) {
+      std::vector<Tensor> views;
+      for (const Ocr2Input& prompt : group)
+        if ((prompt.*field).defined()) views.push_back(prompt.*field);
+      return views.empty() ? Tensor() : views.size() == 1 ? views[0] : concat(views, 0);
+    };
+    Ocr2Input all;
+    all.pixel_values = pixels_of(&Ocr2Input::pixel_values);
+    all.pixel_values_local = pixels_of(&Ocr2Input::pixel_values_local);
+    const VisualFeatures features = encode_in_groups(model_, all, context_);
+    std::int64_t image = 0, tile = 0;
+    for (const Ocr2Input& prompt : group) {
+      VisualFeatures own;
+      std::int64_t tiles = 0;
+      if (prompt.pixel_values.defined()) {
+        own.global = Variable(features.global.value().slice(0, image, image + 1).contiguous());
+        ++image;
+      }
+      if (prompt.pixel_values_local.defined()) {
+        tiles = prompt.pixel_values_local.dim(0);
+        own.local = Variable(features.local.value().slice(0, tile, tile + tiles).contiguous());
+        tile += tiles;
+      }
+      line_.push_back({fetched_++, prompt.input_ids, model_.embed(prompt, own).value(), 1 + tiles});
+    }
+  }
+
+  const Ocr2Model& model_;
+  const PromptSource& next_;
+  ForwardContext& context_;
+  std::deque<Waiting> line_;
+  std::size_t fetched_ = 0;
+  bool is_over_ = false;
 };
+
+/// Gives free slots to those in line, prompts of one length together.
+void fill_slots(WaitingPrompts& waiting, std::int64_t slots, RunningBatch& batch,
+                std::map<std::size_t, std::int64_t>& taken, GenerationStatistics& done) {
+  std::int64_t used = 0;
+  for (const auto& [number, count] : taken) used += count;
+  for (;;) {
+    std::vector<Tensor> ids, rows;
+    std::vector<std::size_t> numbers;
+    for (;;) {
+      const Waiting* first = waiting.front(done);
+      // One that is larger than all slots together runs alone.
+      if (first == nullptr || (used > 0 && used + first->slots > slots)) break;
+      if (!ids.empty() && ids[0].dim(1) != first->ids.dim(1)) break;
+      Waiting next = waiting.take();
+      used += next.slots;
+      taken[next.number] = next.slots;
+      ids.push_back(next.ids);
+      rows.push_back(next.rows);
+      numbers.push_back(next.number);
+    }
+    if (ids.empty()) return;
+    Stopwatch watch;
+    batch.join(ids.size() == 1 ? ids[0] : concat(ids, 0),
+               rows.size() == 1 ? rows[0] : concat(rows, 0), numbers);
+    done.prompt_tokens += static_cast<std::int64_t>(ids.size()) * ids[0].dim(1);
+    done.prefill += watch.lap();
+  }
+}
 
 }  // namespace
 
@@ -146,28 +205,58 @@ std::vector<std::vector<std::int32_t>> generate(const Ocr2Model& model, const Oc
   ForwardContext context;
   GenerationStatistics done;
   Stopwatch watch;
-  const std::int64_t batch = prompt.input_ids.dim(0), length = prompt.input_ids.dim(1);
+  const std::int64_t count = prompt.input_ids.dim(0);
   const VisualFeatures visual =
       features == nullptr ? encode_in_groups(model, prompt, context) : *features;
   done.encode = watch.lap();
-  const DType stored = model.store().dtype() == DType::bf16 ? DType::bf16 : DType::f32;
-  DecodingCache cache(model.config().text, batch, length + args.max_new_tokens, stored,
-                      model.store().device());
-  Batch sequences(prompt, args);
-  Tensor logits = model.step(model.embed(prompt, visual).value(), cache, context);
-  done.prompt_tokens = batch * length;
-  for (std::int64_t made = 1; made <= args.max_new_tokens; ++made) {
-    const std::vector<std::int64_t> places = sequences.append(logits);
-    if (made == 1) done.prefill = watch.lap();
-    if (on_tokens) on_tokens(made);
-    if (places.empty() || made == args.max_new_tokens) break;
-    if (static_cast<std::int64_t>(places.size()) < cache.batch()) cache.keep(places);
-    logits = model.step(model.embed_tokens(sequences.newest()), cache, context);
-    done.decoded_tokens += cache.batch();
+  RunningBatch batch(model, args);
+  std::vector<std::size_t> numbers(static_cast<std::size_t>(count));
+  std::iota(numbers.begin(), numbers.end(), std::size_t{0});
+  batch.join(prompt.input_ids, model.embed(prompt, visual).value(), numbers);
+  done.prompt_tokens = prompt.input_ids.numel();
+  done.prefill = watch.lap();
+  if (on_tokens) on_tokens(1);
+  while (batch.size() > 0) {
+    batch.step();
+    if (on_tokens) on_tokens(1 + batch.steps());
   }
   done.decode = watch.lap();
+  done.decoded_tokens = batch.decoded_tokens();
+  done.decode_steps = batch.steps();
   if (statistics != nullptr) *statistics = done;
-  return std::move(sequences).without_prompt();
+  std::vector<std::vector<std::int32_t>> out(numbers.size());
+  for (EndedSequence& ended : batch.take_ended()) out[ended.number] = std::move(ended.tokens);
+  return out;
+}
+
+GenerationStatistics generate_stream(const Ocr2Model& model, const PromptSource& next,
+                                     const GenerationArgs& args, std::int64_t slots,
+                                     const OnEnded& on_ended) {
+  if (slots < 1)
+    fail<ConfigError>(fmt::format("generate: slots must be at least 1, got {}", slots));
+  const NoGrad off;
+  ForwardContext context;
+  GenerationStatistics done;
+  RunningBatch batch(model, args);
+  WaitingPrompts waiting(model, next, context);
+  std::map<std::size_t, std::int64_t> taken;  // slots, by number
+  for (;;) {
+    // Those that end with their first token make room at once.
+    do {
+      for (EndedSequence& ended : batch.take_ended()) {
+        taken.erase(ended.number);
+        on_ended(ended.number, std::move(ended.tokens));
+      }
+      fill_slots(waiting, slots, batch, taken, done);
+    } while (batch.has_ended());
+    if (batch.size() == 0) break;
+    Stopwatch watch;
+    batch.step();
+    done.decode += watch.lap();
+  }
+  done.decoded_tokens = batch.decoded_tokens();
+  done.decode_steps = batch.steps();
+  return done;
 }
 
 void GenerationStatistics::add(const GenerationStatistics& other) {
@@ -176,6 +265,7 @@ void GenerationStatistics::add(const GenerationStatistics& other) {
   decode += other.decode;
   prompt_tokens += other.prompt_tokens;
   decoded_tokens += other.decoded_tokens;
+  decode_steps += other.decode_steps;
 }
 
 double GenerationStatistics::tokens_per_second() const {

@@ -7,6 +7,7 @@ namespace lectern {
 
 LmEncoder::LmEncoder(ParameterStore& store, const Ocr2Config& config)
     : config_(config.encoder),
+      reads_(config.decoder_reads),
       queries_768_count_(config.queries_768),
       residual_(store, "model.qwen2_model.model.model.", "encoder",
                 config.residual.of_stack(config.residual.in_encoder), config.encoder.hidden_size) {
@@ -26,6 +27,7 @@ LmEncoder::LmEncoder(ParameterStore& store, const Ocr2Config& config)
                                    .residual = residual_.config()});
   }
   norm_ = store.add(prefix + "model.model.norm.weight", {config_.hidden_size}, Initialiser::ones());
+  if (reads_ == DecoderReads::visual) return;
   queries_768_ =
       store.add(prefix + "query_768.weight", {config.queries_768, config_.hidden_size}, normal);
   queries_1024_ =
@@ -33,6 +35,7 @@ LmEncoder::LmEncoder(ParameterStore& store, const Ocr2Config& config)
 }
 
 Streams LmEncoder::enter(const Variable& image_tokens, ForwardContext& context) const {
+  if (reads_ == DecoderReads::visual) return residual_.enter(image_tokens, context);
   const std::int64_t batch = image_tokens.dim(0), image_count = image_tokens.dim(1);
   const Variable& queries = image_count <= queries_768_count_ ? queries_768_ : queries_1024_;
   return residual_.enter(concat({image_tokens, repeat_leading(queries, batch)}, 1), context);
@@ -53,6 +56,10 @@ Streams LmEncoder::block(std::int64_t index, const Streams& x, std::int64_t imag
 Variable LmEncoder::leave(const Streams& x, std::int64_t image_tokens, ForwardContext& context,
                           const std::string& view_name) const {
   const Variable merged = rms_norm(residual_.leave(x, context), norm_, config_.rms_norm_eps);
+  if (reads_ == DecoderReads::visual) {
+    context.seam(view_name + "encoder.visual", merged.value());
+    return merged;
+  }
   const Variable out = slice(merged, 1, image_tokens, merged.dim(1));
   context.seam(view_name + "encoder.queries", out.value());
   return out;

@@ -56,18 +56,45 @@ std::int64_t DecodingCache::longest() const {
 
 void DecodingCache::reserve(std::int64_t tokens) {
   constexpr std::int64_t kBlock = 256;
-  if (tokens <= reserved()) return;
-  const std::int64_t wanted = std::min(capacity_, (tokens + kBlock - 1) / kBlock * kBlock);
+  if (tokens > reserved())
+    resize(batch(), std::min(capacity_, (tokens + kBlock - 1) / kBlock * kBlock));
+}
+
+void DecodingCache::resize(std::int64_t sequences, std::int64_t tokens) {
   const std::int64_t used = longest();
   const auto grow = [&](Tensor& rows) {
     const Tensor larger =
-        Tensor::empty({batch(), wanted, rows.dim(2)}, rows.dtype(), rows.device());
-    larger.slice(1, 0, used).copy_from(rows.slice(1, 0, used));
+        Tensor::empty({sequences, tokens, rows.dim(2)}, rows.dtype(), rows.device());
+    larger.slice(0, 0, batch()).slice(1, 0, used).copy_from(rows.slice(1, 0, used));
     rows = larger;
   };
   for (LayerCache& layer : layers_) {
     grow(layer.keys);
     grow(layer.values);
+  }
+  lengths_.resize(static_cast<std::size_t>(sequences), 0);
+}
+
+void DecodingCache::take(const DecodingCache& other, const std::vector<std::int64_t>& rows,
+                         const std::vector<std::int64_t>& places) {
+  capacity_ = std::max(capacity_, other.capacity_);
+  std::int64_t sequences = batch(), tokens = 0;
+  for (const std::int64_t row : rows) tokens = std::max(tokens, other.length(row));
+  for (const std::int64_t place : places) sequences = std::max(sequences, place + 1);
+  reserve(tokens);
+  if (sequences > batch()) resize(sequences, reserved());
+  for (std::size_t i = 0; i < rows.size(); ++i) {
+    const std::int64_t used = other.length(rows[i]);
+    const auto copy = [&](const Tensor& to, const Tensor& from) {
+      to.slice(0, places[i], places[i] + 1)
+          .slice(1, 0, used)
+          .copy_from(from.slice(0, rows[i], rows[i] + 1).slice(1, 0, used));
+    };
+    for (std::size_t layer = 0; layer < layers_.size(); ++layer) {
+      copy(layers_[layer].keys, other.layers_[layer].keys);
+      copy(layers_[layer].values, other.layers_[layer].values);
+    }
+    lengths_[static_cast<std::size_t>(places[i])] = used;
   }
 }
 

@@ -60,10 +60,15 @@ class DecodingCache {
   std::int64_t reserved() const { return layers_.empty() ? 0 : layers_[0].keys.dim(1); }
   /// Keeps only these sequences, in ascending order.
   void keep(const std::vector<std::int64_t>& sequences);
+  /// Copies sequence rows[i] of another cache of the same model to place places[i], over what was
+  /// there. Places from batch() on are new and must leave no gap.
+  void take(const DecodingCache& other, const std::vector<std::int64_t>& rows,
+            const std::vector<std::int64_t>& places);
 
  private:
   friend class Ocr2Model;
   void reserve(std::int64_t tokens);
+  void resize(std::int64_t sequences, std::int64_t tokens);
   std::int64_t longest() const;
 
   std::int64_t capacity_;

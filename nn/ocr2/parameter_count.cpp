@@ -32,9 +32,11 @@ double encoder_count(const Ocr2Config& config) {
   const double layer = rows * width + rows + width * width +
                        swiglu(width, real(encoder.intermediate_size)) + 2 * width;
   const ResidualConfig residual = config.residual.of_stack(config.residual.in_encoder);
+  const double queries = config.decoder_reads == DecoderReads::queries
+                             ? real(config.queries_768) + real(config.queries_1024)
+                             : 0;
   return real(encoder.num_hidden_layers) * (layer + 2 * mapping_parameters(residual, width)) +
-         head_parameters(residual, width) + width +
-         (real(config.queries_768) + real(config.queries_1024)) * width;
+         head_parameters(residual, width) + width + queries * width;
 }
 
 double decoder_count(const TextConfig& text, const ResidualConfig& residual) {

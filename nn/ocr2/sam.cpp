@@ -9,6 +9,7 @@
 #include "autograd/ops/linear.h"
 #include "autograd/ops/patchify.h"
 #include "autograd/ops/window.h"
+#include "nn/block_graph.h"
 
 #include <cmath>
 
@@ -132,12 +133,12 @@ Variable SamTokenizer::forward(const Tensor& pixels, ForwardContext& context,
   Variable x = embed(pixels, context, view_name);
   for (std::size_t i = 0; i < blocks_.size(); ++i) {
     const SamBlock& block = blocks_[i];
-    x = context.recompute_blocks ? recompute(
-                                       [&block](const std::vector<Variable>& in) {
-                                         return std::vector<Variable>{block.forward(in[0])};
-                                       },
-                                       {x}, block.parameters())[0]
-                                 : block.forward(x);
+    x = block_outputs(
+        context,
+        [&block](const std::vector<Variable>& in) {
+          return std::vector<Variable>{block.forward(in[0])};
+        },
+        {x}, block.parameters())[0];
     context.seam(fmt::format("{}sam.block{}", view_name, i), x.value());
   }
   x = conv2d(x, neck_conv1_);

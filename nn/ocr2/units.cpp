@@ -63,7 +63,7 @@ std::vector<double> estimated_unit_costs(const Ocr2Config& config, std::int64_t 
   const double experts = static_cast<double>(config.text.n_routed_experts);
   const double chosen = static_cast<double>(config.text.num_experts_per_tok);
   const double patches = static_cast<double>(config.sam.grid() * config.sam.grid());
-  const double queries = static_cast<double>(config.query_count(config.sam.image_size));
+  const double queries = static_cast<double>(config.decoder_tokens(config.sam.image_size));
   const double tokens = static_cast<double>(config.image_tokens(config.sam.image_size));
   std::vector<double> out(static_cast<std::size_t>(unit_count(config)), 0);
   for (const Parameter& parameter : names.store().parameters()) {

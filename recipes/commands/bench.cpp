@@ -41,6 +41,9 @@ void add_step(CLI::App* bench) {
   step->add_option("--device", args->device, "cpu or cuda")->check(CLI::IsMember({"cpu", "cuda"}));
   step->add_flag("--recompute", args->recompute,
                  "keep inputs of blocks only and compute the rest again in backward");
+  step->add_option("--memory-gib", args->memory_gib,
+                   "recompute only as many blocks as this budget of tensors needs; 0: none")
+      ->check(CLI::Range(0.0, 1e6));
   step->add_flag("--encoder-cache", args->encoder_cache,
                  "stage 3: read the encoder's rows from a cache on disk, as training does");
   step->add_flag("--profile", args->profile,

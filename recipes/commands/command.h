@@ -7,7 +7,7 @@
 
 namespace lectern::commands {
 
-/// Ends this process with status 1 and no message: another rank has given it.
+/// Ends this process with status 1 and no message: it has been given, here or by another rank.
 struct AlreadyTold {};
 
 /// Adds every command, in the order that --help lists them.

@@ -5,7 +5,7 @@
 #include "recipes/commands/command.h"
 #include "recipes/device.h"
 #include "recipes/model_folder.h"
-#include "recipes/piece_reader.h"
+#include "recipes/page_reader.h"
 #include "recipes/reader.h"
 
 #include <fmt/core.h>
@@ -13,9 +13,11 @@
 
 #include <algorithm>
 #include <cctype>
+#include <deque>
 #include <filesystem>
 #include <map>
 #include <memory>
+#include <optional>
 
 namespace lectern::commands {
 namespace {
@@ -24,7 +26,7 @@ struct Options {
   std::string checkpoint, out, dtype = "fp32", device = "cpu";
   std::vector<std::string> files;
   ReaderArgs reader;
-  std::int64_t max_tokens = 0;
+  std::int64_t max_tokens = 0, slots = 0;
   double dots_per_inch = 0;
   std::int64_t threads = 0;
   bool json = false, by_pieces = false, by_page = false;
@@ -42,44 +44,6 @@ ReadingSettings reading_settings(const Options& options, const LoadedModel& load
   return out;
 }
 
-/// Pictures of pages to text, as wholes or piece by piece.
-class PageReader {
- public:
-  PageReader(const Options& options, const LoadedModel& loaded)
-      : settings_(reading_settings(options, loaded)),
-        dots_per_inch_(options.dots_per_inch),
-        reader_(*loaded.model, loaded.tokenizer, reader_args(options, settings_.by_pieces)) {}
-
-  /// Texts of the pages of a document; a picture is one page.
-  std::vector<std::string> read_file(const std::filesystem::path& path);
-  const GenerationStatistics& statistics() const { return reader_.statistics(); }
-
- private:
-  static ReaderArgs reader_args(const Options& options, bool by_pieces) {
-    ReaderArgs out = options.reader;
-    if (by_pieces) out.batch = kPiecesAtOnce;
-    out.max_new_tokens = options.max_tokens > 0 ? options.max_tokens
-                         : by_pieces            ? kPieceTokens
-                                                : kPageTokens;
-    return out;
-  }
-  /// Of the PDF pages that are drawn.
-  double pdf_dots_per_inch() const {
-    if (settings_.by_pieces) return settings_.piece_dpi;
-    return dots_per_inch_ > 0 ? dots_per_inch_ : kPageDpi;
-  }
-  std::vector<std::string> read(const std::vector<Image>& pages) {
-    if (!settings_.by_pieces) return reader_.read(pages);
-    std::vector<std::string> out;
-    for (const Image& page : pages) out.push_back(read_by_pieces(reader_, settings_, page));
-    return out;
-  }
-
-  ReadingSettings settings_;
-  double dots_per_inch_;
-  Reader reader_;
-};
-
 bool is_pdf(const std::filesystem::path& path) {
   std::string extension = path.extension().string();
   std::transform(extension.begin(), extension.end(), extension.begin(),
@@ -87,23 +51,110 @@ bool is_pdf(const std::filesystem::path& path) {
   return extension == ".pdf";
 }
 
-std::vector<std::string> PageReader::read_file(const std::filesystem::path& path) {
-  if (!is_pdf(path)) {
-    Image picture = read_image(path);
-    if (settings_.by_pieces && dots_per_inch_ > 0)
-      picture = rescaled(std::move(picture), dots_per_inch_, settings_.piece_dpi);
-    return read({std::move(picture)});
+/// What is known of a file while its pages are in the batch.
+struct FileInHand {
+  std::size_t number = 0;  ///< in the command line
+  std::int64_t pages = 0;  ///< handed out so far
+  bool is_whole = false;   ///< no more pages will come
+  std::string error;       ///< why it could not be read
+  std::vector<std::string> texts;
+
+  bool is_done() const { return is_whole && static_cast<std::int64_t>(texts.size()) == pages; }
+};
+
+/// The pages of all files in order. A file that cannot be read is remembered with its error; the
+/// files after it are read all the same.
+class PagesOfFiles {
+ public:
+  PagesOfFiles(const Options& options, const ReadingSettings& settings)
+      : options_(options), settings_(settings) {}
+
+  std::optional<Image> next() {
+    for (;;) {
+      if (!drawn_.empty()) {
+        Image page = std::move(drawn_.front());
+        drawn_.pop_front();
+        ++files_.back().pages;
+        file_of_page_.push_back(files_.back().number);
+        return page;
+      }
+      if (!files_.empty() && !files_.back().is_whole) {
+        guarded([&] { draw_more(); });
+        continue;
+      }
+      if (files_.size() == options_.files.size()) return std::nullopt;
+      files_.emplace_back();
+      files_.back().number = files_.size() - 1;
+      at_ = options_.files[files_.back().number];
+      guarded([&] { open(); });
+    }
   }
-  const std::int64_t pages = pdf_page_count(path);
-  std::vector<std::string> out;
-  for (std::int64_t first = 1; first <= pages; first += kPagesAtOnce) {
-    const std::int64_t last = std::min(pages, first + kPagesAtOnce - 1);
-    for (std::string& text : read(render_pdf_pages(path, first, last, pdf_dots_per_inch())))
-      out.push_back(std::move(text));
-    if (pages > 1) fmt::print(stderr, "{}: {} of {} pages\n", path.string(), last, pages);
+
+  /// The text of the next page.
+  void add(std::string text) {
+    FileInHand& file = files_[file_of_page_.front()];
+    file_of_page_.pop_front();
+    file.texts.push_back(std::move(text));
+    const auto read = static_cast<std::int64_t>(file.texts.size());
+    const bool is_some = read % kPagesAtOnce == 0 || file.is_done();
+    if (is_some && is_pdf(options_.files[file.number]))
+      fmt::print(stderr, "{}: {} pages read\n", options_.files[file.number], read);
   }
-  return out;
-}
+
+  /// The next file in order of which nothing more is to come; null when there is none yet.
+  const FileInHand* next_done() {
+    if (given_out_ == files_.size() || !files_[given_out_].is_done()) return nullptr;
+    return &files_[given_out_++];
+  }
+
+ private:
+  /// Opening and drawing: what a damaged file makes them throw is that file's error.
+  template <typename Work>
+  void guarded(const Work& work) {
+    try {
+      work();
+    } catch (const Error& error) {
+      files_.back().error = error.what();
+      files_.back().is_whole = true;
+    }
+  }
+
+  void open() {
+    if (is_pdf(at_)) {
+      drawn_pages_ = 0;
+      pdf_pages_ = pdf_page_count(at_);
+      files_.back().is_whole = pdf_pages_ == 0;
+      return;
+    }
+    Image picture = read_image(at_);
+    if (settings_.by_pieces && options_.dots_per_inch > 0)
+      picture = rescaled(std::move(picture), options_.dots_per_inch, settings_.piece_dpi);
+    drawn_.push_back(std::move(picture));
+    files_.back().is_whole = true;
+  }
+
+  void draw_more() {
+    const std::int64_t last = std::min(pdf_pages_, drawn_pages_ + kPagesAtOnce);
+    for (Image& page : render_pdf_pages(at_, drawn_pages_ + 1, last, pdf_dots_per_inch()))
+      drawn_.push_back(std::move(page));
+    drawn_pages_ = last;
+    files_.back().is_whole = last == pdf_pages_;
+  }
+
+  double pdf_dots_per_inch() const {
+    if (settings_.by_pieces) return settings_.piece_dpi;
+    return options_.dots_per_inch > 0 ? options_.dots_per_inch : kPageDpi;
+  }
+
+  const Options& options_;
+  const ReadingSettings& settings_;
+  std::vector<FileInHand> files_;  // by number, those that have been opened
+  std::filesystem::path at_;       // of files_.back()
+  std::int64_t pdf_pages_ = 0, drawn_pages_ = 0;
+  std::deque<Image> drawn_;               // of files_.back(), not handed out yet
+  std::deque<std::size_t> file_of_page_;  // pages handed out whose texts are not there yet
+  std::size_t given_out_ = 0;
+};
 
 std::string join_pages(const std::vector<std::string>& texts) {
   std::string markdown;
@@ -130,6 +181,47 @@ void check_targets(const Options& options) {
   }
 }
 
+ReaderArgs reader_args(const Options& options, bool by_pieces) {
+  ReaderArgs out = options.reader;
+  if (by_pieces) out.batch = kPiecesAtOnce;
+  if (options.slots > 0) out.batch = options.slots;
+  out.max_new_tokens = options.max_tokens > 0 ? options.max_tokens
+                       : by_pieces            ? kPieceTokens
+                                              : kPageTokens;
+  return out;
+}
+
+/// Writes or prints what was read of a file; adds it to the results.
+void give_out(const Options& options, const FileInHand& file, nlohmann::json& results) {
+  const std::string& name = options.files[file.number];
+  if (!file.error.empty()) {
+    std::string line = file.error;
+    std::replace(line.begin(), line.end(), '\n', ' ');
+    fmt::print(stderr, "lectern: {}\n", line);
+    results.push_back({{"file", name}, {"error", file.error}});
+    return;
+  }
+  if (!options.out.empty()) {
+    const auto target = markdown_path(options, name);
+    write_file(target, join_pages(file.texts));
+    fmt::print(stderr, "{} -> {} ({} pages)\n", name, target.string(), file.texts.size());
+  } else if (!options.json) {
+    fmt::print("{}", join_pages(file.texts));
+  }
+  results.push_back({{"file", name}, {"pages", file.texts}});
+}
+
+void report(const GenerationStatistics& done, std::int64_t slots) {
+  if (done.prompt_tokens == 0) return;
+  fmt::print(stderr, "first tokens after {:.2f} s; then {} tokens at {:.1f} tokens/s",
+             done.encode + done.prefill, done.decoded_tokens, done.tokens_per_second());
+  if (done.decode_steps > 0)
+    fmt::print(stderr, ", in {} steps: {:.1f} of {} slots busy", done.decode_steps,
+               static_cast<double>(done.decoded_tokens) / static_cast<double>(done.decode_steps),
+               slots);
+  fmt::print(stderr, "\n");
+}
+
 void run(const Options& options) {
   if (options.threads > 0) set_thread_count(static_cast<int>(options.threads));
   if (!options.out.empty()) check_targets(options);
@@ -138,24 +230,28 @@ void run(const Options& options) {
       load_model_folder(options.checkpoint.empty() ? shipped_model().string() : options.checkpoint,
                         weight_dtype(options.dtype));
   loaded.model->store().to(device);
-  PageReader reader(options, loaded);
+  const ReadingSettings settings = reading_settings(options, loaded);
+  const ReaderArgs args = reader_args(options, settings.by_pieces);
+  Reader reader(*loaded.model, loaded.tokenizer, args);
   if (!options.out.empty()) std::filesystem::create_directories(options.out);
   nlohmann::json results = nlohmann::json::array();
-  for (const std::string& file : options.files) {
-    const auto texts = reader.read_file(file);
-    if (!options.out.empty()) {
-      const auto target = markdown_path(options, file);
-      write_file(target, join_pages(texts));
-      fmt::print(stderr, "{} -> {} ({} pages)\n", file, target.string(), texts.size());
-    } else if (!options.json) {
-      fmt::print("{}", join_pages(texts));
-    }
-    results.push_back({{"file", file}, {"pages", texts}});
-  }
+  PagesOfFiles pages(options, settings);
+  const auto give_out_done = [&] {
+    while (const FileInHand* file = pages.next_done()) give_out(options, *file, results);
+  };
+  read_pages(
+      reader, settings, [&] { return pages.next(); },
+      [&](std::string text) {
+        pages.add(std::move(text));
+        give_out_done();
+      });
+  give_out_done();  // files after the last page
   if (options.json) fmt::print("{}\n", results.dump());
-  const GenerationStatistics& done = reader.statistics();
-  fmt::print(stderr, "first tokens after {:.2f} s; then {} tokens at {:.1f} tokens/s\n",
-             done.encode + done.prefill, done.decoded_tokens, done.tokens_per_second());
+  report(reader.statistics(), args.batch);
+  const auto failed = std::count_if(results.begin(), results.end(), [](const nlohmann::json& file) {
+    return file.contains("error");
+  });
+  if (failed > 0) throw AlreadyTold{};
 }
 
 }  // namespace
@@ -172,6 +268,11 @@ void add_ocr(CLI::App& app) {
       ->add_option("--max-tokens", options->max_tokens,
                    "longest answer; default: 1024 for a page, 64 for a piece")
       ->check(CLI::Range(1, 1 << 20));
+  command
+      ->add_option("--slots", options->slots,
+                   "sequences decoded together: a page (or piece) takes one, and one more for each "
+                   "of its tiles; default: 16 for pages, 64 for pieces")
+      ->check(CLI::Range(1, 1 << 16));
   auto* pieces = command->add_flag("--pieces", options->by_pieces,
                                    "read each page in runs of words, which are found by their ink; "
                                    "default: as the model's config.json says (read_by)");

@@ -3,6 +3,7 @@
 
 #include "core/file.h"
 #include "recipes/commands/command.h"
+#include "recipes/comparison_report.h"
 #include "recipes/quickstart_summary.h"
 
 #include <fmt/format.h>
@@ -14,7 +15,7 @@ namespace lectern::commands {
 
 void add_report(CLI::App& app) {
   struct Arguments {
-    std::string run, quickstart, out = "report.html";
+    std::string run, quickstart, beside, out = "report.html";
   };
   auto arguments = std::make_shared<Arguments>();
   CLI::App* command = app.add_subcommand("report", "Write the HTML report of a run");
@@ -24,11 +25,23 @@ void add_report(CLI::App& app) {
   auto* quickstart = command->add_option("--quickstart", arguments->quickstart,
                                          "Folder that quickstart.sh made; also writes its "
                                          "metrics.json");
-  run->excludes(quickstart);
+  auto* beside = command->add_option(
+      "--beside", arguments->beside,
+      "Folder of scripts/eval-beside-tesseract.sh; also writes its results.json and table.md");
+  run->excludes(quickstart)->excludes(beside);
+  quickstart->excludes(beside);
   command->add_option("--out", arguments->out, "HTML file to write")->capture_default_str();
   command->callback([arguments] {
-    if (arguments->run.empty() && arguments->quickstart.empty())
-      throw CLI::RequiredError("--run or --quickstart");
+    if (arguments->run.empty() && arguments->quickstart.empty() && arguments->beside.empty())
+      throw CLI::RequiredError("--run, --quickstart or --beside");
+    if (!arguments->beside.empty()) {
+      const Comparison comparison = read_comparison(arguments->beside);
+      write_file(comparison.folder / "results.json", comparison_json(comparison).dump(1) + "\n");
+      write_file(comparison.folder / "table.md", comparison_markdown(comparison));
+      write_file(arguments->out, comparison_html(comparison));
+      fmt::print("{}\n", arguments->out);
+      return;
+    }
     if (!arguments->quickstart.empty()) {
       const std::filesystem::path folder = arguments->quickstart;
       write_file(folder / "metrics.json", quickstart_metrics(folder).dump(2) + "\n");

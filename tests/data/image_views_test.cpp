@@ -185,6 +185,9 @@ TEST(ImageViews, TokenCounts) {
   small.global_size = 192;
   small.tile_size = 128;
   EXPECT_EQ(image_token_count(small, {2, 1}), 9 + 2 * 4 + 1);
+  small.visual_tokens = true;  // 192 / 16 = 12 patches a side, 3 cells; 128: 2 cells
+  EXPECT_EQ(image_token_count(small, {2, 1}), 9 + 2 * 4 + 1);
+  EXPECT_EQ(view_token_count(784, small), 169);
   EXPECT_TRUE(throws_with([&] { view_token_count(100, options); }, {"multiple", "16", "100"}));
 }
 

@@ -146,6 +146,43 @@ TEST(GradientBuckets, SaysWhereAGradientStoppedBeingFinite) {
   EXPECT_EQ(name.value_or(""), ranks().rank() == 1 ? "shared.weight" : "");
 }
 
+TEST(GradientBuckets, ReadingAParameterWaitsForItsBucketAlone) {
+  const auto group = all_ranks();
+  Network network;
+  GradientBuckets buckets(network.parameters, group, 4, GradientBuckets::Result::own_part);
+  const std::int64_t count = buckets.bucket_count();
+  ASSERT_EQ(count, static_cast<std::int64_t>(network.parameters.size()));
+  for (int round = 0; round < 2; ++round) {
+    // Each rank writes its number into its own part.
+    for (const ParameterPiece& piece : buckets.own())
+      network.parameters[piece.parameter]
+          .second.value()
+          .view({-1})
+          .slice(0, piece.begin, piece.end)
+          .fill(100 * round + group->rank());
+    buckets.gather_values();
+    EXPECT_EQ(buckets.arriving(), count);
+    const Variable& first = network.at("first.weight");
+    const std::uint64_t before = [&] {
+      const Variable& other = network.at("last.weight");
+      return other.value().storage()->version();
+    }();
+    EXPECT_EQ(buckets.arriving(), count - 1);
+    EXPECT_EQ(first.value().data<float>()[0], 100 * round);
+    EXPECT_EQ(first.value().data<float>()[first.value().numel() - 1],
+              100 * round + group->size() - 1);
+    EXPECT_EQ(buckets.arriving(), count - 2);
+    EXPECT_EQ(network.at("last.weight").value().storage()->version(), before) << "taken twice";
+    if (round == 1) continue;
+    // Gradients need the buckets: values that nobody has read are taken out of them first.
+    buckets.reduce();
+    EXPECT_EQ(buckets.arriving(), 0);
+    const Tensor& never = network.at("never").value();
+    EXPECT_EQ(never.data<float>()[never.numel() - 1], group->size() - 1);
+  }
+  // What is on its way when the buckets go is the group's to finish.
+}
+
 struct Trained {
   std::map<std::string, Tensor> values;
   std::vector<double> norms;

@@ -47,9 +47,9 @@ TEST(Ocr2Config, FullSizeFile) {
   EXPECT_EQ(config.image_token_id, 128815);
   EXPECT_EQ(config.image_tokens(1024), 256);
   EXPECT_EQ(config.image_tokens(768), 144);
-  EXPECT_EQ(config.query_count(1024), 256);
-  EXPECT_EQ(config.query_count(768), 144);
-  EXPECT_EQ(config.query_count(640), 144);
+  EXPECT_EQ(config.decoder_tokens(1024), 256);
+  EXPECT_EQ(config.decoder_tokens(768), 144);
+  EXPECT_EQ(config.decoder_tokens(640), 144);
 }
 
 TEST(Ocr2Config, OtherFilesOfTheRepositoryParse) {
@@ -109,6 +109,27 @@ TEST(Ocr2Config, CountEqualsTheParametersOfAModel) {
   const Ocr2Config config = parse_ocr2_config(root, "small.json");
   EXPECT_EQ(parameter_count(config),
             static_cast<double>(Ocr2Model(config, 0).store().parameter_count()));
+  root["lectern"]["decoder_reads"] = "visual";
+  const Ocr2Config visual = parse_ocr2_config(root, "small.json");
+  EXPECT_EQ(parameter_count(visual), parameter_count(config) - (3 + 5) * 24);
+  EXPECT_EQ(parameter_count(visual),
+            static_cast<double>(Ocr2Model(visual, 0).store().parameter_count()));
+}
+
+TEST(Ocr2Config, WhatTheDecoderReads) {
+  json root = full();
+  EXPECT_EQ(parse_ocr2_config(root, "c.json").decoder_reads, DecoderReads::queries);
+  EXPECT_FALSE(to_hf_json(parse_ocr2_config(root, "c.json"))["lectern"].contains("decoder_reads"));
+  root["lectern"] = {{"decoder_reads", "visual"}};
+  const Ocr2Config visual = parse_ocr2_config(root, "c.json");
+  EXPECT_EQ(visual.decoder_tokens(1024), 256);
+  EXPECT_EQ(visual.decoder_tokens(768), 144);
+  EXPECT_EQ(visual.decoder_tokens(640), 100);
+  const json written = to_hf_json(visual);
+  EXPECT_EQ(written["lectern"]["decoder_reads"], "visual");
+  EXPECT_EQ(parse_ocr2_config(written, "again").decoder_reads, DecoderReads::visual);
+  EXPECT_TRUE(throws_with(with("/lectern", {{"decoder_reads", "both"}}),
+                          {"c.json.lectern.decoder_reads: must be one of", "got \"both\""}));
 }
 
 TEST(Ocr2Config, TheLayoutsRoundTrip) {

@@ -28,8 +28,9 @@ double loss_of(const Ocr2Model& model, const Ocr2Input& input) {
   return model.loss(input, context).loss_sum.value().item();
 }
 
-void check_all_parameters(bool recompute_blocks) {
-  const Ocr2Config config = testing::tiny_model_config();
+void check_all_parameters(bool recompute_blocks, DecoderReads reads = DecoderReads::queries) {
+  Ocr2Config config = testing::tiny_model_config();
+  config.decoder_reads = reads;
   Ocr2Model model(config, 3, DType::f64);
   for (const Parameter& parameter : model.store().parameters())  // away from zeros and ones
     Random(9, parameter.name).fill_normal(parameter.variable.value(), 0.1, 0.3);
@@ -64,6 +65,34 @@ void check_all_parameters(bool recompute_blocks) {
 
 TEST(ModelGradient, EveryParameterAgainstFiniteDifferences) { check_all_parameters(false); }
 TEST(ModelGradient, WithRecomputationOfBlocks) { check_all_parameters(true); }
+TEST(ModelGradient, WhereTheDecoderReadsVisualTokens) {
+  check_all_parameters(false, DecoderReads::visual);
+}
+
+/// Visual tokens see each other and no query, so leaving the queries out must not change them.
+TEST(LmEncoder, VisualTokensAreTheRowsInFrontOfTheQueries) {
+  Ocr2Config config = testing::tiny_model_config();
+  for (const std::int64_t tokens : {1, 4, 9}) {
+    ParameterStore with_queries(7, DType::f64), without(7, DType::f64);
+    const LmEncoder encoder(with_queries, config);
+    Ocr2Config visual = config;
+    visual.decoder_reads = DecoderReads::visual;
+    const LmEncoder raster(without, visual);
+    EXPECT_EQ(with_queries.parameters().size(), without.parameters().size() + 2);
+    Tensor image = Tensor::empty({2, tokens, config.encoder.hidden_size}, DType::f64);
+    Random(5, "image").fill_normal(image, 0, 1);
+    ForwardContext context;
+    Streams all = encoder.enter(Variable(image), context);
+    for (std::int64_t i = 0; i < encoder.blocks(); ++i)
+      all = encoder.block(i, all, tokens, context, "");
+    const Tensor expected =
+        encoder.leave(all, 0, context, "").value().slice(1, 0, tokens).contiguous();
+    const Tensor found = raster.forward(Variable(image), context, "").value().contiguous();
+    ASSERT_EQ(found.shape(), expected.shape());
+    for (std::int64_t i = 0; i < found.numel(); ++i)
+      EXPECT_NEAR(found.data<double>()[i], expected.data<double>()[i], 1e-12);
+  }
+}
 
 TEST(Model, FrozenPartsBuildNoGraphAndGetNoGradient) {
   const Ocr2Config config = testing::tiny_model_config();

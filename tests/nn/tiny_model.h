@@ -57,7 +57,7 @@ inline void fill_weights(Ocr2Model& model, std::uint64_t seed) {
 /// `images` prompts of one picture each: begin, tiles and global view, separator, `text` tokens.
 inline Ocr2Input tiny_prompt(const Ocr2Config& config, std::int64_t images, std::int64_t tiles,
                              std::int64_t text, std::uint64_t seed) {
-  const std::int64_t rows = tiles * config.queries_768 + config.queries_1024 + 1;
+  const std::int64_t rows = tiles * config.decoder_tokens(16) + config.decoder_tokens(20) + 1;
   const std::int64_t length = 1 + rows + text;
   Ocr2Input input;
   input.input_ids = Tensor::full({images, length}, 0, DType::i32);

@@ -320,6 +320,46 @@ TEST(Command, OcrReadsPicturesAndPagesOfSeveralFiles) {
   EXPECT_TRUE(failed(with({"--out", out.string(), page, page}), {"would both become", "page.md"}));
 }
 
+/// A file that cannot be read is reported in its place; the others are read as without it, whoever
+/// shares a batch with them.
+TEST(Command, OcrReadsOnPastADamagedFile) {
+  const TinyData data;
+  const std::string model = tiny_checkpoint(data).string();
+  std::vector<std::string> files;
+  for (int i = 0; i < 5; ++i) {
+    files.push_back((data.folder() / fmt::format("{}.png", i)).string());
+    write_png(testing::synthetic_page("d", i, 1, 2).image, files.back());
+  }
+  write_file(files[1], "no picture");
+  write_file(files[3], read_file(files[2]).substr(0, 60));
+  const auto ocr = [&](std::vector<std::string> more) {
+    more.insert(more.begin(),
+                {"ocr", "--checkpoint", model, "--max-tokens", "9", "--threads", "1"});
+    return run_lectern(more);
+  };
+  std::map<std::string, json> alone;
+  for (const std::string& file : {files[0], files[2], files[4]})
+    alone[file] = parsed(ocr({"--json", file}))[0];
+  for (const char* slots : {"1", "2", "3", "8"}) {
+    std::vector<std::string> more = {"--json", "--slots", slots};
+    more.insert(more.end(), files.begin(), files.end());
+    const Finished run = ocr(more);
+    EXPECT_EQ(run.status, 1);
+    const json got = json::parse(run.out);
+    ASSERT_EQ(got.size(), files.size());
+    for (const std::size_t i : {0, 2, 4}) EXPECT_EQ(got[i], alone[files[i]]) << slots;
+    for (const std::size_t i : {1, 3}) {
+      EXPECT_EQ(got[i]["file"], files[i]);
+      EXPECT_NE(got[i]["error"].get<std::string>().find(files[i]), std::string::npos) << run.out;
+      EXPECT_NE(run.errors.find(files[i]), std::string::npos) << run.errors;
+    }
+  }
+  const auto out = data.folder() / "out";
+  EXPECT_EQ(ocr({"--out", out.string(), files[0], files[1], files[2]}).status, 1);
+  EXPECT_EQ(read_file(out / "2.md"), alone[files[2]]["pages"][0].get<std::string>() + "\n");
+  EXPECT_FALSE(std::filesystem::exists(out / "1.md"));
+}
+
 TEST(Command, TrainThenEvalThenExport) {
   const TinyData data;
   write_file(data.config(), testing::tiny_config(144, 256).dump());

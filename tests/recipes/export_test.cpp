@@ -98,9 +98,48 @@ TEST(Export, TransformersCountsTheTokensOfAViewAsWeDo) {
     const double side = std::ceil(processor["image_processor"]["size"]["height"].get<double>() /
                                   processor["patch_size"].get<double>() /
                                   processor["downsample_ratio"].get<double>());
-    EXPECT_EQ(static_cast<std::int64_t>(side * side), model.model->config().query_count(pixels));
+    EXPECT_EQ(static_cast<std::int64_t>(side * side), model.model->config().decoder_tokens(pixels));
     EXPECT_EQ(processor["downsample_ratio"] == 4, pixels == 1024);
   }
+}
+
+TEST(Export, OurOwnFolderHoldsAnyModelInHalfTheBytes) {
+  const testing::TemporaryFolder folder;
+  nlohmann::json config = testing::tiny_config(4, 9);
+  config["lectern"]["residual"] = "mhc";
+  const LoadedModel model = tiny_model(config);
+  const auto f32 = export_model(model, ExportFormat::lectern, folder.path() / "f32");
+  const auto bf16 = export_model(model, ExportFormat::lectern, folder.path() / "bf16", DType::bf16);
+  EXPECT_EQ(entries(bf16.folder),
+            (std::set<std::string>{"config.json", "model.safetensors", "tokenizer.json"}));
+  EXPECT_EQ(read_json(f32.folder / "config.json")["dtype"], "float32");
+  EXPECT_EQ(read_json(bf16.folder / "config.json")["dtype"], "bfloat16");
+  const auto size = [](const ExportReport& report) {
+    return static_cast<double>(std::filesystem::file_size(report.folder / "model.safetensors"));
+  };
+  EXPECT_LT(size(bf16), 0.75 * size(f32));
+  // Loaded again: matrices as rounded, the rest untouched.
+  const LoadedModel again = load_model_folder(bf16.folder);
+  EXPECT_EQ(again.model->config().residual.kind, ResidualKind::mhc);
+  const auto want = model.model->store().state(), got = again.model->store().state();
+  ASSERT_EQ(want.size(), got.size());
+  bool any_rounded = false;
+  for (std::size_t i = 0; i < want.size(); ++i) {
+    const Tensor a = want[i].second.contiguous(), b = got[i].second.contiguous();
+    ASSERT_EQ(a.shape(), b.shape());
+    for (std::int64_t j = 0; j < a.numel(); ++j) {
+      const double x = a.data<float>()[j], y = b.data<float>()[j];
+      if (a.ndim() < 2) {
+        EXPECT_EQ(x, y) << want[i].first;
+      }
+      EXPECT_NEAR(x, y, std::abs(x) / 256) << want[i].first;  // 8 bits of mantissa
+      any_rounded |= x != y;
+    }
+  }
+  EXPECT_TRUE(any_rounded);
+  EXPECT_TRUE(throws_with(
+      [&] { export_model(tiny_model(), ExportFormat::hf, folder.path() / "x", DType::bf16); },
+      {"dtype must be f32", "bf16"}));
 }
 
 TEST(Export, TakesAnEmptyFolderAndRefusesOthers) {
@@ -116,8 +155,8 @@ TEST(Export, TakesAnEmptyFolderAndRefusesOthers) {
                           {"file: must be a new or empty folder"}));
   EXPECT_EQ(entries(folder.path()), (std::set<std::string>{"empty", "file"}));
   EXPECT_EQ(read_json(folder.path() / "empty" / "config.json")["model_type"], "deepseek_ocr2");
-  EXPECT_TRUE(
-      throws_with([] { export_format_from("gguf"); }, {"--format", "hf or original", "gguf"}));
+  EXPECT_TRUE(throws_with([] { export_format_from("gguf"); },
+                          {"--format", "hf, original or lectern", "gguf"}));
 }
 
 TEST(Export, RefusesWhatTheFormatCannotHold) {
@@ -125,6 +164,12 @@ TEST(Export, RefusesWhatTheFormatCannotHold) {
   const LoadedModel small = tiny_model(testing::tiny_config(4, 9));
   EXPECT_TRUE(throws_with([&] { export_model(small, ExportFormat::hf, folder.path() / "out"); },
                           {"query tables of 144 and 256 rows only", "4 and 9"}));
+  nlohmann::json raster = testing::tiny_config(144, 256);
+  raster["lectern"]["decoder_reads"] = "visual";
+  const LoadedModel visual = tiny_model(raster);
+  for (const ExportFormat format : {ExportFormat::hf, ExportFormat::original})
+    EXPECT_TRUE(throws_with([&] { export_model(visual, format, folder.path() / "out"); },
+                            {"visual tokens", "lectern.decoder_reads = \"visual\""}));
   nlohmann::json config = testing::tiny_config(144, 256);
   config["text_config"]["head_dim"] = 8;
   const LoadedModel narrow = tiny_model(config);

@@ -1,6 +1,4 @@
 // Pages read piece by piece: what the model sees, how texts come together, and the commands.
-#include "recipes/piece_reader.h"
-
 #include "core/error.h"
 #include "data/page_list.h"
 #include "data/page_segments.h"
@@ -8,6 +6,7 @@
 #include "data/sample.h"
 #include "recipes/evaluate.h"
 #include "recipes/model_folder.h"
+#include "recipes/page_reader.h"
 #include "tests/data/drawn_sheet.h"
 #include "tests/data/synthetic_pages.h"
 #include "tests/data/test_pdf.h"
@@ -116,6 +115,40 @@ TEST_F(PieceReading, TextsComeTogetherInOrder) {
   EXPECT_EQ(text, join_pieces(pieces, reader.read_views(piece_views(image_, pieces, settings))));
   EXPECT_EQ(read_by_pieces(reader, settings, make_image(50, 40)), "");
   EXPECT_EQ(read_by_pieces(reader, settings, make_image(1, 1, 0)), "");
+}
+
+TEST_F(PieceReading, PagesShareTheSlotsAndComeInOrder) {
+  const LoadedModel loaded = load_model_folder(model());
+  ReadingSettings settings = loaded.model->config().reading;
+  ReaderArgs args;
+  args.max_new_tokens = 5;
+  Reader alone(*loaded.model, loaded.tokenizer, args);
+  const Image blank = make_image(50, 40);
+  const std::vector<Image> pages = {blank, image_, blank, rescaled(image_, 1, 1.3), image_, blank};
+  for (const bool by_pieces : {true, false}) {
+    settings.by_pieces = by_pieces;
+    std::vector<std::string> want;
+    for (const Image& page : pages)
+      want.push_back(by_pieces ? read_by_pieces(alone, settings, page) : alone.read({page})[0]);
+    EXPECT_EQ(by_pieces, want[0].empty());
+    for (const std::int64_t slots : {1, 3, 64}) {
+      args.batch = slots;
+      Reader reader(*loaded.model, loaded.tokenizer, args);
+      std::vector<std::string> got;
+      std::size_t asked = 0;
+      read_pages(
+          reader, settings,
+          [&]() -> std::optional<Image> {
+            if (asked == pages.size()) return std::nullopt;
+            return pages[asked++];
+          },
+          [&](std::string text) { got.push_back(std::move(text)); });
+      EXPECT_EQ(got, want) << slots;
+    }
+  }
+  Reader reader(*loaded.model, loaded.tokenizer, args);
+  read_pages(
+      reader, settings, [] { return std::nullopt; }, [](const std::string&) { FAIL(); });
 }
 
 TEST_F(PieceReading, OcrFollowsTheModelAndTheUser) {

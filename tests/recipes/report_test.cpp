@@ -152,6 +152,18 @@ TEST(Report, AssemblesFromItsFolder) {
   EXPECT_EQ(html, render_report(data));
 }
 
+TEST(Report, WhatARunBeganWithIsDrawn) {
+  ReportData data;
+  EXPECT_FALSE(contains(render_report(data), "From nothing"));
+  data.history = ReportHistory{"From nothing <at all>", "On 3 samples.", {}};
+  data.history->curves = {{"words", {{100, 200, 300}, {0.9, 0.5, 0.4}}},
+                          {"lines", {{200, 300}, {1.0, 0.8}}}};
+  const std::string html = render_report(data);
+  for (const char* part : {"From nothing &lt;at all&gt;", "On 3 samples.", ">words<", ">lines<",
+                           "samples", "<polyline"})
+    EXPECT_TRUE(contains(html, part)) << part;
+}
+
 TEST(Report, SparseLogsStandForAllSteps) {
   testing::TemporaryFolder folder;
   write_file(folder.path() / "metrics.jsonl",

@@ -197,6 +197,28 @@ TEST(Train, ResumingEqualsAnUndisturbedRun) {
   EXPECT_EQ(metrics_text(data, "parts"), metrics_text(data, "whole"));
 }
 
+TEST(Train, AModelThatReadsVisualTokensIsWholeInItsCheckpoint) {
+  const TinyData data;
+  const std::string visual = "model.decoder_reads=visual";
+  train(data.recipe("whole", {visual}), false);
+  const LoadedModel loaded = load_model_folder(data.folder() / "whole");
+  EXPECT_EQ(loaded.model->config().decoder_reads, DecoderReads::visual);
+  const auto saved = tensors_of(checkpoint(data, "whole", 4));
+  for (const auto& [name, tensor] : loaded.model->store().state()) {
+    ASSERT_TRUE(saved.contains(name)) << name;
+    EXPECT_TRUE(same_bits(tensor.contiguous(), saved.at(name))) << name;
+  }
+  for (const auto& [name, tensor] : saved) EXPECT_EQ(name.find("query_"), name.npos) << name;
+  // It goes on from its own weights, and a model with queries refuses them by name.
+  EXPECT_NO_THROW(train(
+      data.recipe("next", {visual, "steps=1", set("model.init", data.folder() / "whole")}), false));
+  EXPECT_TRUE(throws_with(
+      [&] {
+        train(data.recipe("other", {"steps=1", set("model.init", data.folder() / "whole")}), false);
+      },
+      {"query_"}));
+}
+
 TEST(Train, ResumingNeedsNoInitialWeightsAndRefusesAnotherRun) {
   const TinyData data;
   train(data.recipe("first", {"steps=1"}), false);

@@ -1,0 +1,192 @@
+// Faults under mpirun: they end the job on all ranks, are told with rank and step, and the run goes
+// on from its newest checkpoint as if nothing had been.
+#include "nn/ocr2/weights.h"
+#include "recipes/model_folder.h"
+#include "tests/distributed/train_ranks.h"
+
+#include <sys/resource.h>
+
+#include <functional>
+#include <limits>
+#include <random>
+
+namespace lectern {
+namespace {
+
+using testing::expect_job_ended;
+using testing::Overrides;
+using testing::RanksChild;
+using testing::started;
+using testing::TinyData;
+using TrainFaults = testing::TrainRanks;
+
+TEST_F(TrainFaults, ASignalToOneRankSavesAndStopsAll) {
+  run(2, "whole", {"steps=60", "checkpoint.every=0"});
+  auto words = arguments("run", {"steps=60", "checkpoint.every=0"});
+  auto child = started(2, words, folder("run") / "metrics.jsonl", 3);
+  const auto ranks = child->rank_processes();
+  ASSERT_EQ(ranks.size(), 2u);
+  ::kill(ranks.at(1), SIGTERM);
+  expect_job_ended(*child, ranks);
+  const auto saved = newest_complete(folder("run") / "checkpoints");
+  ASSERT_TRUE(saved) << child->errors();
+  EXPECT_LT(saved->step, 60);
+  EXPECT_NE(child->errors().find(fmt::format("stopped by Terminated after step {}", saved->step)),
+            std::string::npos)
+      << child->errors();
+  EXPECT_NE(child->errors().find("rank 1 of 2 on "), std::string::npos);
+  run(2, "run", {"steps=60", "checkpoint.every=0"}, true);
+  EXPECT_EQ(metrics_text("run"), metrics_text("whole"));
+  expect_same_tensors("run", "whole", 60);
+}
+
+/// Kills one rank when `when` says so, again and again, then lets the run end.
+void kill_again_and_again(const TinyData& data, const std::vector<std::string>& arguments,
+                          int ranks, const std::function<bool()>& when, int times,
+                          std::mt19937& random) {
+  auto words = arguments;
+  for (int i = 0; i < times; ++i) {
+    RanksChild child(ranks, words);
+    testing::wait_until(child, when);
+    const auto processes = child.rank_processes();
+    if (!processes.empty()) {
+      auto victim = processes.begin();
+      std::advance(victim, random() % processes.size());
+      ::kill(victim->second, SIGKILL);
+      expect_job_ended(child, processes);
+    }
+    child.wait();
+    if (words.back() != "--resume") words.emplace_back("--resume");
+  }
+  RanksChild last(ranks, words);
+  EXPECT_EQ(last.wait(), 0) << last.errors();
+  for (const auto& entry : std::filesystem::directory_iterator(data.folder() / "run/checkpoints"))
+    EXPECT_FALSE(entry.path().filename().string().starts_with(".tmp-")) << entry.path();
+}
+
+TEST_F(TrainFaults, AKilledRankEndsTheJobWhichGoesOnAsIfNothingHadBeen) {
+  const bool is_long = testing::is_long();
+  const Overrides kind = {fmt::format("steps={}", is_long ? 400 : 60), "checkpoint.every=7"};
+  run(2, "whole", kind);
+  std::mt19937 random(7);
+  std::int64_t next = 0;
+  kill_again_and_again(
+      data_, arguments("run", kind), 2,
+      [&, last = std::int64_t{-1}]() mutable {
+        const auto lines = testing::line_count(folder("run") / "metrics.jsonl");
+        if (last < 0) next = lines + 3 + static_cast<std::int64_t>(random() % 12);
+        last = lines;
+        if (lines < next) return false;
+        last = -1;
+        return true;
+      },
+      is_long ? 20 : 2, random);
+  EXPECT_EQ(metrics_text("run"), metrics_text("whole"));
+  expect_same_tensors("run", "whole", is_long ? 400 : 60);
+}
+
+TEST_F(TrainFaults, ARankKilledInTheMiddleOfACheckpoint) {
+  const bool is_long = testing::is_long();
+  const Overrides kind = {fmt::format("steps={}", is_long ? 120 : 16), "checkpoint.every=2"};
+  run(2, "whole", kind);
+  std::mt19937 random(11);
+  kill_again_and_again(
+      data_, arguments("run", kind), 2,
+      [&] {
+        const auto checkpoints = folder("run") / "checkpoints";
+        std::error_code error;
+        for (std::filesystem::directory_iterator each(checkpoints, error), end;
+             !error && each != end; each.increment(error))
+          if (each->path().filename().string().starts_with(".tmp-step")) return true;
+        return false;
+      },
+      is_long ? 20 : 2, random);
+  EXPECT_EQ(metrics_text("run"), metrics_text("whole"));
+  expect_same_tensors("run", "whole", is_long ? 120 : 16);
+}
+
+TEST_F(TrainFaults, AKilledRankIsToldWithHostAndStep) {
+  auto child = started(2, arguments("run", {"steps=100000", "checkpoint.every=0"}),
+                       folder("run") / "metrics.jsonl", 3);
+  const auto ranks = child->rank_processes();
+  ASSERT_EQ(ranks.size(), 2u);
+  ::kill(ranks.at(0), SIGKILL);
+  expect_job_ended(*child, ranks);
+  const std::string errors = child->errors();
+  EXPECT_NE(errors.find("signal 9"), std::string::npos) << errors;         // mpirun: rank and host
+  EXPECT_NE(errors.find("rank 1 of 2 on "), std::string::npos) << errors;  // the other: its step
+  EXPECT_NE(errors.find(", step "), std::string::npos) << errors;
+}
+
+TEST_F(TrainFaults, AHungRankEndsTheJobAfterTheLimit) {
+  auto child =
+      started(2, arguments("run", {"steps=100000", "checkpoint.every=0", "mesh.wait_seconds=2"}),
+              folder("run") / "metrics.jsonl", 3);
+  const auto ranks = child->rank_processes();
+  ASSERT_EQ(ranks.size(), 2u);
+  ::kill(ranks.at(1), SIGSTOP);
+  expect_job_ended(*child, ranks);
+  const std::string errors = child->errors();
+  EXPECT_NE(errors.find("rank 0 of 2 on "), std::string::npos) << errors;
+  EXPECT_NE(errors.find("waited 2 s for rank 1, which did not answer"), std::string::npos)
+      << errors;
+}
+
+TEST_F(TrainFaults, ANumberThatIsNotFiniteEndsTheJob) {
+  run(0, "good", {"steps=1"});
+  const auto folder_of_weights = checkpoint("good", 1);
+  Ocr2Model model(read_ocr2_config(folder_of_weights / "config.json"), 0);
+  load_weights(model.store(), folder_of_weights);
+  for (const auto& [name, weight] : model.store().state())
+    if (name == "model.layers.1.self_attn.q_proj.weight")
+      weight.data<float>()[0] = std::numeric_limits<float>::quiet_NaN();
+  save_model(model, folder_of_weights);
+  RanksChild child(2,
+                   arguments("bad", {fmt::format("model.init=\"{}\"", folder("good").string())}));
+  expect_job_ended(child, child.rank_processes());
+  const std::string errors = child.errors();
+  for (const char* part : {"lectern: rank 0 of 2 on ", ", step 1: ", "the gradient of model.",
+                           "is not finite", "no parameter was updated"})
+    EXPECT_NE(errors.find(part), std::string::npos) << part << " in " << errors;
+}
+
+TEST_F(TrainFaults, AFullDiskOnOneRankIsToldByAllAndLeavesTheCheckpointBefore) {
+  for (const bool asynchronous : {true, false}) {
+    const std::string name = asynchronous ? "behind" : "at-once";
+    const Overrides kind = {"checkpoint.every=4", "optimizer.schedule=constant",
+                            fmt::format("checkpoint.asynchronous={}", asynchronous)};
+    const auto with = [&](std::int64_t steps) {
+      Overrides out = kind;
+      out.push_back(fmt::format("steps={}", steps));
+      return out;
+    };
+    auto child = started(2, arguments(name, with(100000)), folder(name) / "metrics.jsonl", 1);
+    ASSERT_TRUE(testing::wait_until(*child, [&] {
+      return newest_complete(folder(name) / "checkpoints").has_value();
+    })) << child->errors();
+    const auto ranks = child->rank_processes();
+    ASSERT_EQ(ranks.size(), 2u);
+    // From now on rank 1, which writes nothing but its share of checkpoints, gets 2000 bytes a
+    // file.
+    const rlimit limit{2000, 2000};
+    ASSERT_EQ(::prlimit(ranks.at(1), RLIMIT_FSIZE, &limit, nullptr), 0);
+    expect_job_ended(*child, ranks);
+    const std::string errors = child->errors();
+    EXPECT_NE(errors.find("-00002-of-00002.safetensors: cannot write: File too large"),
+              std::string::npos)
+        << errors;
+    EXPECT_NE(errors.find("lectern: rank 0 of 2 on "), std::string::npos) << errors;
+    const auto newest = newest_complete(folder(name) / "checkpoints");
+    ASSERT_TRUE(newest) << errors;
+    EXPECT_EQ(newest->step % 4, 0);
+    for (const auto& entry : std::filesystem::directory_iterator(folder(name) / "checkpoints"))
+      EXPECT_FALSE(entry.path().filename().string().starts_with(".tmp-")) << entry.path();
+    run(2, name, with(newest->step + 3), true);
+    run(2, name + "-whole", with(newest->step + 3));
+    EXPECT_EQ(metrics_text(name), metrics_text(name + "-whole"));
+    expect_same_tensors(name, name + "-whole", newest->step + 3);
+  }
+}
+
+}  // namespace
+}  // namespace lectern
