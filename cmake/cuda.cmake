@@ -24,3 +24,13 @@ if(LECTERN_HAS_CUDA)
   set(CMAKE_CUDA20_STANDARD_COMPILE_OPTION -std=c++20)
   set(CMAKE_CUDA20_EXTENSION_COMPILE_OPTION -std=c++20)
 endif()
+
+# Several ranks with a GPU each. Not required: such a build says what it lacks.
+option(LECTERN_NCCL "Use NCCL, for many ranks with GPUs, where nvcc and nccl.h are found" ON)
+find_path(NCCL_INCLUDE_FOLDER nccl.h HINTS ENV CUDA_HOME PATHS /usr/local/cuda/include)
+find_library(NCCL_LIBRARY NAMES nccl libnccl.so.2 HINTS ENV CUDA_HOME PATHS /usr/local/cuda/lib64)
+set(LECTERN_HAS_NCCL OFF)
+if(LECTERN_HAS_CUDA AND LECTERN_NCCL AND NCCL_INCLUDE_FOLDER AND NCCL_LIBRARY)
+  set(LECTERN_HAS_NCCL ON)
+endif()
+message(STATUS "NCCL: ${LECTERN_HAS_NCCL}")

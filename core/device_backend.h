@@ -25,6 +25,8 @@ struct DeviceBackend {
   /// Values from one tensor to another of the same shape and device; any strides, any dtypes.
   void (*convert)(const Tensor& from, const Tensor& to);
   void (*fill)(const Tensor& x, double value);
+  /// The queue itself (a cudaStream_t), for exchanges that must come before or after what is in it.
+  void* (*compute_queue)(Device device);
   /// Returns when all that was asked of the device is done.
   void (*synchronize)(Device device);
   MemoryStatistics (*statistics)(Device device);

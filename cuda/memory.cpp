@@ -109,6 +109,7 @@ DeviceBackend backend() {
           .zero = zero,
           .convert = convert_elements,
           .fill = fill_elements,
+          .compute_queue = [](Device) -> void* { return compute_stream(); },
           .synchronize = synchronize,
           .statistics = [](Device) { return allocator_statistics(); },
           .reset_peak = [](Device) { reset_allocator_peak(); },

@@ -5,6 +5,8 @@
 #include "cuda/streams.h"
 #include "cuda/vendor/versions.h"
 
+#include <array>
+
 namespace lectern {
 namespace cuda {
 namespace {
@@ -26,7 +28,13 @@ std::string dotted(int version) {
 
 }  // namespace
 
-cudaStream_t compute_stream() { return process().compute; }
+cudaStream_t compute_stream() {
+  // The current device is a thread's own, and at first the host's first one.
+  thread_local int current = -1;
+  if (current != process().device && cudaSetDevice(process().device) == cudaSuccess)
+    current = process().device;
+  return process().compute;
+}
 cudaStream_t communication_stream() { return process().communication; }
 int multiprocessors() { return process().multiprocessors; }
 
@@ -49,9 +57,11 @@ CudaStatus cuda_status() {
   for (int i = 0; i < count; ++i) {
     cudaDeviceProp properties{};
     if (cudaGetDeviceProperties(&properties, i) != cudaSuccess) continue;
-    status.devices.push_back({i, properties.name,
-                              fmt::format("{}.{}", properties.major, properties.minor),
-                              properties.totalGlobalMem, properties.multiProcessorCount});
+    std::array<char, 32> address{};
+    (void)cudaDeviceGetPCIBusId(address.data(), static_cast<int>(address.size()), i);
+    status.devices.push_back(
+        {i, properties.name, fmt::format("{}.{}", properties.major, properties.minor),
+         properties.totalGlobalMem, properties.multiProcessorCount, address.data()});
   }
   if (status.devices.empty()) status.problem = "no GPU: the driver lists none";
   return status;

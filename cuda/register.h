@@ -14,6 +14,7 @@ struct CudaDevice {
   std::string compute_capability;  ///< "9.0"
   std::size_t bytes = 0;
   int multiprocessors = 0;
+  std::string address;  ///< on the PCI bus: tells the devices of a host apart
 };
 
 struct CudaStatus {

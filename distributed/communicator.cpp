@@ -21,6 +21,7 @@ std::int64_t row_bytes(const Tensor& tensor) {
 }
 
 void check_same_rows(const Tensor& input, const Tensor& output, std::string_view operation) {
+  check_device(output, input, operation, "output");
   bool same = input.dtype() == output.dtype() && input.ndim() == output.ndim();
   for (int i = 1; same && i < input.ndim(); ++i) same = input.dim(i) == output.dim(i);
   if (!same)
@@ -49,7 +50,7 @@ void Communicator::check_tensor(const Tensor& tensor, std::string_view operation
                                 std::string_view name) const {
   if (!tensor.defined()) fail<ShapeError>(fmt::format("{}: {} must be defined", operation, name));
   check_contiguous(tensor, operation, name);
-  if (tensor.device().type != device_type())
+  if (!accepts(tensor.device().type))
     fail<DeviceError>(fmt::format("{}: {} must be on {} for a group of kind {}, got {}", operation,
                                   name, name_of(device_type()), this->name(), tensor.describe()));
 }

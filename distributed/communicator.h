@@ -3,18 +3,20 @@
 // Rules for every operation:
 // * All ranks of the group call the same collectives in the same order. Point-to-point messages
 //   between two ranks match by tag, and among equal tags in the order in which they were started.
-// * Tensors are contiguous, on the group's device (host memory for the single and MPI groups), and
-//   agree in dtype across ranks. A "row" is what one index of dimension 0 holds; counts are in rows
-//   and may be 0. Arguments that this rank can check are checked before anything is sent and throw
-//   ShapeError, DTypeError or DeviceError "<operation>: <rule>, got <found>".
+// * Tensors are contiguous, on the group's device (host memory for the single and MPI groups; on
+// the
+//   GPU, or all of one operation in host memory, for NCCL groups), and agree in dtype across ranks.
+//   A "row" is what one index of dimension 0 holds; counts are in rows and may be 0. Arguments that
+//   this rank can check are checked before anything is sent and throw ShapeError, DTypeError or
+//   DeviceError "<operation>: <rule>, got <found>".
 // * Reductions are added in the order of ranks, ((x0 + x1) + x2) + ..., element by element,
 // whatever
 //   the size of the message and whoever arrives first: the same ranks give the same bits. bf16 is
 //   added in f32 and rounded once; f32, f64, i32 and i64 in their own type. u8 is moved, not
 //   reduced.
 // * start_X() returns at once and X() is start_X().wait(). Until the handle is done the tensors
-// must
-//   not be read or changed; the handle (and the group) keep their memory alive. One thread of the
+// must not
+//   be read or changed; the handle (and the group) keep their memory alive. One thread of the
 //   process makes all calls to all of its groups; work goes on while it is inside any of them, so
 //   long computations call progress() now and then.
 #pragma once
@@ -152,6 +154,14 @@ class Communicator {
   /// one.
   virtual std::shared_ptr<Communicator> split(int color, int key) = 0;
 
+  /// Makes the connections that the first exchange would make. Collective.
+  virtual void prepare() {}
+  /// The same for send() and receive() between ranks that follow one another, the first and the
+  /// last among them; on devices these work after it. Collective.
+  virtual void prepare_neighbours() {}
+  /// Whether exchanges of equal parts are faster than those of unequal ones.
+  virtual bool prefers_equal_parts() const { return false; }
+
   /// Moves started operations on. Cheap when there are none.
   virtual void progress() = 0;
 
@@ -179,6 +189,8 @@ class Communicator {
   virtual Handle do_receive(const Tensor& tensor, int source, int tag) = 0;
   virtual Handle do_barrier() = 0;
   virtual DeviceType device_type() const = 0;
+  /// Tensors that the group moves.
+  virtual bool accepts(DeviceType type) const { return type == device_type(); }
 
  private:
   void check_tensor(const Tensor& tensor, std::string_view operation, std::string_view name) const;

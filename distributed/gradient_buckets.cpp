@@ -42,16 +42,22 @@ void GradientBuckets::make_buckets(std::int64_t bucket_bytes) {
 void GradientBuckets::cut_into_parts() {
   constexpr std::int64_t kGrain = 16;  // elements: parts begin at whole cache lines
   const std::int64_t ranks = ranks_->size(), self = ranks_->rank();
+  const Device device = parameters_.empty() ? Device{} : parameters_[0].second.value().device();
   for (Bucket& bucket : buckets_) {
+    if (ranks_->prefers_equal_parts()) {
+      const std::int64_t step = ranks * kGrain;
+      bucket.elements = (bucket.elements + step - 1) / step * step;
+    }
     const auto cut = [&](std::int64_t r) {
       return r == ranks ? bucket.elements : bucket.elements * r / ranks / kGrain * kGrain;
     };
     for (std::int64_t r = 0; r < ranks; ++r) bucket.parts.push_back(cut(r + 1) - cut(r));
     bucket.own_begin = cut(self);
     const std::int64_t own_end = cut(self + 1);
-    bucket.flat = Tensor::zeros({bucket.elements});
-    bucket.sum = result_ == Result::whole ? bucket.flat.slice(0, bucket.own_begin, own_end)
-                                          : Tensor::zeros({own_end - bucket.own_begin});
+    bucket.flat = Tensor::zeros({bucket.elements}, DType::f32, device);
+    bucket.sum = result_ == Result::whole
+                     ? bucket.flat.slice(0, bucket.own_begin, own_end)
+                     : Tensor::zeros({own_end - bucket.own_begin}, DType::f32, device);
     bucket.missing = bucket.parameters.size();
     for (const std::size_t i : bucket.parameters) {
       const std::int64_t offset = places_[i].offset, size = parameters_[i].second.value().numel();

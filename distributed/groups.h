@@ -4,6 +4,7 @@
 #include "core/device.h"
 #include "distributed/communicator.h"
 
+#include <functional>
 #include <memory>
 
 namespace lectern {
@@ -32,12 +33,20 @@ std::shared_ptr<Communicator> make_mpi_group();
 /// that have not answered; for all groups of the process. 0: for ever, which is what it is at
 /// first.
 void set_wait_limit(double seconds);
+double wait_limit();
+
+/// Called again and again while this process waits in an MPI group, by the thread that waits; an
+/// empty function ends it. For what must go on meanwhile and MPI knows nothing of.
+void set_idle_work(std::function<void()> work);
 
 /// Whether this build has NCCL.
 bool has_nccl();
 
-/// A group of the same ranks as `host` for tensors on `device`; `host` carries NCCL's unique id.
-/// Throws ConfigError when built without NCCL.
+/// A group of the same ranks as `host` for tensors on `device`, which each rank has one of, and for
+/// those on the host, which go through `host`; it carries NCCL's unique id too. Sums on the device
+/// are added in the order of NCCL's rings and trees, bf16 in bf16: the same machines give the same
+/// bits, another layout of ranks other ones. Throws ConfigError when the build or the machine has
+/// no NCCL.
 std::shared_ptr<Communicator> make_nccl_group(const std::shared_ptr<Communicator>& host,
                                               Device device);
 

@@ -47,6 +47,13 @@ Mesh::Mesh(std::shared_ptr<Communicator> world, std::int64_t pp, std::int64_t ep
   pipeline_ = world_->split(replica(), rank);
   experts_ = data_->split(replica() / experts, rank);
   expert_replicas_ = data_->split(replica() % experts, rank);
+  // In one order on all ranks, before anything waits for anything else.
+  if (data_->size() > 1) data_->prepare();
+  if (experts > 1) {
+    experts_->prepare();
+    if (expert_replicas_->size() > 1) expert_replicas_->prepare();
+  }
+  if (pipeline_->size() > 1) pipeline_->prepare_neighbours();
 }
 
 bool is_spread_expert(const std::string& parameter, const Mesh& mesh) {

@@ -4,6 +4,7 @@
 #include "distributed/groups.h"
 
 #include <atomic>
+#include <functional>
 
 #ifdef LECTERN_HAS_MPI
 #include "distributed/reduce_parts.h"
@@ -19,7 +20,6 @@
 #include <cstring>
 #include <deque>
 #include <exception>
-#include <functional>
 #include <thread>
 #endif
 
@@ -28,9 +28,16 @@ namespace {
 
 std::atomic<double> wait_limit_seconds{0};
 
+std::function<void()>& idle_work() {
+  static std::function<void()> work;
+  return work;
+}
+
 }  // namespace
 
 void set_wait_limit(double seconds) { wait_limit_seconds = seconds; }
+double wait_limit() { return wait_limit_seconds; }
+void set_idle_work(std::function<void()> work) { idle_work() = std::move(work); }
 
 #ifndef LECTERN_HAS_MPI
 
@@ -112,7 +119,9 @@ class MpiOperation final : public Operation {
     const auto start = Clock::now();
     for (std::int64_t round = 0; !done_; ++round) {
       job_->progress();
-      if (done_ || round < 100) continue;
+      if (done_) return;
+      if (idle_work()) idle_work()();
+      if (round < 100) continue;
       const std::chrono::duration<double> waited = Clock::now() - start;
       const double limit = wait_limit_seconds;
       if (limit > 0 && waited.count() > limit) give_up(waited.count());

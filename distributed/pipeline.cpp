@@ -67,8 +67,8 @@ struct Pipeline::Pending {
   Variable root;
 };
 
-Pipeline::Pipeline(std::shared_ptr<Communicator> group, const PipelineShape& shape)
-    : group_(std::move(group)), shape_(shape) {
+Pipeline::Pipeline(std::shared_ptr<Communicator> group, const PipelineShape& shape, Device device)
+    : group_(std::move(group)), shape_(shape), device_(device) {
   if (shape.stages != group_->size())
     fail<ConfigError>(fmt::format("pipeline: {} stages need as many ranks, got {}", shape.stages,
                                   group_->size()));
@@ -108,7 +108,7 @@ std::vector<Variable> Pipeline::receive_inputs(std::int64_t chunk) {
   for (Variable& input : inputs) {
     if (at[0] != 0) {
       const Shape shape(std::span<const std::int64_t>(at + 4, static_cast<std::size_t>(at[3])));
-      const Tensor value = Tensor::empty(shape, static_cast<DType>(at[1]));
+      const Tensor value = Tensor::empty(shape, static_cast<DType>(at[1]), device_);
       if (value.numel() > 0) group_->receive(value, from, tag_of(kForwardTensor, chunk));
       input = Variable(value, at[2] != 0);
     }
@@ -135,11 +135,13 @@ void Pipeline::forward(const PipelineTask& task, PipelineModel& model) {
   if (out.objective.defined() && out.objective.requires_grad()) roots.push_back(out.objective);
   const Shape objective = out.objective.defined() ? out.objective.shape() : Shape{};
   const DType dtype = out.objective.defined() ? out.objective.dtype() : DType::f32;
-  pending->root = record("pipeline", Tensor::zeros({}, dtype), roots,
-                         [gradients = pending->gradients, objective, dtype, received,
+  const Device device = out.objective.defined() ? out.objective.value().device() : device_;
+  pending->root = record("pipeline", Tensor::zeros({}, dtype, device), roots,
+                         [gradients = pending->gradients, objective, dtype, device, received,
                           count = roots.size()](const Tensor&) {
                            std::vector<Tensor> out = std::move(*gradients);
-                           if (count > received) out.push_back(Tensor::full(objective, 1, dtype));
+                           if (count > received)
+                             out.push_back(Tensor::full(objective, 1, dtype, device));
                            return out;
                          });
   if (!is_last(task.chunk)) send_outputs(task.chunk, out.tensors);
@@ -155,7 +157,7 @@ void Pipeline::backward(const PipelineTask& task) {
     const double begin = now();
     const int next = (group_->rank() + 1) % group_->size();
     for (const auto& [shape, dtype] : pending->outputs) {
-      pending->gradients->push_back(Tensor::empty(shape, dtype));
+      pending->gradients->push_back(Tensor::empty(shape, dtype, device_));
       const Tensor& gradient = pending->gradients->back();
       if (gradient.numel() > 0)
         group_->receive(gradient, next, tag_of(kBackwardTensor, task.chunk));

@@ -44,7 +44,8 @@ class Pipeline {
  public:
   /// `group`: the ranks of one pipeline, rank = stage. Throws ConfigError when shape.stages is not
   /// its size, or for what pipeline_schedule() refuses.
-  Pipeline(std::shared_ptr<Communicator> group, const PipelineShape& shape);
+  /// Activations live on `device`.
+  Pipeline(std::shared_ptr<Communicator> group, const PipelineShape& shape, Device device = {});
   ~Pipeline();
 
   const PipelineShape& shape() const { return shape_; }
@@ -70,6 +71,7 @@ class Pipeline {
 
   std::shared_ptr<Communicator> group_;
   PipelineShape shape_;
+  Device device_;
   std::vector<PipelineTask> tasks_;
   std::map<Key, std::unique_ptr<Pending>> pending_;  // between forward and backward
   std::deque<Handle> sends_;

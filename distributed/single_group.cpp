@@ -48,14 +48,4 @@ class SingleGroup final : public Communicator {
 
 std::shared_ptr<Communicator> make_single_group() { return std::make_shared<SingleGroup>(); }
 
-bool has_nccl() { return false; }
-
-std::shared_ptr<Communicator> make_nccl_group(const std::shared_ptr<Communicator>& /*host*/,
-                                              Device device) {
-  fail<ConfigError>(fmt::format(
-      "ranks on {}: this build of lectern has no NCCL; train on the CPU, or build it where CMake "
-      "finds nccl.h",
-      to_string(device)));
-}
-
 }  // namespace lectern

@@ -3,6 +3,7 @@
 #include "core/device_backend.h"
 #include "core/error.h"
 #include "cuda/register.h"
+#include "distributed/local_device.h"
 
 namespace lectern {
 
@@ -12,6 +13,16 @@ Device use_device(const std::string& name) {
     fail<ConfigError>(fmt::format("device: must be \"cpu\" or \"cuda\", got \"{}\"", name));
   register_cuda();
   return {DeviceType::cuda, 0};
+}
+
+Device use_device(const std::string& name, Communicator& world) {
+  if (name != "cuda" || world.size() == 1) return use_device(name);
+  const CudaStatus status = cuda_status();
+  if (status.devices.empty()) register_cuda();  // says what is missing
+  std::vector<std::string> addresses;
+  for (const CudaDevice& device : status.devices) addresses.push_back(device.address);
+  register_cuda(assign_device(world, addresses));
+  return {DeviceType::cuda, 0};  // a process has one device, whatever its number on the host
 }
 
 MemoryStatistics memory_statistics_of(Device device) {

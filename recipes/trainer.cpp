@@ -57,13 +57,19 @@ double sparse_layers(const Ocr2Config& config) {
   return static_cast<double>(std::count(sparse.begin(), sparse.end(), true));
 }
 
+/// The ranks, for tensors where the training has them.
+std::shared_ptr<Communicator> ranks_on(Device device, const std::shared_ptr<Communicator>& world) {
+  return device.type == DeviceType::cpu || world->size() == 1 ? world
+                                                              : make_nccl_group(world, device);
+}
+
 class Training : private PipelineModel {
  public:
   Training(const Recipe& recipe, bool resume, bool profile,
            const std::shared_ptr<Communicator>& world)
       : recipe_(recipe),
-        device_(use_device(recipe.device)),
-        mesh_(world, recipe.mesh.pp, recipe.mesh.ep),
+        device_(use_device(recipe.device, *world)),
+        mesh_(ranks_on(device_, world), recipe.mesh.pp, recipe.mesh.ep),
         tokenizer_(Tokenizer::load(recipe.data.tokenizer)),
         config_(model_config(recipe, tokenizer_)),
         placement_(place_on_mesh(recipe, config_, mesh_)),
@@ -89,7 +95,8 @@ class Training : private PipelineModel {
     if (!is_pipeline || (placement_.encoder_is_apart && mesh_.stage() == 0))
       features_ = std::make_unique<EncoderFeatures>(recipe, model_, mesh_.replica(),
                                                     static_cast<int>(mesh_.shape().dp));
-    if (is_pipeline) pipeline_ = std::make_unique<Pipeline>(mesh_.pipeline(), placement_.pipeline);
+    if (is_pipeline)
+      pipeline_ = std::make_unique<Pipeline>(mesh_.pipeline(), placement_.pipeline, device_);
     if (placement_.model.expert_ranks > 1) experts_.emplace(mesh_.experts());
     if (is_first()) folder_.write_config(recipe.resolved);
     if (profile && is_first())
@@ -472,11 +479,7 @@ TrainingSummary train(const Recipe& recipe, bool resume, bool profile,
                       std::shared_ptr<Communicator> world) {
   if (!world) world = make_single_group();
   check_mesh(recipe, world->size());
-  if (recipe.device != "cpu" && world->size() > 1)
-    fail<ConfigError>(fmt::format(
-        "device must be \"cpu\" on several ranks (NCCL is not in this version), got \"{}\"",
-        recipe.device));
-  set_rank_threads(recipe.threads, *world);
+  set_rank_threads(recipe, *world);
   set_wait_limit(recipe.mesh.wait_seconds);
   const ComputeDType scope(compute_dtype_of(recipe.dtype));
   std::optional<Training> training;

@@ -40,7 +40,7 @@ libraries() {
 ^nlohmann/                                ^(core|nn|distributed|data|recipes)/
 ^oneapi/dnnl/                             ^core/
 ^(cuda|cublas|cudnn|cub/|cuda/|nvtx3/|mma\.h)  ^cuda/
-^(cuda_runtime|nccl)\.h$                  ^distributed/nccl_communicator\.cpp$
+^(cuda_runtime|nccl)\.h$                  ^distributed/nccl/
 ^mpi\.h$                                  ^distributed/mpi_communicator\.cpp$
 ^(hdf5|jpeglib|jerror|png|pcre2|openssl/.*)\.h$  ^data/
 ^(zlib|utf8proc)\.h$                      ^(data|recipes)/

@@ -2,6 +2,8 @@
 
 #include "autograd/compute_dtype.h"
 #include "core/ops/experts.h"
+#include "core/ops/reduce.h"
+#include "core/ops/rows.h"
 #include "core/parallel.h"
 
 #include <cstring>
@@ -23,34 +25,55 @@ struct Routes {
   }
 };
 
+/// Index for select_rows(): row f(i) of one source.
+template <typename F>
+Tensor index_of(std::int64_t rows, F&& f) {
+  const Tensor index = Tensor::zeros({rows, 2}, DType::i32);
+  for (std::int64_t i = 0; i < rows; ++i)
+    index.data<std::int32_t>()[2 * i + 1] = static_cast<std::int32_t>(f(i));
+  return index;
+}
+
+bool on_cpu(const Tensor& x) { return x.device().type == DeviceType::cpu; }
+
 /// Row n of x for every pair (n, k), in the order of the places.
 Tensor rows_by_place(const Tensor& x, const Routes& routes) {
   const auto pairs = static_cast<std::int64_t>(routes.order.pair_at.size());
+  const auto token_at = [&](std::int64_t p) {
+    return routes.order.pair_at[static_cast<std::size_t>(p)] / routes.choices;
+  };
+  if (!on_cpu(x)) return select_rows({x}, index_of(pairs, token_at));
   const Tensor out = Tensor::empty({pairs, x.dim(1)}, x.dtype());
   const std::size_t bytes = static_cast<std::size_t>(x.dim(1)) * size_of(x.dtype());
   parallel_for(pairs, 64, [&](std::int64_t begin, std::int64_t end) {
-    for (std::int64_t p = begin; p < end; ++p) {
-      const std::int64_t n = routes.order.pair_at[static_cast<std::size_t>(p)] / routes.choices;
-      std::memcpy(static_cast<std::byte*>(out.raw()) + static_cast<std::size_t>(p) * bytes,
-                  static_cast<const std::byte*>(x.raw()) + static_cast<std::size_t>(n) * bytes,
-                  bytes);
-    }
+    for (std::int64_t p = begin; p < end; ++p)
+      std::memcpy(
+          static_cast<std::byte*>(out.raw()) + static_cast<std::size_t>(p) * bytes,
+          static_cast<const std::byte*>(x.raw()) + static_cast<std::size_t>(token_at(p)) * bytes,
+          bytes);
   });
   return out;
 }
 
 /// out[n] = sum over k of rows[place of (n, k)].
 Tensor sum_choices(const Tensor& rows, std::int64_t tokens, const Routes& routes) {
-  const std::int64_t width = rows.dim(1);
+  const std::int64_t width = rows.dim(1), choices = routes.choices;
+  const auto place_of = [&](std::int64_t n, std::int64_t k) {
+    return routes.order.place_of[static_cast<std::size_t>(n * choices + k)];
+  };
+  if (!on_cpu(rows)) {
+    const Tensor index = index_of(choices * tokens,
+                                  [&](std::int64_t i) { return place_of(i % tokens, i / tokens); });
+    return sum_leading(select_rows({rows}, index).view({choices, tokens, width}), {tokens, width});
+  }
   const Tensor out = Tensor::zeros({tokens, width}, rows.dtype());
   dispatch_floating(rows.dtype(), "exchanged_experts", [&]<typename T>() {
     const T* from = rows.data<T>();
     T* to = out.data<T>();
     parallel_for(tokens, 16, [&](std::int64_t begin, std::int64_t end) {
       for (std::int64_t n = begin; n < end; ++n)
-        for (std::int64_t k = 0; k < routes.choices; ++k) {
-          const auto pair = static_cast<std::size_t>(n * routes.choices + k);
-          const T* row = from + routes.order.place_of[pair] * width;
+        for (std::int64_t k = 0; k < choices; ++k) {
+          const T* row = from + place_of(n, k) * width;
           for (std::int64_t c = 0; c < width; ++c) to[n * width + c] += row[c];
         }
     });
@@ -58,16 +81,24 @@ Tensor sum_choices(const Tensor& rows, std::int64_t tokens, const Routes& routes
   return out;
 }
 
-/// Values [N, K] as a column in the order of the places; and back.
+/// out[i] = values[from[i]], a column.
 template <typename T>
-void to_places(const Tensor& values, const Routes& routes, const Tensor& out) {
-  for (std::size_t p = 0; p < routes.order.pair_at.size(); ++p)
-    out.data<T>()[p] = values.data<T>()[routes.order.pair_at[p]];
+void pick(const Tensor& values, const std::vector<std::int32_t>& from, const Tensor& out) {
+  for (std::size_t i = 0; i < from.size(); ++i) out.data<T>()[i] = values.data<T>()[from[i]];
 }
-template <typename T>
-void from_places(const Tensor& column, const Routes& routes, const Tensor& out) {
-  for (std::size_t p = 0; p < routes.order.pair_at.size(); ++p)
-    out.data<T>()[routes.order.pair_at[p]] = column.data<T>()[p];
+Tensor picked(const Tensor& values, const std::vector<std::int32_t>& from) {
+  const auto count = static_cast<std::int64_t>(from.size());
+  if (!on_cpu(values))
+    return select_rows({values.view({count, 1})}, index_of(count, [&](std::int64_t i) {
+                         return from[static_cast<std::size_t>(i)];
+                       }));
+  const Tensor out = Tensor::empty({count, 1}, values.dtype());
+  if (values.dtype() == DType::i32)
+    pick<std::int32_t>(values, from, out);
+  else
+    dispatch_floating(values.dtype(), "exchanged_experts",
+                      [&]<typename T>() { pick<T>(values, from, out); });
+  return out;
 }
 
 Routes find_routes(const Tensor& indices, std::int64_t experts, RowExchange& exchange) {
@@ -91,20 +122,20 @@ Variable exchanged_experts(const Variable& x, const Variable& weights, const Ten
     fail<ShapeError>(fmt::format(
         "exchanged_experts: gate_up must hold the experts of one of {} ranks, got {} of {}",
         exchange.ranks(), gate_up.dim(0), experts));
-  auto routes = std::make_shared<const Routes>(find_routes(indices, experts, exchange));
+  // Where rows go is decided on the host, whatever device they are on.
+  const Tensor chosen = indices.to(Device{});
+  auto routes = std::make_shared<const Routes>(find_routes(chosen, experts, exchange));
+  const Device device = x.value().device();
   const std::int64_t tokens = x.dim(0), width = x.dim(1), received = routes->received();
   const auto pairs = static_cast<std::int64_t>(routes->order.pair_at.size());
   const std::int64_t first = experts / exchange.ranks() * exchange.rank();
 
   const Tensor values = x.value().contiguous();
   const Tensor sent_rows = rows_by_place(values, *routes);
-  const Tensor sent_weights = Tensor::empty({pairs, 1}, weights.dtype());
-  const Tensor sent_indices = Tensor::empty({pairs, 1}, DType::i32);
-  dispatch_floating(weights.dtype(), "exchanged_experts",
-                    [&]<typename T>() { to_places<T>(weights.value(), *routes, sent_weights); });
-  to_places<std::int32_t>(indices, *routes, sent_indices);
-  const Tensor rows = Tensor::empty({received, width}, values.dtype());
-  const Tensor row_weights = Tensor::empty({received, 1}, weights.dtype());
+  const Tensor sent_weights = picked(weights.value().contiguous(), routes->order.pair_at);
+  const Tensor sent_indices = picked(chosen, routes->order.pair_at);
+  const Tensor rows = Tensor::empty({received, width}, values.dtype(), device);
+  const Tensor row_weights = Tensor::empty({received, 1}, weights.dtype(), device);
   const Tensor row_indices = Tensor::empty({received, 1}, DType::i32);
   exchange.start(sent_rows, routes->send, rows, routes->receive);
   exchange.start(sent_weights, routes->send, row_weights, routes->receive);
@@ -117,10 +148,10 @@ Variable exchanged_experts(const Variable& x, const Variable& weights, const Ten
   const ExpertsWanted wanted = {x.requires_grad(), weights.requires_grad(), gate_up.requires_grad(),
                                 down.requires_grad()};
   const bool keep = grad_enabled() && (wanted.x || wanted.weights || wanted.gate_up || wanted.down);
-  const ExpertsInput input = {as_operand(rows), row_weights, row_indices,
+  const ExpertsInput input = {as_operand(rows), row_weights, row_indices.to(device),
                               as_weight_operand(gate_up.value()), as_weight_operand(down.value())};
   ExpertsResult result = experts_forward(input, keep);
-  const Tensor returned = Tensor::empty({pairs, width}, result.out.dtype());
+  const Tensor returned = Tensor::empty({pairs, width}, result.out.dtype(), device);
   exchange.start(result.out, routes->receive, returned, routes->send);
   exchange.wait();
   Tensor out = sum_choices(returned, tokens, *routes);
@@ -128,31 +159,29 @@ Variable exchanged_experts(const Variable& x, const Variable& weights, const Ten
   if (!keep) return Variable(std::move(out));
   auto kept = std::make_shared<const ExpertsResult>(std::move(result));
   const Shape weights_shape = weights.shape();
-  return record("exchanged_experts", std::move(out), {x, weights, gate_up, down},
-                [input, kept, wanted, routes, weights_shape, &exchange](const Tensor& grad) {
-                  const Tensor sent = rows_by_place(grad.contiguous(), *routes);
-                  const auto pairs = sent.dim(0), tokens = grad.dim(0), width = grad.dim(1);
-                  const Tensor arrived = Tensor::empty({routes->received(), width}, grad.dtype());
-                  exchange.start(sent, routes->send, arrived, routes->receive);
-                  exchange.wait();
-                  // Another rank may want what this one does not, so rows go back in any case.
-                  ExpertsWanted all = wanted;
-                  all.x = all.weights = true;
-                  ExpertsGradients g = experts_backward(arrived, input, *kept, all);
-                  const Tensor back = Tensor::empty({pairs, width}, g.x.dtype());
-                  const Tensor back_weights = Tensor::empty({pairs, 1}, g.weights.dtype());
-                  exchange.start(g.x, routes->receive, back, routes->send);
-                  exchange.start(g.weights, routes->receive, back_weights, routes->send);
-                  exchange.wait();
-                  const Tensor grad_weights = Tensor::empty(weights_shape, g.weights.dtype());
-                  dispatch_floating(grad_weights.dtype(), "exchanged_experts", [&]<typename T>() {
-                    from_places<T>(back_weights, *routes, grad_weights);
-                  });
-                  return std::vector<Tensor>{
-                      wanted.x ? sum_choices(back, tokens, *routes) : Tensor(),
-                      wanted.weights ? grad_weights : Tensor(), std::move(g.gate_up),
-                      std::move(g.down)};
-                });
+  return record(
+      "exchanged_experts", std::move(out), {x, weights, gate_up, down},
+      [input, kept, wanted, routes, weights_shape, device, &exchange](const Tensor& grad) {
+        const Tensor sent = rows_by_place(grad.contiguous(), *routes);
+        const auto pairs = sent.dim(0), tokens = grad.dim(0), width = grad.dim(1);
+        const Tensor arrived = Tensor::empty({routes->received(), width}, grad.dtype(), device);
+        exchange.start(sent, routes->send, arrived, routes->receive);
+        exchange.wait();
+        // Another rank may want what this one does not, so rows go back in any case.
+        ExpertsWanted all = wanted;
+        all.x = all.weights = true;
+        ExpertsGradients g = experts_backward(arrived, input, *kept, all);
+        const Tensor back = Tensor::empty({pairs, width}, g.x.dtype(), device);
+        const Tensor back_weights = Tensor::empty({pairs, 1}, g.weights.dtype(), device);
+        exchange.start(g.x, routes->receive, back, routes->send);
+        exchange.start(g.weights, routes->receive, back_weights, routes->send);
+        exchange.wait();
+        return std::vector<Tensor>{
+            wanted.x ? sum_choices(back, tokens, *routes) : Tensor(),
+            wanted.weights ? picked(back_weights, routes->order.place_of).view(weights_shape)
+                           : Tensor(),
+            std::move(g.gate_up), std::move(g.down)};
+      });
 }
 
 }  // namespace lectern

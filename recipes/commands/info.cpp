@@ -67,6 +67,7 @@ void add_info(CLI::App& app) {
                    : cuda.in_build      ? fmt::format("{}; {}", cuda.problem, cuda.versions)
                                         : cuda.problem;
     info["mpi"] = has_mpi() ? "in this build" : "not in this build";
+    info["nccl"] = has_nccl() ? "in this build" : "not in this build";
     if (*as_json) {
       fmt::print("{}\n", info.dump());
       return;

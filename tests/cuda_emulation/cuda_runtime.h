@@ -1,15 +1,20 @@
 // Stands in for CUDA's header of the same name when kernels are compiled for the host: the words of
 // the language, the warp and block functions, and the part of the runtime that cuda/ calls. Streams
-// and events do nothing, because everything runs at once when it is asked for.
+// and events hold only what waits for other processes; all else runs at once when it is asked for.
 #pragma once
 
 #include "tests/cuda_emulation/device_memory.h"
 #include "tests/cuda_emulation/emulator.h"
 
+#include <unistd.h>
+
 #include <chrono>
 #include <cmath>
 #include <cstdint>
+#include <cstdio>
 #include <cstring>
+#include <deque>
+#include <functional>
 #include <tuple>
 #include <type_traits>
 #include <utility>
@@ -126,10 +131,37 @@ inline int __popc(unsigned x) { return __builtin_popcount(x); }
 
 // --- runtime -----------------------------------------------------------------------------------
 
-enum cudaError_t { cudaSuccess, cudaErrorInvalidValue, cudaErrorMemoryAllocation };
-using cudaStream_t = struct EmulatedStream*;
+enum cudaError_t {
+  cudaSuccess,
+  cudaErrorInvalidValue,
+  cudaErrorMemoryAllocation,
+  cudaErrorNotReady
+};
+/// Kernels and copies run when they are started; what waits for other processes (nccl.cpp) is put
+/// on a stream, and moves on when somebody asks whether it is done.
+struct EmulatedStream {
+  std::deque<std::function<bool()>> work;  ///< true when done
+  std::uint64_t put = 0, done = 0;
+
+  void add(std::function<bool()> each) {
+    work.push_back(std::move(each));
+    ++put;
+  }
+  bool is_past(std::uint64_t place) {
+    while (!work.empty() && work.front()()) {
+      work.pop_front();
+      ++done;
+    }
+    return done >= place;
+  }
+};
+using cudaStream_t = EmulatedStream*;
 struct EmulatedEvent {
   std::chrono::steady_clock::time_point time;
+  EmulatedStream* stream = nullptr;
+  std::uint64_t place = 0;
+
+  bool is_over() const { return stream == nullptr || stream->is_past(place); }
 };
 using cudaEvent_t = EmulatedEvent*;
 enum cudaMemcpyKind {
@@ -165,6 +197,11 @@ inline cudaError_t cudaGetDeviceProperties(cudaDeviceProp* out, int) {
   out->multiProcessorCount = 4;
   out->totalGlobalMem = lectern::emulation::kDeviceBytes;
   out->sharedMemPerBlockOptin = 163 << 10;
+  return cudaSuccess;
+}
+/// Every process has a device of its own.
+inline cudaError_t cudaDeviceGetPCIBusId(char* out, int bytes, int) {
+  std::snprintf(out, static_cast<std::size_t>(bytes), "emulated:%d", static_cast<int>(::getpid()));
   return cudaSuccess;
 }
 inline cudaError_t cudaDriverGetVersion(int* version) {
@@ -223,25 +260,44 @@ inline cudaError_t cudaMemsetAsync(void* to, int value, std::size_t bytes, cudaS
   return cudaSuccess;
 }
 inline cudaError_t cudaStreamCreateWithFlags(cudaStream_t* out, unsigned) {
-  *out = nullptr;
+  *out = new EmulatedStream;
   return cudaSuccess;
 }
-inline cudaError_t cudaStreamSynchronize(cudaStream_t) { return cudaSuccess; }
-inline cudaError_t cudaStreamWaitEvent(cudaStream_t, cudaEvent_t, unsigned) { return cudaSuccess; }
+inline cudaError_t cudaStreamDestroy(cudaStream_t stream) {
+  delete stream;
+  return cudaSuccess;
+}
+inline cudaError_t cudaStreamSynchronize(cudaStream_t stream) {
+  while (!stream->is_past(stream->put)) {
+  }
+  return cudaSuccess;
+}
+inline cudaError_t cudaStreamWaitEvent(cudaStream_t stream, cudaEvent_t event, unsigned) {
+  if (!event->is_over()) stream->add([copy = *event] { return copy.is_over(); });
+  return cudaSuccess;
+}
 inline cudaError_t cudaEventCreateWithFlags(cudaEvent_t* out, unsigned) {
   *out = new EmulatedEvent;
   return cudaSuccess;
 }
-inline cudaError_t cudaEventRecord(cudaEvent_t event, cudaStream_t) {
+inline cudaError_t cudaEventRecord(cudaEvent_t event, cudaStream_t stream) {
   event->time = std::chrono::steady_clock::now();
+  event->stream = stream;
+  event->place = stream == nullptr ? 0 : stream->put;
   return cudaSuccess;
 }
 inline cudaError_t cudaEventElapsedTime(float* milliseconds, cudaEvent_t begin, cudaEvent_t end) {
   *milliseconds = std::chrono::duration<float, std::milli>(end->time - begin->time).count();
   return cudaSuccess;
 }
-inline cudaError_t cudaEventQuery(cudaEvent_t) { return cudaSuccess; }
-inline cudaError_t cudaEventSynchronize(cudaEvent_t) { return cudaSuccess; }
+inline cudaError_t cudaEventQuery(cudaEvent_t event) {
+  return event->is_over() ? cudaSuccess : cudaErrorNotReady;
+}
+inline cudaError_t cudaEventSynchronize(cudaEvent_t event) {
+  while (!event->is_over()) {
+  }
+  return cudaSuccess;
+}
 inline cudaError_t cudaEventDestroy(cudaEvent_t event) {
   delete event;
   return cudaSuccess;
