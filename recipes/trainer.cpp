@@ -479,7 +479,7 @@ TrainingSummary train(const Recipe& recipe, bool resume, bool profile,
                       std::shared_ptr<Communicator> world) {
   if (!world) world = make_single_group();
   check_mesh(recipe, world->size());
-  set_rank_threads(recipe, *world);
+  set_rank_threads(recipe.threads, *world);
   set_wait_limit(recipe.mesh.wait_seconds);
   const ComputeDType scope(compute_dtype_of(recipe.dtype));
   std::optional<Training> training;
