@@ -129,12 +129,12 @@ TEST_F(Environment, WithoutALauncherTheWorldIsOneRank) {
 
 TEST(Builds, SayWhatTheyLack) {
   const auto alone = make_single_group();
-  if (!has_nccl()) {
-    EXPECT_TRUE(throws_with(
-        [&] {
-          make_nccl_group(alone, Device{DeviceType::cuda, 1});
-        },
-        {"ranks on cuda:1", "has no NCCL"}));
+  const Device device{DeviceType::cuda, 1};
+  if (has_nccl()) {
+    EXPECT_EQ(make_nccl_group(alone, device)->name(), "nccl");  // the library has what it must
+  } else {
+    EXPECT_TRUE(
+        throws_with([&] { make_nccl_group(alone, device); }, {"ranks on cuda:1", "has no NCCL"}));
   }
   if (!has_mpi()) {
     EXPECT_TRUE(throws_with([] { make_mpi_group(); }, {"has no MPI", "libopenmpi-dev"}));
