@@ -41,7 +41,7 @@ Streams joined(const std::vector<Tensor>& mixes) {
   if (mixes.empty()) return {};
   Shape shape{static_cast<std::int64_t>(mixes.size())};
   for (const std::int64_t size : mixes[0].shape()) shape.push_back(size);
-  const Tensor out = Tensor::empty(shape, mixes[0].dtype());
+  const Tensor out = Tensor::empty(shape, mixes[0].dtype(), mixes[0].device());
   for (std::size_t i = 0; i < mixes.size(); ++i) {
     const auto at = static_cast<std::int64_t>(i);
     out.slice(0, at, at + 1).view(mixes[0].shape()).copy_from(mixes[i]);

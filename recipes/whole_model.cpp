@@ -58,6 +58,7 @@ WholeModel::WholeModel(const Ocr2Model& part, const Mesh& mesh,
   });
   together(world, [&]() -> std::string {
     model_ = load_model(path, part.config(), DType::f32);
+    model_->store().to(part.store().device());
     return "";
   });
 }

@@ -11,7 +11,7 @@ namespace lectern {
 
 /// All weights of a model whose parts the ranks of a mesh hold. They go through files in `folder`,
 /// which all ranks see: each rank writes a share, each maps all of them, so that the ranks of a
-/// host have one copy in its page cache and none of their own.
+/// host have one copy in its page cache and none of their own; a GPU gets one.
 class WholeModel {
  public:
   /// Throws IoError on every rank when one cannot write or read. The names of the files are gone
