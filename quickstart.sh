@@ -27,13 +27,14 @@ variant=nano
 # What belongs to the other variant goes: another tokenizer, another model.
 mkdir -p "$out"
 if [ "$(cat "$out/variant" 2>/dev/null || echo nothing)" != "$variant" ]; then
-  rm -rf "$out"/{stage1,stage2,stage3,stamps,eval,export,shards,tokenizer.json}
+  rm -rf "$out"/{pages,stage1,stage2,stage3,stamps,eval,export,shards,tokenizer.json}
 fi
 echo "$variant" >"$out/variant"
+# Dots per inch of the pages: those that the recipes' models are made for.
 if [ "$variant" = nano ]; then
-  recipes=recipes/quickstart-nano-stage model=recipes/nano/model.safetensors
+  recipes=recipes/quickstart-nano-stage model=recipes/nano/model.safetensors dpi=133
 else
-  recipes=recipes/quickstart-stage model=recipes/models/quickstart.json
+  recipes=recipes/quickstart-stage model=recipes/models/quickstart.json dpi=100
 fi
 
 say "packages"
@@ -97,7 +98,7 @@ while read -r package path pages; do
 done <<<"$documents"
 
 say "pages"
-$lectern data pages --pdf "${pdfs[@]}" --out "$out/pages" --dpi 100
+$lectern data pages --pdf "${pdfs[@]}" --out "$out/pages" --dpi $dpi
 
 say "tokenizer"
 if [ "$variant" = nano ]; then

@@ -56,6 +56,8 @@ struct SampleOptions {
   std::int64_t margin = 4;       // pixels left of a pasted text
   std::int64_t padding = 1;      // pixels of the page kept around a box
   std::int64_t text_height = 0;  // pixels that a word's or line's box is scaled to; 0: as it is
+  bool at_top =
+      false;  // words and lines begin `margin` below the top, as regions do; else in the middle
   /// Pasted text moves by up to this, another way each time, but never out of the view.
   std::int64_t jitter_pixels = 0;
   std::uint64_t seed = 0;  // of the jitter

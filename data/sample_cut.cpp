@@ -53,8 +53,9 @@ std::string SampleSet::State::key(const Draw& draw, int view_index, const ShardP
                                 tiles.columns, tiles.rows, views.tile_size);
   if (level == Level::page || level == Level::text) return out;
   const auto [x, y] = jitter(draw);
-  return out + fmt::format("|{},{},{},{},{},{}", options.margin, options.padding,
-                           options.text_height, source(draw).options.cut_width, x, y);
+  return out + fmt::format("|{},{},{},{},{},{}{}", options.margin, options.padding,
+                           options.text_height, source(draw).options.cut_width, x, y,
+                           options.at_top ? "|top" : "");
 }
 
 /// The tables were read when the set was made; the file may have changed since.
@@ -160,7 +161,7 @@ void SampleSet::State::fill_pixels(const Draw& draw, int view_index, const Decod
   const PieceView place{.size = size,
                         .margin = options.margin,
                         .text_height = level == Level::region ? 0 : options.text_height,
-                        .at_top = level == Level::region,
+                        .at_top = options.at_top || level == Level::region,
                         .shift_x = x,
                         .shift_y = y};
   out.global = lay_piece(std::move(piece), out.box.bottom - out.box.top, place);

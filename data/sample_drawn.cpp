@@ -18,9 +18,10 @@ using detail::Source;
 std::string SampleSet::State::drawn_key(const Draw& draw, int view_index) const {
   const ViewOptions& views = view(view_index);
   const ViewGrid tiles = grid(draw, view_index);
-  return fmt::format("drawn|{}|{}|{}:{}x{}:{}|{},{}", source(draw).options.synthetic->fingerprint(),
-                     draw.unit, views.global_size, tiles.columns, tiles.rows, views.tile_size,
-                     options.margin, options.jitter_pixels);
+  return fmt::format("drawn|{}|{}|{}:{}x{}:{}|{},{}{}",
+                     source(draw).options.synthetic->fingerprint(), draw.unit, views.global_size,
+                     tiles.columns, tiles.rows, views.tile_size, options.margin,
+                     options.jitter_pixels, options.at_top ? "|top" : "");
 }
 
 /// The first text that is short enough and has no special token in it.
@@ -62,7 +63,8 @@ Sample SampleSet::State::make_drawn(const Draw& draw, int view_index, bool pixel
     out.local = std::move(made.local);
     return out;
   }
-  const Placement place{view(view_index).global_size, options.margin, options.jitter_pixels};
+  const Placement place{view(view_index).global_size, options.margin, options.jitter_pixels,
+                        options.at_top};
   out.global = from.options.synthetic->draw(index, place, text.attempt);
   return out;
 }

@@ -372,10 +372,10 @@ Image SyntheticSource::draw(std::uint64_t index, const Placement& to, int attemp
   const double room = size - 2 * margin;
   double em =
       std::min({style.em, room / std::max(block.width * style.stretch, 1e-3), room / block.height});
-  const bool is_region = state_->options.level == Level::region;
+  const bool at_top = to.at_top || state_->options.level == Level::region;
   const auto jitter = static_cast<double>(to.jitter);
   const auto place = [&] {
-    const double middle = is_region ? margin + block.height * em / 2 : size / 2;
+    const double middle = at_top ? margin + block.height * em / 2 : size / 2;
     return block_transform(block, style, em, margin + jitter * style.shift_x + style.phase_x,
                            middle + jitter * style.shift_y + style.phase_y);
   };

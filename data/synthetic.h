@@ -58,6 +58,7 @@ struct Placement {
   std::int64_t size = 64;   // pixels a side
   std::int64_t margin = 4;  // left of the text, and above a region; others are centred in height
   std::int64_t jitter = 0;  // pixels that it moves by, up to this much each way
+  bool at_top = false;      // words and lines lie as high as regions do
 };
 
 /// Functions may be called from several threads.

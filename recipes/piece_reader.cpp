@@ -25,7 +25,8 @@ std::vector<ImageViews> piece_views(const Image& level, const std::vector<PagePi
                                     const ReadingSettings& settings) {
   const PieceView view{.size = settings.global_size,
                        .margin = settings.piece_margin,
-                       .text_height = settings.piece_text_height};
+                       .text_height = settings.piece_text_height,
+                       .at_top = settings.piece_at_top};
   std::vector<ImageViews> out;
   for (const PagePiece& piece : pieces)
     out.push_back(

@@ -99,6 +99,7 @@ DataRecipe read_data(ConfigReader table) {
   out.max_characters = table.integer("max_characters", 0, within(0, 1 << 20));
   out.text_height = table.integer("text_height", 0, within(0, 4096));
   out.margin = table.integer("margin", 4, within(0, 4096));
+  out.text_at = table.choice("text_at", "middle", {"middle", "top"});
   out.jitter_pixels = table.integer("jitter_pixels", 0, within(0, 4096));
   out.workers = table.integer("workers", 1, within(0, 256));
   out.sources = read_sources(table, "sources", out);

@@ -99,6 +99,7 @@ struct DataRecipe {
   std::int64_t max_characters = 0;   // longest word or line; 0: any
   std::int64_t text_height = 0;      // pixels that a cut word or line is scaled to; 0: as it is
   std::int64_t margin = 4;           // pixels of white left of a pasted word or line
+  std::string text_at = "middle";    // or "top": where in the view's height words and lines lie
   std::int64_t jitter_pixels = 0;    // pasted text moves by up to this, another way each time
   std::int64_t workers = 0;          // background threads that load; 0: load in the main thread
 };

@@ -61,6 +61,7 @@ SampleOptions sample_options(const Recipe& recipe, const Ocr2Config& config, boo
   out.image_token = static_cast<std::int32_t>(config.image_token_id);
   out.margin = recipe.data.margin;
   out.text_height = recipe.data.text_height;
+  out.at_top = recipe.data.text_at == "top";
   out.jitter_pixels = training ? recipe.data.jitter_pixels : 0;
   out.seed = static_cast<std::uint64_t>(recipe.seed);
   return out;
@@ -211,6 +212,7 @@ ReadingSettings reading_settings(const Recipe& recipe) {
   out.piece_dpi = recipe.view.piece_dpi;
   out.piece_margin = recipe.data.margin;
   out.piece_text_height = recipe.data.text_height;
+  out.piece_at_top = recipe.data.text_at == "top";
   return out;
 }
 

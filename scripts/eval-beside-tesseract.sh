@@ -11,8 +11,9 @@
 #   --words N --lines N --regions N --pages N    how many of each; 0: none (500, 300, 200, 10)
 #   --cut-width N      pixels of a page that lines and regions are cut to: the model's piece_width (112)
 #   -l LANGUAGE        tesseract's (eng)
-#   -s SCALE           tesseract wants about 300 dots per inch, pages here have 100: pictures are
-#                      enlarged so many times with `lectern data resize` (bicubic); 3
+#   --region-lines N   most lines of a region (3)
+#   -s SCALE           tesseract wants about 300 dots per inch, nano's pages have 133: pictures are
+#                      enlarged so many times with `lectern data resize` (bicubic); 2.25
 #
 # Whole pages are read as the model's config.json says: by crops, where its view is too small for a
 # page. Page segmentation modes of tesseract: word 8, line 7, region 6, page 3. Of words, lines and
@@ -22,9 +23,9 @@
 set -euo pipefail
 root=$(cd "$(dirname "$0")/.." && pwd)
 lectern=${LECTERN_BINARY:-$root/build/lectern}
-language=eng scale=3 checkpoint='' shards='' out='' cut_width=112 beside=1
+language=eng scale=2.25 region_lines=3 checkpoint='' shards='' out='' cut_width=112 beside=1
 declare -A count=([word]=500 [line]=300 [region]=200 [page]=10)
-usage() { sed -n '5,16s/^# \{0,1\}//p' "$0" >&2; exit 2; }
+usage() { sed -n '5,17s/^# \{0,1\}//p' "$0" >&2; exit 2; }
 while [ $# -gt 0 ]; do
   case $1 in
     -l) language=${2:?}; shift ;;
@@ -33,6 +34,7 @@ while [ $# -gt 0 ]; do
     --shards) shards=${2:?}; shift ;;
     --no-tesseract) beside=0 ;;
     --cut-width) cut_width=${2:?}; shift ;;
+    --region-lines) region_lines=${2:?}; shift ;;
     --words|--lines|--regions|--pages) level=${1#--}; count[${level%s}]=${2:?}; shift ;;
     -*) usage ;;
     *) [ -z "$out" ] || usage; out=$1 ;;
@@ -56,7 +58,7 @@ read_with_model() {
   case $level in
     word) options=(--max-characters 14 --ascii-only --max-tokens 24) ;;
     line) options=(--cut-width "$cut_width" --ascii-only --max-tokens 64) ;;
-    region) options=(--cut-width "$cut_width" --region-lines 5 --ascii-only --max-tokens 128) ;;
+    region) options=(--cut-width "$cut_width" --region-lines "$region_lines" --ascii-only --max-tokens 128) ;;
   esac
   rm -rf "${out:?}/$level" "${out:?}/.$level"
   "$lectern" eval --checkpoint "$checkpoint" --shards "$shards" --level "$level" \
@@ -73,7 +75,7 @@ read_with_tesseract() {
   printf '%s\n' "$large"/*.png >"$work/list"
   # One process for all pictures; it parts their texts with form feeds.
   OMP_THREAD_LIMIT=1 tesseract "$work/list" "$work/texts" -l "$language" --psm "$mode" \
-    --dpi $((100 * scale)) -c page_separator=$'\f' 2>"$work/log" ||
+    --dpi 300 -c page_separator=$'\f' 2>"$work/log" ||
     { tail -n 5 "$work/log" >&2; return 1; }
   rm -rf "$folder/tesseract.partial"
   mkdir -p "$folder/tesseract.partial"

@@ -2,9 +2,11 @@
 # Makes the data of recipes/nano-pretrain.toml in out/nano: pages, tokenizer and shards of documents that
 # Debian packages ship (about 45 MB of packages). The last two documents are held out; pages of
 # installation-guide-* are used nowhere. Parts that are up to date are skipped.
+#
+# usage: scripts/nano-data.sh [OUT [DPI]]     (out/nano, 133; recipes/ablate-words.toml: out/words 100)
 set -euo pipefail
 cd "$(dirname "$0")/.."
-out=${1:-out/nano}
+out=${1:-out/nano} dpi=${2:-133}
 lectern=build/lectern
 mkdir -p "$out/pdf"
 
@@ -46,7 +48,7 @@ while read -r package path pages; do
   pdfs+=("$file:$pages")
 done <<<"$documents"
 
-$lectern data pages --pdf "${pdfs[@]}" --out "$out/pages" --dpi 100
+$lectern data pages --pdf "${pdfs[@]}" --out "$out/pages" --dpi "$dpi"
 if [ ! -s "$out/tokenizer.json" ]; then
   texts=()
   for text in "$out"/pages/*.txt; do

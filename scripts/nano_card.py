@@ -184,7 +184,8 @@ def card(args, stages, recipes, scores):
     figures = ", ".join(f"{percent(v)} of the characters of {k}s wrong" for k, v in levels.items())
     head = ("| level | document | pieces | CER | edit distance | loops | tesseract: CER | edit distance | loops |\n"
             "|---|---|---|---|---|---|---|---|---|")
-    commands = "\n".join(f"    build/lectern train recipes/nano/{name}.toml" for name, _ in stages)
+    launch = f"mpirun -np {args.ranks} " if args.ranks > 1 else ""
+    commands = "\n".join(f"    {launch}build/lectern train recipes/nano/{name}.toml" for name, _ in stages)
     return f"""# nano
 
 A small DeepSeek-OCR 2 that lectern trained from nothing: {parameters(args.model / 'model.safetensors') / 1e6:.2f} million
@@ -247,6 +248,7 @@ def main():
     parser.add_argument("--data", type=pathlib.Path, required=True)
     parser.add_argument("--model", type=pathlib.Path, required=True)
     parser.add_argument("--revision", default="")
+    parser.add_argument("--ranks", type=int, default=1)
     parser.add_argument("scores", nargs="+", help="STAGE=FOLDER of eval-beside-tesseract.sh")
     args = parser.parse_args()
     scores = {name: pathlib.Path(folder) for name, folder in (one.split("=", 1) for one in args.scores)}

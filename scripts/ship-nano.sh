@@ -73,7 +73,8 @@ echo "nano ($last, $(basename "$(newest "$last")"), bf16)" >"${folders[-1]#*=}/m
 "$lectern" report --beside "${folders[-1]#*=}" --out "${folders[-1]#*=}/report.html" >/dev/null
 cp "${folders[-1]#*=}/results.json" "$work/nano/scores.json"
 "$root/scripts/nano_card.py" --run "$run" --data "$data" --model "$work/nano" \
-  --revision "$(sed -n 's/.*"git_revision": *"\([^"]*\)".*/\1/p' "$work/$last/state.json")" "${folders[@]}"
+  --revision "$(sed -n 's/.*"git_revision": *"\([^"]*\)".*/\1/p' "$work/$last/state.json")" \
+  --ranks "$(sed -n 's/.*"dp": *\([0-9]*\).*/\1/p' "$work/$last/state.json")" "${folders[@]}"
 mkdir -p "$out"
 rm -f "$out"/*
 cp "$work/nano"/* "$out/"

@@ -272,6 +272,7 @@ void parse_reading(const Fields& in, ReadingSettings& out) {
   out.piece_margin = in.size("piece_margin", std::min(out.piece_margin, (out.global_size - 1) / 2),
                              0, (out.global_size - 1) / 2);
   out.piece_text_height = in.size("piece_text_height", out.piece_text_height, 0, 1024);
+  out.piece_at_top = in.choice("piece_at", "middle", {"middle", "top"}) == "top";
 }
 
 ResidualConfig parse_residual(const Fields& in) {

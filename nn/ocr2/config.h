@@ -88,9 +88,11 @@ struct ReadingSettings {
   double piece_dpi = 100;              ///< dots per inch of the pages that pieces were cut from
   std::int64_t piece_margin = 4;       ///< white left of a piece
   std::int64_t piece_text_height = 0;  ///< pixels that pieces are scaled to; 0: as they are
-  std::int64_t global_size = 1024;     ///< pixels a side of the padded view of the whole picture
-  std::int64_t tile_size = 768;        ///< pixels a side of a local tile
-  bool crop = true;                    ///< cut local tiles as the reference does
+  bool piece_at_top =
+      false;  ///< `piece_at` "top" or "middle": where in the view's height pieces lie
+  std::int64_t global_size = 1024;  ///< pixels a side of the padded view of the whole picture
+  std::int64_t tile_size = 768;     ///< pixels a side of a local tile
+  bool crop = true;                 ///< cut local tiles as the reference does
   std::string prompt = "<image>\nFree OCR.";
 };
 

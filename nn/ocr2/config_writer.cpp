@@ -42,6 +42,7 @@ json lectern_extras(const Ocr2Config& config) {
     out["piece_dpi"] = config.reading.piece_dpi;
     out["piece_margin"] = config.reading.piece_margin;
     out["piece_text_height"] = config.reading.piece_text_height;
+    out["piece_at"] = config.reading.piece_at_top ? "top" : "middle";
   }
   write_residual(config.residual, out);
   return out;

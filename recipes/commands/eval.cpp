@@ -15,6 +15,7 @@
 #include <nlohmann/json.hpp>
 
 #include <memory>
+#include <optional>
 
 namespace lectern::commands {
 namespace {
@@ -26,6 +27,7 @@ struct Options {
   SampleOptions samples;
   std::int64_t max_tokens = 0, threads = 0;
   bool json = false, by_pieces = false, by_page = false;
+  std::optional<std::int64_t> text_height, margin;
 };
 
 /// Scores as `lectern eval` prints them, split by document.
@@ -96,6 +98,18 @@ void choose_reading(const ReadingSettings& settings, Options& options) {
   if (args.by_pieces) args.reader.batch = kPiecesAtOnce;
 }
 
+/// Words, lines and regions lie in the view as the model's pieces do.
+void lay_as_trained(const ReadingSettings& settings, Options& options) {
+  SampleOptions& samples = options.samples;
+  if (settings.by_pieces) {
+    samples.margin = settings.piece_margin;
+    samples.text_height = settings.piece_text_height;
+    samples.at_top = settings.piece_at_top;
+  }
+  samples.margin = options.margin.value_or(samples.margin);
+  samples.text_height = options.text_height.value_or(samples.text_height);
+}
+
 void run(Options& options) {
   if (options.threads > 0) set_thread_count(static_cast<int>(options.threads));
   const Device device = use_device(options.device);
@@ -109,6 +123,7 @@ void run(Options& options) {
   options.samples.begin_token = static_cast<std::int32_t>(config.text.bos_token_id);
   options.samples.end_token = static_cast<std::int32_t>(config.text.eos_token_id);
   options.samples.image_token = static_cast<std::int32_t>(config.image_token_id);
+  lay_as_trained(config.reading, options);
   const SampleSet samples({options.source}, options.samples, loaded.tokenizer);
   choose_reading(config.reading, options);
   const EvaluationResult result = evaluate(*loaded.model, loaded.tokenizer, samples,
@@ -167,9 +182,11 @@ void add_eval(CLI::App& app) {
       ->check(CLI::Range(0, 1 << 20));
   command->add_option("--region-lines", options->source.region_lines, "most lines of a region")
       ->check(CLI::Range(1, 1000));
-  command->add_option("--text-height", options->samples.text_height,
-                      "pixels that words and lines are scaled to; 0: as they are");
-  command->add_option("--margin", options->samples.margin, "pixels left of a word or line");
+  command->add_option("--text-height", options->text_height,
+                      "pixels that words and lines are scaled to, 0: as they are; default: as the "
+                      "model reads pieces");
+  command->add_option("--margin", options->margin,
+                      "pixels left of a word or line; default: as the model reads pieces");
   command->add_option("--out", options->out,
                       "write predictions, truths, pictures, scores and a report");
   command->add_option("--device", options->device, "cpu or cuda")

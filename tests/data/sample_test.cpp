@@ -113,6 +113,21 @@ TEST_F(Samples, TextIsScaledToAHeightAndMadeToFit) {
   EXPECT_NEAR(static_cast<double>(line[3] - line[1]), 16.0 * 120 / 112, 2);
 }
 
+TEST_F(Samples, TextAtTheTopBeginsAtTheMargin) {
+  SampleOptions options = small_options();
+  options.padding = 0;
+  const Sample middle = set(source(Level::word), options).make(unit(0));
+  options.at_top = true;
+  const Sample top = set(source(Level::word), options).make(unit(0));
+  EXPECT_NE(top.key, middle.key);
+  EXPECT_EQ(top.text, middle.text);
+  const std::int64_t down = (128 - 16) / 2 - options.margin;  // "p1w0" is 16 pixels high
+  for (std::int64_t y = 0; y < 128; ++y)
+    for (std::int64_t x = 0; x < 128; ++x)
+      ASSERT_EQ(top.global.row(y)[3 * x], y + down < 128 ? middle.global.row(y + down)[3 * x] : 255)
+          << x << " " << y;
+}
+
 TEST_F(Samples, JitterMovesTextWithThePositionOnly) {
   SampleOptions options = small_options();
   options.jitter_pixels = 3;

@@ -139,14 +139,14 @@ TEST(Ocr2Config, TheLayoutsRoundTrip) {
   root["lectern"] = {{"global_size", 512},         {"tile_size", 384},    {"crop", false},
                      {"prompt", "<image>\nRead."}, {"read_by", "pieces"}, {"piece_width", 90},
                      {"piece_dpi", 120.5},         {"piece_margin", 6},   {"piece_text_height", 16},
-                     {"queries_768", 10}};
+                     {"piece_at", "top"},          {"queries_768", 10}};
   // The original layout does not have this one, which no model uses: give it its default.
   root["vision_config"]["encoder_config"]["vocab_size"] = 151936;
   const Ocr2Config config = parse_ocr2_config(root, "full.json");
   EXPECT_TRUE(config.reading.by_pieces);
   EXPECT_EQ(config.reading.piece_dpi, 120.5);
   const json hf = to_hf_json(config);
-  for (const char* field : {"read_by", "piece_width", "piece_dpi", "piece_margin"})
+  for (const char* field : {"read_by", "piece_width", "piece_dpi", "piece_margin", "piece_at"})
     EXPECT_EQ(hf["lectern"][field], root["lectern"][field]) << field;
   EXPECT_EQ(json::diff(to_hf_json(parse_ocr2_config(hf, "hf")), hf), json::array());
   EXPECT_EQ(hf["architectures"], json::array({"DeepseekOcr2ForConditionalGeneration"}));

@@ -64,14 +64,15 @@ TEST(Recipe, SaysWhatTheDecoderReads) {
 
 TEST(Recipe, SaysHowItsModelReads) {
   EXPECT_FALSE(reading_settings(small()).by_pieces);
-  const ReadingSettings settings =
-      reading_settings(small({"view.read_by=pieces", "view.piece_width=90", "view.piece_dpi=120",
-                              "data.margin=6", "data.text_height=20", "view.global_size=64"}));
+  const ReadingSettings settings = reading_settings(
+      small({"view.read_by=pieces", "view.piece_width=90", "view.piece_dpi=120", "data.margin=6",
+             "data.text_height=20", "data.text_at=top", "view.global_size=64"}));
   EXPECT_TRUE(settings.by_pieces);
   EXPECT_EQ(settings.piece_width, 90);
   EXPECT_EQ(settings.piece_dpi, 120);
   EXPECT_EQ(settings.piece_margin, 6);
   EXPECT_EQ(settings.piece_text_height, 20);
+  EXPECT_TRUE(settings.piece_at_top);
   EXPECT_EQ(settings.global_size, 64);
 }
 
