@@ -23,7 +23,7 @@ STAGES = {
 def read_stage(run, stage, end):
     """Totals and held-out figures of one run up to the step of its checkpoint."""
     out = {"steps": 0, "samples": 0, "seconds": 0.0, "evaluations": [], "levels": []}
-    last_level = None
+    last_level = ""
     for line in (run / stage / "metrics.jsonl").read_text().splitlines():
         try:
             record = json.loads(line)
@@ -93,7 +93,7 @@ def curve(stages):
         for at, level in stage["levels"]:
             if level is None and at > 0 and begin == 0:
                 continue
-            label = f"stage {STAGES[name][0]}" + (f", level {level}" if level else "")
+            label = f"level {level}" if level else f"stage {STAGES[name][0]}"
             place = x(begin + at) if at > stage["levels"][0][0] else x(begin)
             out.append(f'<line x1="{place:.1f}" x2="{place:.1f}" y1="{top}" y2="{height - bottom}" '
                        'stroke="#999" stroke-dasharray="3 3"/>')
@@ -220,7 +220,7 @@ normalisation; the last row is the shipped bf16 model).
 
 ![held-out character error rate over samples](curve.svg)
 
-Held-out character error rates during training, {toml_value(recipes[stages[0][0]], 'evaluation', 'samples')} samples of each kind a point. Training time is that of the steps
+Held-out character error rates during training, {toml_value(recipes[stages[0][0]], 'evaluation', 'samples')} samples of each kind a point; the levels are those of stage 1's curriculum. Training time is that of the steps
 alone, on the machine where the run was made, beside whatever else ran there.
 
 ## Data

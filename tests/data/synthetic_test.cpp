@@ -119,6 +119,19 @@ TEST(Synthetic, TruthIsWhatTheFaceCanSpell) {
   }
 }
 
+TEST(Synthetic, AWordLiesInTheMiddleOrAtTheTop) {
+  const SyntheticSource words(english_corpus(), plain(Level::word));
+  for (std::uint64_t i = 0; i < 30; ++i) {
+    const auto middle = ink_box(words.draw(i, {.size = 128}), 200);
+    const auto top = ink_box(words.draw(i, {.size = 128, .at_top = true}), 200);
+    EXPECT_NEAR(static_cast<double>(top[0]), static_cast<double>(middle[0]), 1) << i;
+    EXPECT_NEAR(static_cast<double>(top[3] - top[1]), static_cast<double>(middle[3] - middle[1]),
+                1);
+    EXPECT_LT(top[3], 40) << i;  // ems of 12 to 16 pixels below a margin of 4
+    EXPECT_GT(middle[1], 40) << i;
+  }
+}
+
 TEST(Synthetic, LengthsAreKept) {
   SyntheticOptions options = plain(Level::word);
   options.min_characters = 3;
