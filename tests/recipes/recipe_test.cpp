@@ -203,6 +203,8 @@ TEST(Recipe, QuickstartGoesOnFromNano) {
     EXPECT_EQ(recipe.view.global_size, nano.view.global_size);
     EXPECT_EQ(recipe.view.piece_width, nano.view.piece_width);
     EXPECT_EQ(recipe.data.prompt, nano.data.prompt);
+    EXPECT_EQ(recipe.data.text_at, nano.data.text_at);
+    EXPECT_EQ(recipe.view.piece_dpi, nano.view.piece_dpi);
     EXPECT_EQ(recipe.data.sources[1].cut_width, nano.view.piece_width);
     previous = recipe.run_dir.string();
   }
@@ -258,11 +260,17 @@ TEST(Recipe, NanosLaterStagesGoOnWithItsLastLevel) {
     EXPECT_EQ(recipe.model.config, previous);
     EXPECT_EQ(recipe.data.jitter_pixels, last.jitter_pixels);
     EXPECT_FALSE(recipe.encoder_cache.enabled);
+    EXPECT_EQ(recipe.data.text_at, first.data.text_at);
     ASSERT_EQ(recipe.data.sources.size(), last.sources.size());
     for (std::size_t i = 0; i < last.sources.size(); ++i) {
-      EXPECT_EQ(recipe.data.sources[i].name, last.sources[i]);
-      EXPECT_EQ(recipe.data.sources[i].weight, last.weights[i]);
-      EXPECT_EQ(recipe.data.sources[i].cut_width, first.data.sources[i].cut_width);
+      const SourceRecipe& source = recipe.data.sources[i];
+      EXPECT_EQ(source.name, first.data.sources[i].name);
+      EXPECT_EQ(source.cut_width, first.data.sources[i].cut_width);
+      EXPECT_EQ(source.region_lines, first.data.sources[i].region_lines);
+      const auto named = std::find(last.sources.begin(), last.sources.end(), source.name);
+      ASSERT_NE(named, last.sources.end()) << source.name;
+      EXPECT_EQ(source.weight, last.weights[static_cast<std::size_t>(named - last.sources.begin())])
+          << source.name;
     }
     EXPECT_EQ(recipe.view.piece_width, first.view.piece_width);
     previous = recipe.run_dir;
