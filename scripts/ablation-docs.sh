@@ -6,6 +6,8 @@
 set -euo pipefail
 [ $# -eq 2 ] || { sed -n '5s/^# \{0,1\}//p' "$0" >&2; exit 2; }
 out=$1 docs=$2 readme=$2/README.md
+lectern=${LECTERN_BINARY:-$(dirname "$0")/../build/lectern}    # the program that ran it
+[ -x "$lectern" ] || { echo "ablation-docs: $lectern is not there: build it first" >&2; exit 1; }
 for file in table.md report.html results.json; do
   [ -s "$out/$file" ] || { echo "ablation-docs: $out/$file is not there: run lectern ablate first" >&2; exit 1; }
 done
@@ -16,7 +18,7 @@ figures=$(mktemp)
 trap 'rm -f "$figures"' EXIT
 {
   echo
-  echo "$(date -u +%F), lectern at commit $(git -C "$(dirname "$0")" rev-parse --short HEAD), $(nproc) cores of" \
+  echo "$(date -u +%F), lectern at commit $("$lectern" info | sed -n 's/^git_revision *//p'), $(nproc) cores of" \
     "$(sed -n 's/^model name[^:]*: //p' /proc/cpuinfo | head -n 1)."
   tail -n +2 "$out/table.md"
 } >"$figures"
