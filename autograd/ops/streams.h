@@ -13,6 +13,7 @@
 #include "core/ops/stream_read.h"
 
 #include <memory>
+#include <utility>
 #include <vector>
 
 namespace lectern {
@@ -24,7 +25,9 @@ class StreamSegment {
  public:
   explicit StreamSegment(Tensor first) : first_(std::move(first)) {}
 
-  void append(Tensor mix, Tensor post, Tensor y) { writes_.push_back({mix, post, y}); }
+  void append(Tensor mix, Tensor post, Tensor y) {
+    writes_.push_back({std::move(mix), std::move(post), std::move(y)});
+  }
   std::size_t size() const { return writes_.size(); }
   /// Streams before the segment's `index`-th sub-layer. Called with falling indices: what later
   /// sub-layers needed is dropped.
