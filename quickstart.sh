@@ -32,9 +32,9 @@ fi
 echo "$variant" >"$out/variant"
 # Dots per inch of the pages: those that the recipes' models are made for.
 if [ "$variant" = nano ]; then
-  recipes=recipes/quickstart-nano-stage model=recipes/nano/model.safetensors dpi=133
+  recipes=recipes/configs/quickstart-nano/stage model=recipes/nano/model.safetensors dpi=133
 else
-  recipes=recipes/quickstart-stage model=recipes/models/quickstart.json dpi=100
+  recipes=recipes/configs/quickstart/stage model=recipes/configs/models/quickstart.json dpi=100
 fi
 
 say "packages"

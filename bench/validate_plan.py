@@ -51,7 +51,7 @@ def measure(args, ranks, more, split, folder):
 def main():
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--program", default="build/lectern")
-    parser.add_argument("--recipe", default="recipes/quickstart-stage1.toml")
+    parser.add_argument("--recipe", default="recipes/configs/quickstart/stage1.toml")
     parser.add_argument("--data", default="out/quickstart")
     parser.add_argument("--steps", type=int, default=40)
     parser.add_argument("--rounds", type=int, default=3)

@@ -1,5 +1,5 @@
-# lectern_library(name FOLDER) makes lectern_<name> from every .cpp in the calling folder (and the
-# sub-folders named); lectern_test(path) makes one test program of tests/<path>.cpp.
+# lectern_library(name) makes lectern_<name> from every .cpp in the calling folder, and with
+# FOLDERS from those of its rooms.
 
 function(lectern_library name)
   cmake_parse_arguments(ARG "" "" "FOLDERS;LINK" ${ARGN})

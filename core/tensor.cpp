@@ -1,7 +1,7 @@
 #include "core/tensor.h"
 
+#include "core/convert_math.h"
 #include "core/device_backend.h"
-#include "core/ops/convert_math.h"
 
 #include <algorithm>
 #include <cstring>

@@ -13,7 +13,7 @@
 #include "autograd/backward_observer.h"
 #include "autograd/value_arrival.h"
 #include "distributed/communicator.h"
-#include "nn/optimizer.h"
+#include "nn/optim/optimizer.h"
 
 #include <cstdint>
 #include <memory>

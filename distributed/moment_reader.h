@@ -4,7 +4,7 @@
 // "<parameter>[begin:end].exp_avg" (elements of the flattened one); the same for exp_avg_sq.
 #pragma once
 
-#include "core/safetensors.h"
+#include "core/io/safetensors.h"
 
 #include <cstdint>
 #include <map>

@@ -3,12 +3,12 @@
 // the updated values round. Weights are f32 everywhere (compute in bf16 rounds copies of them), so
 // the master weights are the parameters themselves.
 //
-// Element by element the arithmetic is AdamW's (nn/optimizer.h): with ZeRO or without gives the
-// same bits, and one rank does what AdamW alone does.
+// Element by element the arithmetic is AdamW's (nn/optim/optimizer.h): with ZeRO or without gives
+// the same bits, and one rank does what AdamW alone does.
 #pragma once
 
 #include "distributed/gradient_buckets.h"
-#include "nn/optimizer.h"
+#include "nn/optim/optimizer.h"
 
 #include <cstdint>
 #include <functional>

@@ -2,7 +2,7 @@
 #pragma once
 
 #include "autograd/variable.h"
-#include "nn/stream_statistics.h"
+#include "nn/blocks/stream_statistics.h"
 
 #include <functional>
 #include <map>
@@ -23,7 +23,7 @@ struct ForwardContext {
   /// Decides that block by block instead, for a budget (nn/memory_plan.h).
   MemoryPlan* memory_plan = nullptr;
   /// Blocks a segment of residual streams whose values backward rebuilds; 0: keep all, -1: eq. 20.
-  /// Changes memory only (nn/residual.h).
+  /// Changes memory only (nn/blocks/residual.h).
   std::int64_t stream_interval = 0;
   /// Ask stacks of residual streams for their gains; one entry a pass through a stack.
   bool want_stream_statistics = false;

@@ -145,8 +145,9 @@ std::vector<std::pair<std::string, Tensor>> ParameterStore::gradients() const {
 void ParameterStore::freeze(const std::vector<std::string>& prefixes) {
   for (const std::string& prefix : prefixes) {
     const bool used =
-        std::any_of(parameters_.begin(), parameters_.end(),
-                    [&](const Parameter& parameter) { return parameter.name.starts_with(prefix); }) ||
+        std::any_of(
+            parameters_.begin(), parameters_.end(),
+            [&](const Parameter& parameter) { return parameter.name.starts_with(prefix); }) ||
         std::any_of(elsewhere_.begin(), elsewhere_.end(),
                     [&](const std::string& name) { return name.starts_with(prefix); });
     if (!used) fail<ConfigError>(fmt::format("freeze: no parameter's name starts with {}", prefix));

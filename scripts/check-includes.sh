@@ -42,8 +42,10 @@ libraries() {
 ^(cuda|cublas|cudnn|cub/|cuda/|nvtx3/|mma\.h)  ^cuda/
 ^(cuda_runtime|nccl)\.h$                  ^distributed/nccl/
 ^mpi\.h$                                  ^distributed/mpi_communicator\.cpp$
-^(hdf5|jpeglib|jerror|png|pcre2|openssl/.*)\.h$  ^data/
-^(zlib|utf8proc)\.h$                      ^(data|recipes)/
+^(hdf5|jpeglib|jerror|png|pcre2)\.h$     ^data/
+^openssl/.*\.h$                          ^core/io/
+^zlib\.h$                                ^(core/io|data|recipes)/
+^utf8proc\.h$                            ^(data|recipes)/
 ^(cairo|pango)/?                          ^(data|recipes)/
 ^(CLI/|toml\+\+/|spdlog/|google/protobuf/)  ^recipes/
 ^(gtest|gmock)/                           ^tests/

@@ -27,8 +27,8 @@ for target in "$@"; do
   seeds=
   [ -d "tests/fuzz/seeds/$target" ] && seeds=tests/fuzz/seeds/$target
   if [ "$target" = config_fuzz ]; then
-    for recipe in recipes/*.toml; do
-      { echo "seed=1"; cat "$recipe"; } >"$corpus/$(basename "$recipe")"
+    for recipe in recipes/configs/*/*.toml; do
+      { echo "seed=1"; cat "$recipe"; } >"$corpus/$(basename "$(dirname "$recipe")")-$(basename "$recipe")"
     done
   fi
   case $target in

@@ -1,9 +1,9 @@
 #!/usr/bin/env bash
-# Makes the data of recipes/nano-pretrain.toml in out/nano: pages, tokenizer and shards of documents that
+# Makes the data of recipes/configs/nano/pretrain.toml in out/nano: pages, tokenizer and shards of documents that
 # Debian packages ship (about 45 MB of packages). The last two documents are held out; pages of
 # installation-guide-* are used nowhere. Parts that are up to date are skipped.
 #
-# usage: scripts/nano-data.sh [OUT [DPI]]     (out/nano, 133; recipes/ablate-words.toml: out/words 100)
+# usage: scripts/nano-data.sh [OUT [DPI]]     (out/nano, 133; recipes/configs/ablations/words.toml: out/words 100)
 set -euo pipefail
 cd "$(dirname "$0")/.."
 out=${1:-out/nano} dpi=${2:-133}

@@ -36,8 +36,8 @@ cuda/ops/router.cu|cuda/ops/router.cu|training CudaRouter.*|an expert may be cho
 cuda/ops/attention_forward.cu|cuda/ops/attention_forward.cu|attention CudaAttention.FullMask|barrier missing before a stage is filled again|s/__syncthreads();  \/\/ the stage is filled again.*//
 cuda/ops/attention_forward.cu|cuda/ops/attention_forward.cu|attention CudaAttention.FullMask|warp barrier missing before the scores are read|s/^  __syncwarp();$//
 cuda/ops/attention_forward.cu|cuda/ops/attention_forward.cu|attention CudaAttention.FullMask|copies never waited for|s/wait_copies<1>();/wait_copies<2>();/
-cuda/attention_problem.h|cuda/ops/attention_forward.cu|attention CudaAttention.CausalMask*|causal mask one short|s/return row + 1 + (past/return row + (past/
-cuda/attention_relative.h|cuda/ops/attention_relative.cu|attention CudaAttention.RelativePositions*|relative position off by one|s/place(token) + grid - 1 - table_row/place(token) + grid - table_row/
+cuda/ops/attention_problem.h|cuda/ops/attention_forward.cu|attention CudaAttention.CausalMask*|causal mask one short|s/return row + 1 + (past/return row + (past/
+cuda/ops/attention_relative.h|cuda/ops/attention_relative.cu|attention CudaAttention.RelativePositions*|relative position off by one|s/place(token) + grid - 1 - table_row/place(token) + grid - table_row/
 cuda/ops/attention_backward.cu|cuda/ops/attention_backward.cu|attention CudaAttention.FullMask|rows and columns of the strips swapped|s/multiply<Lies::turned, Lies::plain, kRows>(grad_k, grad_scores, 0, strip/multiply<Lies::turned, Lies::plain, kRows>(grad_k, grad_scores, strip, 0/
 cuda/ops/attention_grad_queries.cu|cuda/ops/attention_grad_queries.cu|attention CudaAttention.FullMask|barrier missing before the tiles are filled again|s/__syncthreads();  \/\/ the tiles are filled again.*//
 cuda/ops/attention_grad_queries.cu|cuda/ops/attention_grad_queries.cu|attention CudaAttention.RelativePositions*|strides of the grid swapped|s/strip_row(2 \* pair)) \* grid_h + y/strip_row(2 * pair)) * grid_w + y/
@@ -45,7 +45,7 @@ cuda/tiles.h|cuda/ops/expert_products.cu|experts CudaExperts.*|halves of a tile 
 cuda/ops/expert_products.cu|cuda/ops/expert_products.cu|experts CudaExperts.*|stride of a matrix swapped|s/matrix + (k + row) \* p.n + column/matrix + (k + row) * p.depth + column/
 cuda/ops/experts.cu|cuda/ops/experts.cu|experts CudaExperts.*|barrier missing before the ranks are counted|/expert_of\[me\] = expert;/{n;s/__syncthreads();//}
 core/ops/sinkhorn_math.h|cuda/ops/sinkhorn.cu|streams CudaSinkhorn.*|a step not undone on the way back|s/m\[entry\] \*= divisor;//
-cuda/sinkhorn_thread.h|cuda/ops/sinkhorn.cu|streams CudaSinkhorn.*|stride between the divisors of neighbours|s/memory\[i \* stride + thread\]/memory[i + thread]/
+cuda/ops/sinkhorn_thread.h|cuda/ops/sinkhorn.cu|streams CudaSinkhorn.*|stride between the divisors of neighbours|s/memory\[i \* stride + thread\]/memory[i + thread]/
 cuda/ops/sinkhorn.cu|cuda/ops/sinkhorn.cu|streams CudaSinkhorn.*|last matrix dropped|s/i < a.matrices; i += grid_threads()/i + 1 < a.matrices; i += grid_threads()/
 cuda/collective.h|cuda/ops/stream_read.cu|streams CudaStreamRead.*|last step of a sum over lanes dropped|s/step < 5/step < 4/
 cuda/ops/stream_read.cu|cuda/ops/stream_read.cu|streams CudaStreamRead.*|barrier missing before the coefficients|/a, first \* size.norms + begin, rows/,/for (int i = thread/s/__syncthreads();//

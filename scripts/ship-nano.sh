@@ -5,7 +5,7 @@
 #
 # usage: scripts/ship-nano.sh [OPTION...] RUN
 #   RUN              has the run folders pretrain and, where they were trained, stage2 and stage3: the
-#                    newest checkpoint of the last of them is shipped (recipes/nano-*.toml: out/nano)
+#                    newest checkpoint of the last of them is shipped (recipes/configs/nano/*.toml: out/nano)
 #   --out OUT        recipes/nano
 #   --data DATA      what scripts/nano-data.sh made: where data.tokenizer of the run's recipe lies
 #   --words N ...    as for scripts/eval-beside-tesseract.sh, which does the scoring; kept in RUN/eval; more than

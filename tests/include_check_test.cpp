@@ -44,11 +44,11 @@ TEST(IncludeCheck, lets_the_order_of_dependency_pass) {
            {"distributed/a.h", "#include \"nn/parameter.h\""},
            {"distributed/mpi_communicator.cpp", "#include <mpi.h>"},
            {"recipes/a.cpp", "#include \"distributed/mesh.h\""},
-           {"recipes/a.cpp", "#include \"data/page.h\""},
+           {"recipes/a.cpp", "#include \"data/pages/page.h\""},
            {"recipes/a.cpp", "#include \"cuda/register.h\""},
            {"cuda/a.cu", "#include <cuda_runtime.h>"},
            {"data/a.cpp", "#include <hdf5.h>"},
-           {"tests/a.cpp", "#include \"recipes/recipe.h\""},
+           {"tests/a.cpp", "#include \"recipes/recipe/recipe.h\""},
            {"bench/a.cpp", "#include <benchmark/benchmark.h>"}}) {
     const Outcome outcome = check(path, line);
     EXPECT_EQ(outcome.status, 0) << path << ": " << line << "\n" << outcome.output;
@@ -58,12 +58,12 @@ TEST(IncludeCheck, lets_the_order_of_dependency_pass) {
 TEST(IncludeCheck, refuses_forbidden_arrows) {
   for (const auto& [path, line] : std::initializer_list<std::pair<const char*, const char*>>{
            {"core/a.h", "#include \"autograd/variable.h\""},
-           {"core/a.h", "#include \"data/page.h\""},
+           {"core/a.h", "#include \"data/pages/page.h\""},
            {"autograd/ops/a.cpp", "#include \"nn/parameter.h\""},
            {"nn/a.cpp", "#include \"distributed/communicator.h\""},
            {"nn/a.cpp", "#include \"cuda/register.h\""},
-           {"distributed/a.cpp", "#include \"recipes/recipe.h\""},
-           {"distributed/a.cpp", "#include \"data/page.h\""},
+           {"distributed/a.cpp", "#include \"recipes/recipe/recipe.h\""},
+           {"distributed/a.cpp", "#include \"data/pages/page.h\""},
            {"data/a.h", "#include \"autograd/variable.h\""},
            {"cuda/ops/a.cu", "#include \"autograd/variable.h\""},
            {"recipes/a.cpp", "#include \"cuda/ops/rms_norm.cuh\""},

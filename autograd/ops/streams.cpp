@@ -90,8 +90,7 @@ Streams stream_write(const Streams& x, const StreamRead& read, const Variable& y
   const Tensor out = stream_write(x.value, read.mix, post, y.value());
   if (x.segment != nullptr && grad_enabled()) x.segment->append(read.mix, post, y.value());
   const Variable graph =
-      record("stream_write", x.segment == nullptr ? out : no_value(out),
-             {read.mixed, read.post, y},
+      record("stream_write", x.segment == nullptr ? out : no_value(out), {read.mixed, read.post, y},
              [post, layer = y.value()](const Tensor& grad) -> std::vector<Tensor> {
                const StreamWriteGradients gradients = stream_write_backward(grad, post, layer);
                return {grad, gradients.post, gradients.y};

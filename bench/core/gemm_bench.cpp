@@ -1,9 +1,9 @@
 // gemm, gemm_bf16 and oneDNN's matmul in both dtypes: GFLOP/s (2 m n k) at the three products of a
 // training step. Passes: nt is forward (y = x W^T), nn the gradient of x, tn that of W.
-#include "core/gemm.h"
-#include "core/gemm_bf16.h"
+#include "core/cpu/dnnl_support.h"
+#include "core/cpu/gemm.h"
+#include "core/cpu/gemm_bf16.h"
 #include "core/ops/convert.h"
-#include "core/ops/dnnl_support.h"
 #include "core/random.h"
 
 #include <benchmark/benchmark.h>

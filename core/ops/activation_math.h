@@ -2,8 +2,8 @@
 // share them. Formulas: core/ops/elementwise.h.
 #pragma once
 
+#include "core/cpu/vector_math.h"
 #include "core/host_device.h"
-#include "core/vector_math.h"
 
 #include <numbers>
 

@@ -1,4 +1,4 @@
-// adamw: one update of many parameters; formula in nn/optimizer.h.
+// adamw: one update of many parameters; formula in nn/optim/optimizer.h.
 #pragma once
 
 #include "core/kernel_table.h"

@@ -1,4 +1,4 @@
-// AdamW for one element; the formula is in nn/optimizer.h.
+// AdamW for one element; the formula is in nn/optim/optimizer.h.
 #pragma once
 
 #include "core/host_device.h"

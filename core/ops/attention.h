@@ -70,8 +70,8 @@ AttentionGradients attention_backward(const Tensor& grad_out, const Tensor& qkv,
 
 /// Generation: row i of the new block sees keys [0, past + i] of the caches, whose rows
 /// past..past + Tq - 1 already hold the new keys and values. q [B, Tq, H D] and the caches
-/// [B, Tmax, G D] need unit stride in the last dimension only; they have q's dtype, or are bf16 with
-/// f32 q. args.mask, prefix and segment_start are not used. Returns [B, Tq, H D]. No gradient.
+/// [B, Tmax, G D] need unit stride in the last dimension only; they have q's dtype, or are bf16
+/// with f32 q. args.mask, prefix and segment_start are not used. Returns [B, Tq, H D]. No gradient.
 Tensor attention_cached(const Tensor& q, const Tensor& key_cache, const Tensor& value_cache,
                         const AttentionArgs& args, std::int64_t past);
 /// The same with one past length a sequence: i32 [B].

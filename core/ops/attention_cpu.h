@@ -146,8 +146,8 @@ class TaskRunner {
 template <typename T>
 void attention_forward_cpu(const AttentionView<T>& view, const StridedRows<T>& out, T* log_sum_exp);
 
-/// Few queries a sequence (generation): reads keys and values in place, once a group. They are given
-/// apart from `view` (whose k and v are not used), because they may be stored as bf16.
+/// Few queries a sequence (generation): reads keys and values in place, once a group. They are
+/// given apart from `view` (whose k and v are not used), because they may be stored as bf16.
 template <typename T, typename Stored>
 void attention_decode_cpu(const AttentionView<T>& view, const StridedRows<const Stored>& keys,
                           const StridedRows<const Stored>& values, const StridedRows<T>& out);

@@ -2,9 +2,9 @@
 // cache once bounds the time, so keys and values are used where they lie, in blocks that stay in
 // cache for all queries and heads that share them. Long caches are cut into chunks whose size does
 // not depend on the number of threads; the chunks' softmaxes are merged in order.
+#include "core/convert_math.h"
+#include "core/cpu/vector_math.h"
 #include "core/ops/attention_cpu.h"
-#include "core/ops/convert_math.h"
-#include "core/vector_math.h"
 
 #include <cmath>
 #include <limits>

@@ -9,7 +9,7 @@
 // they come from, so only the depth of a matrix differs.
 #pragma once
 
-#include "core/bf16_vector.h"
+#include "core/cpu/bf16_vector.h"
 
 #include <algorithm>
 #include <bit>

@@ -1,6 +1,6 @@
 #include "core/ops/conv2d.h"
 
-#include "core/gemm_bf16.h"
+#include "core/cpu/gemm_bf16.h"
 #include "core/ops/conv2d_onednn.h"
 #include "core/ops/convert.h"
 #include "core/ops/linear.h"

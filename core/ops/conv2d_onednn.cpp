@@ -1,6 +1,6 @@
 #include "core/ops/conv2d_onednn.h"
 
-#include "core/ops/dnnl_support.h"
+#include "core/cpu/dnnl_support.h"
 
 #include <utility>
 

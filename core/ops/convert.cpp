@@ -1,6 +1,6 @@
 #include "core/ops/convert.h"
 
-#include "core/ops/convert_math.h"
+#include "core/convert_math.h"
 #include "core/parallel.h"
 
 #include <atomic>

@@ -1,7 +1,7 @@
 // The row of a cross-entropy, shared by cross_entropy and linear_cross_entropy.
 #pragma once
 
-#include "core/vector_math.h"
+#include "core/cpu/vector_math.h"
 
 #include <algorithm>
 #include <cmath>

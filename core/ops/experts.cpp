@@ -1,11 +1,11 @@
 #include "core/ops/experts.h"
 
-#include "core/gemm_bf16.h"
-#include "core/mixed_gemm.h"
-#include "core/ops/convert_math.h"
+#include "core/convert_math.h"
+#include "core/cpu/gemm_bf16.h"
+#include "core/cpu/mixed_gemm.h"
+#include "core/cpu/vector_math.h"
 #include "core/parallel.h"
 #include "core/profile.h"
-#include "core/vector_math.h"
 
 #include <algorithm>
 #include <limits>

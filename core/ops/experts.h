@@ -9,7 +9,7 @@
 // All floating tensors f32 or all f64; or x, gate_up and down bf16 and the rest (and all gradients)
 // f32: what goes into a product is rounded to bf16 then: silu(gate) * up and the gradients that
 // backward passes on; or, forward only, gate_up and down bf16 and the rest f32
-// (core/mixed_gemm.h). Contiguous. An expert may be chosen twice by one token.
+// (core/cpu/mixed_gemm.h). Contiguous. An expert may be chosen twice by one token.
 //
 // The N K (token, choice) pairs are sorted by expert (counting sort, stable), the rows of x
 // gathered per expert, and each expert with tokens does two matrix products. A token then adds up

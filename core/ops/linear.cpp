@@ -1,7 +1,7 @@
 #include "core/ops/linear.h"
 
-#include "core/gemm_bf16.h"
-#include "core/mixed_gemm.h"
+#include "core/cpu/gemm_bf16.h"
+#include "core/cpu/mixed_gemm.h"
 #include "core/ops/linear_packed.h"
 #include "core/parallel.h"
 #include "core/profile.h"

@@ -1,7 +1,8 @@
 // linear: y = x W^T + b, the layer that nearly all of the work is in.
 //
 //   x      [..., K]  f32, f64 or bf16
-//   weight [N, K]    same dtype, or bf16 with f32 x (forward only, core/mixed_gemm.h); contiguous, or
+//   weight [N, K]    same dtype, or bf16 with f32 x (forward only, core/cpu/mixed_gemm.h);
+//   contiguous, or
 //                    rows of a contiguous matrix (unit stride along K)
 //   bias   [N]       f32 for bf16, else the dtype of x; optional
 //   y      [..., N]  f32 for bf16, else the dtype of x; contiguous

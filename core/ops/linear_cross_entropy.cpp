@@ -1,6 +1,6 @@
 #include "core/ops/linear_cross_entropy.h"
 
-#include "core/gemm_bf16.h"
+#include "core/cpu/gemm_bf16.h"
 #include "core/ops/convert.h"
 #include "core/ops/cross_entropy.h"
 #include "core/ops/cross_entropy_math.h"

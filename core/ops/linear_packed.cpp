@@ -1,6 +1,6 @@
 #include "core/ops/linear_packed.h"
 
-#include "core/ops/dnnl_support.h"
+#include "core/cpu/dnnl_support.h"
 #include "core/ops/linear.h"
 
 #include <unistd.h>

@@ -1,6 +1,6 @@
 #include "core/ops/matmul.h"
 
-#include "core/gemm.h"
+#include "core/cpu/gemm.h"
 
 namespace lectern {
 namespace {

@@ -1,7 +1,7 @@
 #include "core/ops/reduce.h"
 
+#include "core/cpu/row_chunks.h"
 #include "core/ops/elementwise.h"
-#include "core/ops/row_chunks.h"
 #include "core/parallel.h"
 
 #include <vector>

@@ -1,7 +1,7 @@
 #include "core/ops/rms_norm.h"
 
+#include "core/cpu/row_chunks.h"
 #include "core/ops/rms_norm_math.h"
-#include "core/ops/row_chunks.h"
 #include "core/parallel.h"
 
 #include <algorithm>

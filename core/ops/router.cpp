@@ -1,9 +1,9 @@
 #include "core/ops/router.h"
 
-#include "core/gemm.h"
+#include "core/cpu/gemm.h"
+#include "core/cpu/vector_math.h"
 #include "core/ops/router_math.h"
 #include "core/parallel.h"
-#include "core/vector_math.h"
 
 #include <algorithm>
 #include <cmath>

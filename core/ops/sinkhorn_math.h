@@ -8,8 +8,8 @@
 // each step keeps its N divisors and the way back multiplies by them.
 #pragma once
 
+#include "core/cpu/vector_math.h"
 #include "core/host_device.h"
-#include "core/vector_math.h"
 
 #include <cmath>
 

@@ -2,7 +2,7 @@
 // normed, projected, mapped and mixed, so that memory sees them once.
 #include "core/ops/stream_read_cpu.h"
 
-#include "core/ops/row_chunks.h"
+#include "core/cpu/row_chunks.h"
 #include "core/ops/stream_mapping_cpu.h"
 #include "core/ops/stream_tiles.h"
 #include "core/parallel.h"

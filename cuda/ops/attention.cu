@@ -1,7 +1,7 @@
 // Attention on the device: tensors become the kernels' problem.
 #include "core/ops/attention.h"
-#include "cuda/attention_problem.h"
-#include "cuda/column_sum.h"
+#include "cuda/ops/attention_problem.h"
+#include "cuda/ops/column_sum.h"
 #include "cuda/ops/register_ops.h"
 #include "cuda/vectors.h"
 

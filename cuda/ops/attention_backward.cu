@@ -1,7 +1,7 @@
 // Attention backward, twice over the scores: once a tile of keys for the gradients of k and v, once
 // a tile of queries for that of q. The second pass costs two products more than one pass that adds
 // q's gradient up atomically, and gives the same bits in every run.
-#include "cuda/attention_backward.h"
+#include "cuda/ops/attention_backward.h"
 
 namespace lectern::cuda {
 namespace {

@@ -1,5 +1,5 @@
 // Attention forward with online softmax, one block a tile of query rows of one head.
-#include "cuda/attention_problem.h"
+#include "cuda/ops/attention_problem.h"
 
 namespace lectern::cuda {
 namespace {

@@ -1,7 +1,7 @@
 // Attention backward, the pass over tiles of queries: the gradient of q and, with relative
 // positions, what reaches the relative scores of every row.
-#include "cuda/attention_backward.h"
-#include "cuda/attention_relative.h"
+#include "cuda/ops/attention_backward.h"
+#include "cuda/ops/attention_relative.h"
 
 namespace lectern::cuda {
 namespace {

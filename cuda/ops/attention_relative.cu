@@ -1,6 +1,6 @@
 // Relative positions around the attention kernels: the relative scores of every row before, the
 // gradients of the tables after.
-#include "cuda/attention_relative.h"
+#include "cuda/ops/attention_relative.h"
 
 namespace lectern::cuda {
 namespace {

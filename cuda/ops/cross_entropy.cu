@@ -1,6 +1,6 @@
 #include "core/ops/cross_entropy.h"
-#include "cuda/cross_entropy_row.h"
 #include "cuda/launch.h"
+#include "cuda/ops/cross_entropy_row.h"
 #include "cuda/ops/register_ops.h"
 
 namespace lectern::cuda {

@@ -1,5 +1,5 @@
-#include "cuda/expert_products.h"
 #include "cuda/launch.h"
+#include "cuda/ops/expert_products.h"
 #include "cuda/tiles.h"
 #include "cuda/vectors.h"
 

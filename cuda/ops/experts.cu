@@ -1,8 +1,8 @@
 #include "core/ops/experts.h"
 #include "core/ops/swiglu_math.h"
 #include "cuda/collective.h"
-#include "cuda/expert_products.h"
 #include "cuda/launch.h"
+#include "cuda/ops/expert_products.h"
 #include "cuda/ops/register_ops.h"
 #include "cuda/vectors.h"
 

@@ -1,7 +1,7 @@
 #include "core/ops/linear.h"
 
-#include "cuda/column_sum.h"
 #include "cuda/matrix_product.h"
+#include "cuda/ops/column_sum.h"
 #include "cuda/ops/register_ops.h"
 
 namespace lectern::cuda {

@@ -1,8 +1,8 @@
 #include "core/ops/cross_entropy.h"
 #include "core/ops/linear_cross_entropy.h"
-#include "cuda/cross_entropy_row.h"
 #include "cuda/launch.h"
 #include "cuda/matrix_product.h"
+#include "cuda/ops/cross_entropy_row.h"
 #include "cuda/ops/register_ops.h"
 #include "cuda/vectors.h"
 

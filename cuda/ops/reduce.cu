@@ -1,7 +1,7 @@
 #include "core/ops/reduce.h"
 #include "cuda/collective.h"
-#include "cuda/column_sum.h"
 #include "cuda/launch.h"
+#include "cuda/ops/column_sum.h"
 #include "cuda/ops/register_ops.h"
 #include "cuda/vectors.h"
 

@@ -1,8 +1,8 @@
 #include "core/ops/rms_norm.h"
 #include "core/ops/rms_norm_math.h"
 #include "cuda/collective.h"
-#include "cuda/column_sum.h"
 #include "cuda/launch.h"
+#include "cuda/ops/column_sum.h"
 #include "cuda/ops/register_ops.h"
 #include "cuda/vectors.h"
 

@@ -1,9 +1,9 @@
 #include "core/ops/router.h"
 #include "core/ops/router_math.h"
 #include "cuda/collective.h"
-#include "cuda/column_sum.h"
 #include "cuda/launch.h"
 #include "cuda/matrix_product.h"
+#include "cuda/ops/column_sum.h"
 #include "cuda/ops/register_ops.h"
 #include "cuda/vectors.h"
 

@@ -2,7 +2,7 @@
 #include "core/ops/stream_count.h"
 #include "cuda/launch.h"
 #include "cuda/ops/register_ops.h"
-#include "cuda/sinkhorn_thread.h"
+#include "cuda/ops/sinkhorn_thread.h"
 #include "cuda/vectors.h"
 
 namespace lectern::cuda {

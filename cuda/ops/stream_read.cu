@@ -1,8 +1,8 @@
 #include "core/ops/stream_count.h"
 #include "core/ops/stream_read.h"
 #include "cuda/ops/register_ops.h"
-#include "cuda/stream_read_backward.h"
-#include "cuda/stream_tile.h"
+#include "cuda/ops/stream_read_backward.h"
+#include "cuda/ops/stream_tile.h"
 
 namespace lectern::cuda {
 namespace {

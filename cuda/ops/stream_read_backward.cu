@@ -1,8 +1,8 @@
 #include "core/ops/stream_count.h"
-#include "cuda/column_sum.h"
 #include "cuda/matrix_product.h"
-#include "cuda/stream_read_backward.h"
-#include "cuda/stream_tile.h"
+#include "cuda/ops/column_sum.h"
+#include "cuda/ops/stream_read_backward.h"
+#include "cuda/ops/stream_tile.h"
 
 namespace lectern::cuda {
 namespace {

@@ -1,7 +1,7 @@
 #include "nn/ocr2/config.h"
 
 #include "core/error.h"
-#include "core/file.h"
+#include "core/io/file.h"
 #include "core/ops/sinkhorn.h"
 
 #include <nlohmann/json.hpp>

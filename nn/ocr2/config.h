@@ -1,7 +1,7 @@
 // Configuration of a DeepSeek-OCR 2 model: the config.json of transformers' `deepseek_ocr2`.
 #pragma once
 
-#include "nn/residual_config.h"
+#include "nn/blocks/residual_config.h"
 
 #include <nlohmann/json_fwd.hpp>
 

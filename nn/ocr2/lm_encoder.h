@@ -3,10 +3,10 @@
 // section 3.2).
 #pragma once
 
+#include "nn/blocks/transformer_block.h"
 #include "nn/forward_context.h"
 #include "nn/ocr2/config.h"
 #include "nn/parameter.h"
-#include "nn/transformer_block.h"
 
 #include <string>
 #include <vector>

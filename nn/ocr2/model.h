@@ -2,13 +2,13 @@
 // in the text sequence -> DeepSeek-MoE decoder -> LM head (docs/ocr2.md; arXiv 2601.20552).
 #pragma once
 
+#include "nn/blocks/transformer_block.h"
 #include "nn/forward_context.h"
 #include "nn/ocr2/config.h"
 #include "nn/ocr2/lm_encoder.h"
-#include "nn/ocr2/sam.h"
 #include "nn/ocr2/units.h"
 #include "nn/parameter.h"
-#include "nn/transformer_block.h"
+#include "nn/vision/sam.h"
 
 #include <cstdint>
 #include <vector>

@@ -1,7 +1,7 @@
 // Reading a model's tensors from safetensors, and giving them out for writing.
 #pragma once
 
-#include "core/safetensors.h"
+#include "core/io/safetensors.h"
 #include "nn/parameter.h"
 
 #include <filesystem>

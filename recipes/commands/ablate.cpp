@@ -1,11 +1,11 @@
 // lectern ablate RECIPE.toml: plain, HC and mHC with the same seeds; tables, curves and a report.
-#include "recipes/ablate.h"
+#include "recipes/ablate/ablate.h"
 
 #include "core/error.h"
 #include "core/parallel.h"
 #include "recipes/commands/command.h"
-#include "recipes/interrupt.h"
-#include "recipes/progress.h"
+#include "recipes/log/progress.h"
+#include "recipes/machine/interrupt.h"
 
 #include <fmt/core.h>
 #include <nlohmann/json.hpp>

@@ -1,8 +1,8 @@
 // lectern bench: training steps, generation, memory and residual streams, timed on random data.
-#include "recipes/bench_checkpoint.h"
-#include "recipes/bench_generate.h"
-#include "recipes/bench_step.h"
-#include "recipes/bench_streams.h"
+#include "recipes/bench/checkpoint.h"
+#include "recipes/bench/generate.h"
+#include "recipes/bench/step.h"
+#include "recipes/bench/streams.h"
 #include "recipes/commands/command.h"
 
 #include <fmt/core.h>

@@ -1,8 +1,8 @@
 // lectern data pages (data shards is in data_shards.cpp)
 #include "core/error.h"
-#include "data/page_builder.h"
+#include "data/pages/builder.h"
 #include "recipes/commands/command.h"
-#include "recipes/progress.h"
+#include "recipes/log/progress.h"
 
 #include <nlohmann/json.hpp>
 

@@ -1,12 +1,12 @@
 // lectern data segments: lines found by ink alone beside the text layer of pages; and
 // lectern data resize: pictures of another resolution.
 #include "core/error.h"
-#include "core/file.h"
-#include "data/page_list.h"
-#include "data/page_segments.h"
+#include "core/io/file.h"
+#include "data/layout/page_segments.h"
+#include "data/pages/list.h"
 #include "recipes/commands/command.h"
-#include "recipes/piece_reader.h"
-#include "recipes/score.h"
+#include "recipes/evaluate/score.h"
+#include "recipes/read/piece_reader.h"
 
 #include <fmt/format.h>
 #include <nlohmann/json.hpp>

@@ -1,7 +1,7 @@
 // lectern data shards: pages -> HDF5 shards.
-#include "data/shard_builder.h"
+#include "data/shards/builder.h"
 #include "recipes/commands/command.h"
-#include "recipes/progress.h"
+#include "recipes/log/progress.h"
 
 #include <fmt/format.h>
 #include <nlohmann/json.hpp>

@@ -1,8 +1,8 @@
 // lectern data synthetic: draws samples and writes them, to look at or to use elsewhere.
 #include "core/error.h"
-#include "core/file.h"
-#include "data/contact_sheet.h"
-#include "data/synthetic.h"
+#include "core/io/file.h"
+#include "data/synthetic/contact_sheet.h"
+#include "data/synthetic/synthetic.h"
 #include "recipes/commands/command.h"
 
 #include <fmt/format.h>

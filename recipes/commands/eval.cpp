@@ -1,15 +1,15 @@
 // lectern eval: reads held-out samples and scores them.
 #include "core/error.h"
-#include "core/file.h"
+#include "core/io/file.h"
 #include "core/parallel.h"
-#include "data/shard_set.h"
+#include "data/shards/shard_set.h"
+#include "recipes/checkpoint/model_folder.h"
 #include "recipes/commands/command.h"
-#include "recipes/device.h"
-#include "recipes/evaluate.h"
-#include "recipes/evaluation_report.h"
-#include "recipes/model_folder.h"
-#include "recipes/piece_reader.h"
-#include "recipes/recipe.h"
+#include "recipes/evaluate/evaluate.h"
+#include "recipes/machine/device.h"
+#include "recipes/read/piece_reader.h"
+#include "recipes/recipe/recipe.h"
+#include "recipes/report/evaluation.h"
 
 #include <fmt/core.h>
 #include <nlohmann/json.hpp>

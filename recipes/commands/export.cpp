@@ -1,5 +1,5 @@
 // lectern export: a checkpoint in the layout of another program.
-#include "recipes/export.h"
+#include "recipes/export/export.h"
 
 #include "recipes/commands/command.h"
 

@@ -1,11 +1,11 @@
 // lectern info: what this build has and what this machine offers.
-#include "core/gemm_bf16.h"
+#include "core/cpu/gemm_bf16.h"
 #include "core/parallel.h"
 #include "cuda/register.h"
 #include "distributed/groups.h"
 #include "distributed/world.h"
 #include "recipes/commands/command.h"
-#include "recipes/versions.h"
+#include "recipes/machine/versions.h"
 
 #include <fmt/core.h>
 #include <nlohmann/json.hpp>

@@ -1,12 +1,12 @@
 // lectern ocr: pictures and PDFs to Markdown.
-#include "core/file.h"
+#include "core/io/file.h"
 #include "core/parallel.h"
-#include "data/pdf.h"
+#include "data/pages/pdf.h"
+#include "recipes/checkpoint/model_folder.h"
 #include "recipes/commands/command.h"
-#include "recipes/device.h"
-#include "recipes/model_folder.h"
-#include "recipes/page_reader.h"
-#include "recipes/reader.h"
+#include "recipes/machine/device.h"
+#include "recipes/read/page_reader.h"
+#include "recipes/read/reader.h"
 
 #include <fmt/core.h>
 #include <nlohmann/json.hpp>

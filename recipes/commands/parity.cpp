@@ -1,14 +1,14 @@
 // lectern parity DIR: how far lectern is from a reference fixture.
-#include "recipes/parity.h"
+#include "recipes/parity/parity.h"
 
 #include "core/error.h"
-#include "core/file.h"
+#include "core/io/file.h"
 #include "recipes/commands/command.h"
-#include "recipes/device.h"
-#include "recipes/parity_mhc.h"
-#include "recipes/parity_ocr2.h"
-#include "recipes/parity_preprocess.h"
-#include "recipes/parity_tokenizer.h"
+#include "recipes/machine/device.h"
+#include "recipes/parity/mhc.h"
+#include "recipes/parity/ocr2.h"
+#include "recipes/parity/preprocess.h"
+#include "recipes/parity/tokenizer.h"
 
 #include <fmt/core.h>
 #include <nlohmann/json.hpp>

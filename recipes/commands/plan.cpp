@@ -1,8 +1,8 @@
 // lectern plan: which mesh to train a recipe on, here or on GPUs that are elsewhere.
-#include "recipes/plan.h"
+#include "recipes/plan/plan.h"
 
 #include "recipes/commands/command.h"
-#include "recipes/scale_plan.h"
+#include "recipes/plan/scale_plan.h"
 
 #include <fmt/core.h>
 #include <nlohmann/json.hpp>
@@ -20,7 +20,7 @@ struct PlanOptions {
   std::int64_t ranks = 0;
   // of a prediction
   std::int64_t nodes = 1, gpus = 0;
-  std::string gpu, figures = "recipes/gpus.toml", measured;
+  std::string gpu, figures = "recipes/configs/machines/gpus.toml", measured;
   double products = 0, link_rate = 0, network_rate = 0, observed = 0;
   std::int64_t crops = 6, text = 1024;
   bool text_only = false;

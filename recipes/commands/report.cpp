@@ -1,10 +1,10 @@
 // lectern report --run DIR --out report.html: what a run did, on one page.
-#include "recipes/report.h"
+#include "recipes/report/report.h"
 
-#include "core/file.h"
+#include "core/io/file.h"
 #include "recipes/commands/command.h"
-#include "recipes/comparison_report.h"
-#include "recipes/quickstart_summary.h"
+#include "recipes/report/comparison.h"
+#include "recipes/report/quickstart_summary.h"
 
 #include <fmt/format.h>
 #include <nlohmann/json.hpp>

@@ -1,7 +1,7 @@
 // lectern score --pred DIR --gt DIR: how well pages were read, from text files alone.
-#include "recipes/score.h"
+#include "recipes/evaluate/score.h"
 
-#include "core/file.h"
+#include "core/io/file.h"
 #include "recipes/commands/command.h"
 
 #include <fmt/format.h>

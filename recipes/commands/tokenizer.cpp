@@ -1,9 +1,9 @@
 // lectern tokenizer train | encode | decode
-#include "data/tokenizer.h"
+#include "data/tokenizer/tokenizer.h"
 
 #include "core/error.h"
-#include "core/file.h"
-#include "data/tokenizer_train.h"
+#include "core/io/file.h"
+#include "data/tokenizer/train.h"
 #include "recipes/commands/command.h"
 
 #include <nlohmann/json.hpp>

@@ -2,9 +2,9 @@
 #include "core/error.h"
 #include "distributed/world.h"
 #include "recipes/commands/command.h"
-#include "recipes/interrupt.h"
-#include "recipes/progress.h"
-#include "recipes/trainer.h"
+#include "recipes/log/progress.h"
+#include "recipes/machine/interrupt.h"
+#include "recipes/train/trainer.h"
 
 #include <fmt/core.h>
 #include <nlohmann/json.hpp>

@@ -1,6 +1,6 @@
 #include "core/profile.h"
 
-#include "core/product_rate.h"
+#include "core/cpu/product_rate.h"
 #include "tests/testing.h"
 
 #include <chrono>

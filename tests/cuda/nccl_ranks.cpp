@@ -2,8 +2,8 @@
 // order, and training on every kind of mesh against one CPU.
 #include "distributed/groups.h"
 #include "distributed/world.h"
-#include "recipes/device.h"
-#include "recipes/trainer.h"
+#include "recipes/machine/device.h"
+#include "recipes/train/trainer.h"
 #include "tests/cuda/check_cuda.h"
 #include "tests/recipes/tiny_run.h"
 

@@ -1,7 +1,7 @@
 // Every operation has CUDA kernels or a stated reason: the operations are those whose headers
 // declare a table, what they have on CUDA is asked of the tables, and bench/GPU.md must say the
 // same.
-#include "core/file.h"
+#include "core/io/file.h"
 #include "core/ops/accumulate.h"
 #include "core/ops/adamw.h"
 #include "core/ops/attention.h"

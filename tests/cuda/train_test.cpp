@@ -2,10 +2,10 @@
 // against the same on the CPU. Products and convolutions come from the library's stand-in,
 // everything else from our kernels.
 #include "core/device_backend.h"
-#include "core/file.h"
-#include "nn/ocr2/generation.h"
-#include "recipes/model_folder.h"
-#include "recipes/trainer.h"
+#include "core/io/file.h"
+#include "nn/language/generation.h"
+#include "recipes/checkpoint/model_folder.h"
+#include "recipes/train/trainer.h"
 #include "tests/cuda/check_cuda.h"
 #include "tests/nn/tiny_model.h"
 #include "tests/recipes/tiny_run.h"

@@ -3,7 +3,7 @@
 // stream one after the other, lets those of one group of calls move on together, and never waits in
 // a call. Messages of another length than is waited for are remote errors.
 #include "core/dtype.h"
-#include "core/file.h"
+#include "core/io/file.h"
 #include "distributed/nccl/library.h"
 #include "distributed/reduce_parts.h"
 #include "tests/cuda_emulation/device_memory.h"

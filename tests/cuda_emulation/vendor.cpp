@@ -1,6 +1,6 @@
 // What cuda/vendor/ does with NVIDIA's libraries, done plainly on the CPU: matrix products and
 // convolutions are not ours to test, but the layers around them are.
-#include "core/gemm.h"
+#include "core/cpu/gemm.h"
 #include "core/ops/conv2d.h"
 #include "cuda/matrix_product.h"
 #include "cuda/ops/register_ops.h"

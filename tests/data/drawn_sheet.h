@@ -1,9 +1,9 @@
 // Pages of real letters whose lines and words are known, for tests of finding them.
 #pragma once
 
-#include "data/image_effects.h"
-#include "data/page.h"
-#include "data/text_painter.h"
+#include "data/pages/page.h"
+#include "data/synthetic/image_effects.h"
+#include "data/synthetic/text_painter.h"
 
 #include <cmath>
 #include <memory>

@@ -1,11 +1,11 @@
 // Pages for tests of the data pipeline: words drawn as patterns that tell them apart.
 #pragma once
 
-#include "data/files.h"
-#include "data/image.h"
-#include "data/page.h"
-#include "data/shard.h"
-#include "data/tokenizer.h"
+#include "core/io/files.h"
+#include "data/images/image.h"
+#include "data/pages/page.h"
+#include "data/shards/shard.h"
+#include "data/tokenizer/tokenizer.h"
 #include "tests/testing.h"
 
 #include <fmt/format.h>

@@ -1,7 +1,7 @@
 // Text for tests that draw samples.
 #pragma once
 
-#include "data/text_corpus.h"
+#include "data/text/text_corpus.h"
 
 namespace lectern::testing {
 

@@ -1,7 +1,7 @@
 // Faults under mpirun: they end the job on all ranks, are told with rank and step, and the run goes
 // on from its newest checkpoint as if nothing had been.
 #include "nn/ocr2/weights.h"
-#include "recipes/model_folder.h"
+#include "recipes/checkpoint/model_folder.h"
 #include "tests/distributed/train_ranks.h"
 
 #include <sys/resource.h>

@@ -1,9 +1,9 @@
 // Runs of the tiny recipe on several ranks, for tests of the whole program.
 #pragma once
 
-#include "recipes/checkpoint_folder.h"
-#include "recipes/metrics.h"
-#include "recipes/trainer.h"
+#include "recipes/checkpoint/folder.h"
+#include "recipes/log/metrics.h"
+#include "recipes/train/trainer.h"
 #include "tests/distributed/mpirun.h"
 #include "tests/recipes/tiny_run.h"
 

@@ -1,6 +1,6 @@
 // Recipes from outside: any bytes must give a recipe or one line of lectern::Error.
 #include "core/error.h"
-#include "recipes/recipe.h"
+#include "recipes/recipe/recipe.h"
 
 #include <cstddef>
 #include <cstdint>

@@ -1,6 +1,6 @@
 // Any bytes: decode_image gives an image of the size it says, or an IoError; nothing else.
 #include "core/error.h"
-#include "data/image.h"
+#include "data/images/image.h"
 
 #include <cstdint>
 #include <cstdlib>

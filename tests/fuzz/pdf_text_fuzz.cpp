@@ -1,8 +1,8 @@
 // Any bytes in place of pdftotext's output: pages or an IoError; text of kept pages is UTF-8.
 #include "core/error.h"
-#include "data/page_quality.h"
-#include "data/pdf_text.h"
-#include "data/utf8.h"
+#include "data/pages/pdf_text.h"
+#include "data/pages/quality.h"
+#include "data/text/utf8.h"
 
 #include <cstdint>
 #include <cstdlib>

@@ -1,6 +1,6 @@
 // libFuzzer: any bytes as a safetensors file must open or throw IoError, never crash or hang.
 // Built and run by scripts/fuzz.sh.
-#include "core/safetensors.h"
+#include "core/io/safetensors.h"
 
 #include <sys/mman.h>
 #include <unistd.h>

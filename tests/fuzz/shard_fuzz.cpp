@@ -1,7 +1,7 @@
 // Any bytes as a shard: pages that can be read, or an IoError of one line; nothing else. HDF5 reads
 // files, not memory, so each input is written to one in memory (memfd).
 #include "core/error.h"
-#include "data/shard.h"
+#include "data/shards/shard.h"
 
 #include <sys/mman.h>
 #include <unistd.h>

@@ -1,7 +1,7 @@
 // Feeds arbitrary bytes to the reader of tokenizer.json; what loads must encode and decode.
 // Good seeds: tests/fixtures/tokenizer/*/tokenizer.json.
 #include "core/error.h"
-#include "data/tokenizer.h"
+#include "data/tokenizer/tokenizer.h"
 
 #include <cstddef>
 #include <cstdint>

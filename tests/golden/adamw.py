@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Golden for tests/nn/optimizer_test.cpp: five steps of torch.optim.AdamW with clip_grad_norm_.
+"""Golden for tests/nn/optim/optimizer_test.cpp: five steps of torch.optim.AdamW with clip_grad_norm_.
 
 usage: adamw.py OUT.safetensors        (needs torch and safetensors; run once, the output is in git)
 "w" (6, 5) is decayed; "b" (5) is in a group without decay; "u" (3) has no gradient in steps 0 and 2."""

@@ -1,8 +1,8 @@
 #include "autograd/ops/router.h"
 
 #include "autograd/gradient_check.h"
+#include "core/io/safetensors.h"
 #include "core/parallel.h"
-#include "core/safetensors.h"
 #include "tests/testing.h"
 
 #include <cmath>

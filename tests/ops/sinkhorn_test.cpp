@@ -1,6 +1,6 @@
 #include "autograd/ops/sinkhorn.h"
 
-#include "core/safetensors.h"
+#include "core/io/safetensors.h"
 #include "tests/ops/check_op.h"
 
 #include <cmath>

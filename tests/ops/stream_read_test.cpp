@@ -3,7 +3,7 @@
 
 #include "autograd/ops/elementwise.h"
 #include "autograd/ops/streams.h"
-#include "core/safetensors.h"
+#include "core/io/safetensors.h"
 #include "tests/ops/check_op.h"
 #include "tests/ops/stream_reference.h"
 

@@ -3,7 +3,7 @@
 
     /var/tmp/oracle-venv/bin/python tests/oracle/bf16_drift.py [FIXTURE] [--steps 50]
 
-The yardstick for tests/recipes/bf16_training_test.cpp: what two number formats do to the same training
+The yardstick for tests/recipes/train/bf16_training_test.cpp: what two number formats do to the same training
 is a property of the weights as much as of an implementation. Prints, for each stage, the distance of the
 first step's gradients |fp32 - bf16| / |fp32| over all parameters, and the largest relative difference of
 the loss over the steps (AdamW 1e-3, betas 0.9 and 0.95, weight decay 0.1, clipping at 1).

@@ -7,12 +7,12 @@
 // The file holds in.* (ids, labels, mask i32; normalised pixels f32), logit_rows [n, 2] (picture,
 // position) with logits_at_rows [n, V], the mean loss, and what greedy decoding of the first
 // picture gives after greedy_prompt_len tokens.
+#include "core/io/safetensors.h"
 #include "core/random.h"
-#include "core/safetensors.h"
-#include "data/image_views.h"
-#include "nn/ocr2/generation.h"
-#include "recipes/model_folder.h"
-#include "recipes/reader.h"
+#include "data/images/views.h"
+#include "nn/language/generation.h"
+#include "recipes/checkpoint/model_folder.h"
+#include "recipes/read/reader.h"
 #include "tests/recipes/tiny_run.h"
 
 #include <CLI/CLI.hpp>

@@ -2,7 +2,7 @@
 #pragma once
 
 #include "core/error.h"
-#include "core/file.h"
+#include "core/io/file.h"
 #include "tests/testing.h"
 
 #include <fcntl.h>

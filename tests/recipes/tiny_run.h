@@ -2,10 +2,10 @@
 // views of 32 pixels and a model of some twenty thousand weights.
 #pragma once
 
-#include "core/file.h"
-#include "core/safetensors.h"
-#include "data/tokenizer_train.h"
-#include "recipes/recipe.h"
+#include "core/io/file.h"
+#include "core/io/safetensors.h"
+#include "data/tokenizer/train.h"
+#include "recipes/recipe/recipe.h"
 #include "tests/data/synthetic_pages.h"
 
 #include <nlohmann/json.hpp>

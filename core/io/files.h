@@ -1,0 +1,25 @@
+// What document files need beyond core/io/file.h: quick replacement, hashes, gzip.
+#pragma once
+
+#include <cstdint>
+#include <filesystem>
+#include <string>
+#include <string_view>
+
+namespace lectern {
+
+/// Writes a temporary file beside `path` and renames it, so that readers see `path` whole or not at
+/// all. Unlike core/io/file.h it does not wait for the disk: for the many small files of a folder
+/// that can be made again. Throws IoError.
+void replace_file(const std::filesystem::path& path, std::string_view bytes);
+
+/// SHA-256 of a file's bytes, 64 lower-case hexadecimal digits. Throws IoError.
+std::string sha256_of_file(const std::filesystem::path& path);
+/// The same of bytes in memory.
+std::string sha256_of(std::string_view bytes);
+
+/// Unpacks a gzip file. Throws IoError when it is damaged, truncated or would exceed `max_bytes`.
+void gunzip_file(const std::filesystem::path& from, const std::filesystem::path& to,
+                 std::uint64_t max_bytes = std::uint64_t{1} << 32);
+
+}  // namespace lectern

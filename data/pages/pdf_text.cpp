@@ -1,0 +1,233 @@
+#include "data/pages/pdf_text.h"
+
+#include "core/error.h"
+#include "data/text/utf8.h"
+
+#include <algorithm>
+#include <charconv>
+#include <cmath>
+#include <optional>
+
+namespace lectern {
+namespace {
+
+constexpr double kPointsPerInch = 72.0;
+
+void append_utf8(std::string& out, std::uint32_t value) {
+  if (value < 0x80) {
+    out += static_cast<char>(value);
+  } else if (value < 0x800) {
+    out += static_cast<char>(0xc0 | value >> 6);
+    out += static_cast<char>(0x80 | (value & 63));
+  } else if (value < 0x10000) {
+    out += static_cast<char>(0xe0 | value >> 12);
+    out += static_cast<char>(0x80 | (value >> 6 & 63));
+    out += static_cast<char>(0x80 | (value & 63));
+  } else {
+    out += static_cast<char>(0xf0 | value >> 18);
+    out += static_cast<char>(0x80 | (value >> 12 & 63));
+    out += static_cast<char>(0x80 | (value >> 6 & 63));
+    out += static_cast<char>(0x80 | (value & 63));
+  }
+}
+
+/// Appends what the reference "&name;" stands for; false when it is none.
+bool append_reference(std::string& out, std::string_view name) {
+  constexpr std::pair<std::string_view, char> kNamed[] = {
+      {"amp", '&'}, {"lt", '<'}, {"gt", '>'}, {"quot", '"'}, {"apos", '\''}};
+  for (const auto& [known, character] : kNamed)
+    if (name == known) {
+      out += character;
+      return true;
+    }
+  if (!name.starts_with('#')) return false;
+  name.remove_prefix(1);
+  const bool hexadecimal = name.starts_with('x') || name.starts_with('X');
+  if (hexadecimal) name.remove_prefix(1);
+  std::uint32_t value = 0;
+  const auto [end, error] =
+      std::from_chars(name.data(), name.data() + name.size(), value, hexadecimal ? 16 : 10);
+  if (error != std::errc() || end != name.data() + name.size() || value > 0x10ffff ||
+      (value >= 0xd800 && value < 0xe000))
+    return false;
+  append_utf8(out, value);
+  return true;
+}
+
+std::string unescape(std::string_view text) {
+  std::string out;
+  while (!text.empty()) {
+    const std::size_t plain = std::min(text.find('&'), text.size());
+    out += text.substr(0, plain);
+    text.remove_prefix(plain);
+    if (text.empty()) break;
+    const std::size_t end = text.substr(0, 12).find(';');
+    if (end != std::string_view::npos && append_reference(out, text.substr(1, end - 1))) {
+      text.remove_prefix(end + 1);
+    } else {
+      out += '&';
+      text.remove_prefix(1);
+    }
+  }
+  return out;
+}
+
+/// Latin and Armenian ligatures; Kangxi and other CJK radicals.
+bool is_shape(char32_t c) { return (c >= 0xfb00 && c <= 0xfb17) || (c >= 0x2e80 && c <= 0x2fdf); }
+
+/// Words with bytes that are not UTF-8 are left for the quality filter to find.
+std::string plain_letters(std::string text) {
+  if (std::all_of(text.begin(), text.end(), [](char c) { return (c & 0x80) == 0; }) ||
+      !is_utf8(text))
+    return text;
+  std::string out;
+  for (std::size_t at = 0; at < text.size();) {
+    const CodePoint point = code_point(text, at);
+    const std::string_view character = std::string_view(text).substr(at, point.bytes);
+    if (point.value == 0xad)
+      out += '-';
+    else if (is_shape(point.value))
+      out += normalize(character, NormalForm::nfkc);
+    else
+      out += character;
+    at += point.bytes;
+  }
+  return normalize(out, NormalForm::nfc);
+}
+
+std::int64_t character_count(std::string_view text) {
+  return std::count_if(text.begin(), text.end(), [](char c) { return (c & 0xc0) != 0x80; });
+}
+
+/// Several characters in a box far taller than wide stand on their side or above each other. Two
+/// narrow letters ("il") reach a ratio of 1.7.
+bool is_upright_box(const Box& box, std::int64_t characters) {
+  const double ratio = (box.bottom - box.top) / std::max(box.right - box.left, 1e-9);
+  return characters >= 2 && ratio > (characters == 2 ? 2.5 : 2.0);
+}
+
+bool runs_vertically(const Line& line) {
+  std::int64_t upright = 0, characters = 0;
+  for (const Word& word : line.words) {
+    const std::int64_t count = character_count(word.text);
+    characters += count;
+    if (is_upright_box(word.box, count)) upright += count;
+  }
+  return 2 * upright > characters ||
+         (line.words.size() >= 3 && is_upright_box(line.box, characters));
+}
+
+class Scanner {
+ public:
+  Scanner(std::string_view text, double scale, const std::string& name)
+      : rest_(text), scale_(scale), name_(name) {}
+
+  std::vector<Page> scan() {
+    if (!skip_past("<doc>")) refuse("has no <doc>");
+    for (;;) {
+      const std::string_view tag = next_tag();
+      if (tag == "/doc") return std::move(pages_);
+      if (is(tag, "page")) {
+        pages_.emplace_back();
+        pages_.back().width = pixels(attribute(tag, " width=\""));
+        pages_.back().height = pixels(attribute(tag, " height=\""));
+      } else if (is(tag, "block")) {
+        ++block_;
+      } else if (is(tag, "line")) {
+        line_ = Line{};
+        line_.box = box_of(tag).value_or(Box{});
+        line_.block = block_;
+      } else if (is(tag, "word")) {
+        word(tag);
+      } else if (tag == "/line") {
+        finish_line();
+      }
+    }
+  }
+
+ private:
+  [[noreturn]] void refuse(const std::string& what) const {
+    fail<IoError>(fmt::format("{}: pdftotext's output {}", name_, what));
+  }
+
+  bool skip_past(std::string_view what) {
+    const std::size_t at = rest_.find(what);
+    if (at == std::string_view::npos) return false;
+    rest_.remove_prefix(at + what.size());
+    return true;
+  }
+
+  /// What stands between the next "<" and ">"; text in front of it is skipped.
+  std::string_view next_tag() {
+    const std::size_t open = rest_.find('<');
+    const std::size_t close = open == std::string_view::npos ? open : rest_.find('>', open);
+    if (close == std::string_view::npos) refuse("is cut off");
+    const std::string_view tag = rest_.substr(open + 1, close - open - 1);
+    rest_.remove_prefix(close + 1);
+    return tag;
+  }
+
+  static bool is(std::string_view tag, std::string_view element) {
+    return tag.starts_with(element) && (tag.size() == element.size() || tag[element.size()] == ' ');
+  }
+
+  static std::optional<double> attribute(std::string_view tag, std::string_view key) {
+    const std::size_t at = tag.find(key);
+    if (at == std::string_view::npos) return std::nullopt;
+    double value = 0;
+    const char* begin = tag.data() + at + key.size();
+    const auto [end, error] = std::from_chars(begin, tag.data() + tag.size(), value);
+    if (error != std::errc() || !std::isfinite(value)) return std::nullopt;
+    return value;
+  }
+
+  std::int64_t pixels(std::optional<double> points) const {
+    return static_cast<std::int64_t>(std::ceil(std::clamp(points.value_or(0) * scale_, 0.0, 1e9)));
+  }
+
+  std::optional<Box> box_of(std::string_view tag) const {
+    const auto left = attribute(tag, " xMin=\""), top = attribute(tag, " yMin=\""),
+               right = attribute(tag, " xMax=\""), bottom = attribute(tag, " yMax=\"");
+    if (!left || !top || !right || !bottom) return std::nullopt;
+    return Box{*left * scale_, *top * scale_, *right * scale_, *bottom * scale_};
+  }
+
+  void word(std::string_view tag) {
+    const std::size_t end = rest_.find("</word>");
+    if (end == std::string_view::npos) refuse("is cut off");
+    const std::optional<Box> box = box_of(tag);
+    std::string text = plain_letters(unescape(rest_.substr(0, end)));
+    rest_.remove_prefix(end);
+    if (box && !text.empty()) line_.words.push_back({std::move(text), *box});
+  }
+
+  void finish_line() {
+    if (pages_.empty()) refuse("has a line outside of a page");
+    if (line_.words.empty()) return;
+    Page& page = pages_.back();
+    if (runs_vertically(line_)) {
+      for (Word& word : line_.words) page.rotated_words.push_back(std::move(word));
+    } else {
+      page.lines.push_back(std::move(line_));
+    }
+    line_ = Line{};
+  }
+
+  std::string_view rest_;
+  double scale_;
+  std::string name_;
+  std::vector<Page> pages_;
+  Line line_;
+  std::int64_t block_ = 0;
+};
+
+}  // namespace
+
+std::vector<Page> parse_bbox_layout(std::string_view xhtml, double dots_per_inch,
+                                    const std::string& name) {
+  std::vector<Page> pages = Scanner(xhtml, dots_per_inch / kPointsPerInch, name).scan();
+  for (Page& page : pages) page.dots_per_inch = dots_per_inch;
+  return pages;
+}
+
+}  // namespace lectern

@@ -1,0 +1,22 @@
+// The text layer of PDF pages as poppler's `pdftotext -bbox-layout` writes it.
+#pragma once
+
+#include "data/pages/page.h"
+
+#include <string>
+#include <string_view>
+#include <vector>
+
+namespace lectern {
+
+/// Pages in file order, with lines, blocks and words in reading order, boxes in pixels at
+/// `dots_per_inch`. Width and height are those of the unturned page, rounded up; fit_to_image sets
+/// the picture's and the texts; number, document, source and image are left to the caller. Words
+/// are brought to Unicode NFC; ligatures and CJK radicals, which are shapes of the font and not
+/// what a reader would type, become letters; soft hyphens, which a PDF shows, become "-". Words
+/// that run upwards or downwards go to `rotated_words`. Throws IoError "<name>: ..." when the text
+/// is cut off or is not this format.
+std::vector<Page> parse_bbox_layout(std::string_view xhtml, double dots_per_inch,
+                                    const std::string& name);
+
+}  // namespace lectern

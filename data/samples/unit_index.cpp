@@ -1,0 +1,194 @@
+#include "data/samples/unit_index.h"
+
+#include "data/samples/unit_cut.h"
+
+#include <algorithm>
+#include <string>
+
+namespace lectern::detail {
+namespace {
+
+constexpr double kSmallestSide = 3;          // pixels: less cannot be read
+constexpr double kNarrowestLetter = 0.15;    // width over height: less is text that runs upwards
+constexpr std::int64_t kMostTokens = 65535;  // what Unit::tokens holds
+constexpr std::size_t kMostLines = 65535;
+
+/// Visits each shard's table: f(page of the set, its size, table, first unit, end).
+template <typename F>
+void for_each_page(const ShardSet& shards, Level level, F&& f) {
+  for (std::int64_t s = 0; s < shards.shards(); ++s) {
+    const auto shard = shards.shard(s);
+    const UnitTable table = level == Level::word ? shard->word_table() : shard->line_table();
+    const std::int64_t first = shards.first_page()[static_cast<std::size_t>(s)];
+    for (std::int64_t page = 0; page < shard->pages(); ++page) {
+      const auto at = static_cast<std::size_t>(page);
+      f(first + page, shard->size(page), table, table.first_unit[at], table.first_unit[at + 1]);
+    }
+  }
+}
+
+UnitIndex index_pieces(const SampleSource& source) {
+  UnitIndex index;
+  for_each_page(
+      *source.shards, source.level,
+      [&](std::int64_t page, std::array<std::int64_t, 2> size, const UnitTable& table,
+          std::int64_t begin, std::int64_t end) {
+        const TextUnits& units = table.units;
+        for (std::int64_t i = begin; i < end; ++i) {
+          const auto tokens = static_cast<std::int64_t>(units.ids.length(i));
+          const std::string_view text = units.text(i);
+          if (!passes_text(text, tokens, source) || !passes_box(units.box(i), text, size)) {
+            ++index.dropped;
+            continue;
+          }
+          index.units.push_back({static_cast<std::uint32_t>(page),
+                                 static_cast<std::uint32_t>(i - begin), 1,
+                                 static_cast<std::uint16_t>(tokens)});
+        }
+      });
+  return index;
+}
+
+/// Cuts a page's lines greedily into regions of at most region_lines.
+UnitIndex index_regions(const SampleSource& source, std::int64_t newline_tokens) {
+  UnitIndex index;
+  const std::int64_t most_tokens = std::min(source.max_response_tokens, kMostTokens);
+  for_each_page(
+      *source.shards, Level::region,
+      [&](std::int64_t page, std::array<std::int64_t, 2> size, const UnitTable& table,
+          std::int64_t begin, std::int64_t end) {
+        const TextUnits& lines = table.units;
+        const auto joined = [&](std::int64_t i) {
+          const auto at = static_cast<std::size_t>(i);
+          return table.blocks[at - 1] == table.blocks[at] &&
+                 continues(lines.box(i - 1), lines.box(i));
+        };
+        Unit open{static_cast<std::uint32_t>(page), 0, 0, 0};
+        std::int64_t characters = 0;
+        const auto close = [&] {
+          if (open.count > 0) index.units.push_back(open);
+          open.count = open.tokens = 0;
+          characters = 0;
+        };
+        for (std::int64_t i = begin; i < end; ++i) {
+          const auto tokens = static_cast<std::int64_t>(lines.ids.length(i));
+          const std::string_view text = lines.text(i);
+          if (!passes_text(text, tokens, source) || !passes_box(lines.box(i), text, size)) {
+            close();
+            ++index.dropped;
+            continue;
+          }
+          const std::int64_t longer = open.tokens + newline_tokens + tokens;
+          const std::int64_t wider = characters + 1 + count_characters(text);
+          const bool fits = open.count < std::min<std::int64_t>(source.region_lines, kMostLines) &&
+                            longer <= most_tokens &&
+                            (source.max_characters == 0 || wider <= source.max_characters);
+          if (open.count > 0 && !(fits && joined(i))) close();
+          if (open.count == 0) {
+            open.first = static_cast<std::uint32_t>(i - begin);
+            open.tokens = static_cast<std::uint16_t>(tokens);
+            characters = count_characters(text);
+          } else {
+            open.tokens = static_cast<std::uint16_t>(longer);
+            characters = wider;
+          }
+          ++open.count;
+        }
+        close();
+      });
+  return index;
+}
+
+/// Whole pages; the text itself is read only when a filter asks for it.
+UnitIndex index_pages(const SampleSource& source) {
+  UnitIndex index;
+  const ShardSet& shards = *source.shards;
+  const bool reads = source.ascii_only || source.max_characters > 0;
+  for (std::int64_t page = 0; page < shards.pages(); ++page) {
+    const std::int64_t tokens = shards.token_count(page);
+    const bool fits = tokens >= 1 && tokens <= std::min(source.max_response_tokens, kMostTokens);
+    bool passes = fits;
+    if (fits && reads) {
+      std::string text = shards.read(page)->page.text;
+      std::replace(text.begin(), text.end(), '\n', ' ');
+      passes = passes_text(text, tokens, source);
+    }
+    if (passes)
+      index.units.push_back(
+          {static_cast<std::uint32_t>(page), 0, 1, static_cast<std::uint16_t>(tokens)});
+    else
+      ++index.dropped;
+  }
+  return index;
+}
+
+}  // namespace
+
+bool passes_text(std::string_view text, std::int64_t tokens, const SampleSource& source) {
+  if (text.empty() || tokens < 1) return false;
+  if (tokens > std::min(source.max_response_tokens, kMostTokens)) return false;
+  if (source.ascii_only &&
+      !std::all_of(text.begin(), text.end(), [](char c) { return c >= ' ' && c <= '~'; }))
+    return false;
+  return source.max_characters == 0 || count_characters(text) <= source.max_characters;
+}
+
+bool passes_box(const Box& box, std::string_view text, std::array<std::int64_t, 2> page) {
+  const double width = box.right - box.left, height = box.bottom - box.top;
+  if (width < kSmallestSide || height < kSmallestSide) return false;
+  if (box.left < 0 || box.top < 0 || box.right > static_cast<double>(page[0]) ||
+      box.bottom > static_cast<double>(page[1]))
+    return false;
+  const auto characters = static_cast<double>(count_characters(text));
+  return characters < 2 || width >= kNarrowestLetter * characters * height;
+}
+
+bool continues(const Box& last, const Box& next) {
+  const double height = std::max(last.bottom - last.top, next.bottom - next.top);
+  const double overlap = std::min(last.right, next.right) - std::max(last.left, next.left);
+  const double narrower = std::min(last.right - last.left, next.right - next.left);
+  const double gap = next.top - last.bottom;
+  return overlap > 0.5 * narrower && gap > -0.5 * height && gap < height;
+}
+
+std::int64_t count_characters(std::string_view text) {
+  return std::count_if(text.begin(), text.end(), [](char c) {
+    return (static_cast<unsigned char>(c) & 0xC0) != 0x80;  // not a continuation byte
+  });
+}
+
+std::vector<std::vector<std::int64_t>> words_in_window(const std::function<Box(std::int64_t)>& box,
+                                                       std::span<const std::int64_t> first_word,
+                                                       std::int64_t line, std::int64_t count,
+                                                       std::int64_t start, double width) {
+  const double left = box(start).left, right = left + width;
+  std::vector<std::vector<std::int64_t>> out;
+  for (std::int64_t i = line; i < line + count; ++i) {
+    std::vector<std::int64_t> words;
+    const auto at = static_cast<std::size_t>(i);
+    for (std::int64_t word = first_word[at]; word < first_word[at + 1]; ++word)
+      if (word == start || (box(word).left >= left - 1 && box(word).right <= right))
+        words.push_back(word);
+    if (!words.empty()) out.push_back(std::move(words));
+  }
+  return out;
+}
+
+UnitIndex index_units(const SampleSource& source, const Tokenizer& tokenizer) {
+  switch (source.level) {
+    case Level::word:
+    case Level::line:
+      return source.level == Level::line && source.cut_width > 0 ? index_cut(source, tokenizer)
+                                                                 : index_pieces(source);
+    case Level::region:
+      if (source.cut_width > 0) return index_cut(source, tokenizer);
+      return index_regions(source, static_cast<std::int64_t>(tokenizer.encode("\n").size()));
+    case Level::page:
+    case Level::text:
+    case Level::character:
+      break;
+  }
+  return index_pages(source);
+}
+
+}  // namespace lectern::detail

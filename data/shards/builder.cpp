@@ -1,0 +1,390 @@
+#include "data/shards/builder.h"
+
+#include "core/error.h"
+#include "core/io/file.h"
+#include "core/io/files.h"
+#include "core/parallel.h"
+#include "data/images/image.h"
+#include "data/pages/batch.h"
+#include "data/pages/page.h"
+#include "data/pages/quality.h"
+#include "data/samples/unit_index.h"
+#include "data/shards/inputs.h"
+#include "data/shards/shard.h"
+#include "data/tokenizer/tokenizer.h"
+
+#include <fcntl.h>
+#include <nlohmann/json.hpp>
+#include <stdio.h>
+
+#include <algorithm>
+#include <chrono>
+#include <cmath>
+#include <exception>
+#include <set>
+
+namespace lectern {
+namespace {
+
+namespace fs = std::filesystem;
+using nlohmann::json;
+using Clock = std::chrono::steady_clock;
+
+constexpr std::string_view kFormat = "lectern-shards";
+constexpr int kManifestVersion = 1;
+constexpr std::int64_t kPagesAtATime = 64;
+constexpr std::int64_t kMostWords = 1 << 20;  // of a page
+
+void check_options(const ShardBuildOptions& options) {
+  if (options.pages.empty()) fail<ConfigError>("data shards: needs a folder of pages");
+  if (!(options.train_share > 0) || options.train_share > 1)
+    fail<ConfigError>(
+        fmt::format("data shards: split must be in (0, 1], got {}", options.train_share));
+  if (options.train_share < 1 && !options.validation_documents.empty())
+    fail<ConfigError>("data shards: give validation documents or a split, not both");
+  if (options.pages_per_shard < 0)
+    fail<ConfigError>(
+        fmt::format("data shards: pages per shard must be >= 0, got {}", options.pages_per_shard));
+  if (options.shard_bytes < 1)
+    fail<ConfigError>(
+        fmt::format("data shards: shard bytes must be >= 1, got {}", options.shard_bytes));
+}
+
+/// manifest.json of the folder, or null when it has none that this program wrote.
+json old_manifest(const fs::path& out) {
+  std::error_code error;
+  if (!fs::exists(out / "manifest.json", error)) return nullptr;
+  try {
+    json root = parse_json(read_file(out / "manifest.json"), "manifest.json");
+    if (root.is_object() && root.value("format", "") == kFormat) return root;
+  } catch (const std::exception&) {
+    // Not ours, or damaged: treated as missing.
+  }
+  return nullptr;
+}
+
+/// Never deletes what something else put there.
+void check_out(const fs::path& out, const json& manifest) {
+  std::error_code error;
+  if (!fs::exists(out, error) || !manifest.is_null()) return;
+  if (!fs::is_directory(out, error) || !fs::is_empty(out, error))
+    fail<ConfigError>(fmt::format(
+        "data shards: {} must be a new folder or one of shards, got something else", out.string()));
+}
+
+bool up_to_date(const fs::path& out, const json& manifest, const std::string& fingerprint) {
+  try {
+    if (manifest.is_null() || manifest.at("inputs") != fingerprint ||
+        manifest.at("version") != kManifestVersion)
+      return false;
+    for (const auto& [name, split] : manifest.at("splits").items())
+      for (const json& shard : split.at("shards"))
+        if (fs::file_size(out / name / shard.at("file").get<std::string>()) != shard.at("bytes"))
+          return false;
+    return fs::exists(out / "tokenizer.json");
+  } catch (const std::exception&) {
+    return false;
+  }
+}
+
+SplitSummary summary_of(const std::string& name, const json& split) {
+  return {name,
+          static_cast<std::int64_t>(split.at("documents").size()),
+          split.at("pages"),
+          split.at("lines"),
+          split.at("words"),
+          split.at("tokens"),
+          static_cast<std::int64_t>(split.at("shards").size()),
+          split.at("bytes")};
+}
+
+/// A page as the shard stores it. Throws Error with the reason when it cannot be used.
+ShardPage prepare(const detail::PageFile& file, const Tokenizer& tokenizer) {
+  const Page page = load_page(file.path);
+  if (page.document != file.document)
+    fail<IoError>(fmt::format("document must be {}, got {}", file.document, page.document));
+  PageQuality quality;
+  quality.min_characters = 1;  // how much is enough was decided when the pages were made
+  quality.max_rotated_fraction = 1;
+  if (const std::string reason = reason_to_drop(page, quality); !reason.empty())
+    fail<IoError>(reason);
+  ShardPage out;
+  out.id = fmt::format("{}/{:04}", page.document, page.number);
+  out.document = page.document;
+  out.source = page.source;
+  out.number = page.number;
+  out.width = page.width;
+  out.height = page.height;
+  out.dots_per_inch = page.dots_per_inch;
+  const std::string png = read_file(page.image);
+  out.png.assign(png.begin(), png.end());
+  const Image image = decode_image(out.png, page.image.string());
+  if (image.width != page.width || image.height != page.height)
+    fail<IoError>(fmt::format("picture must be {} x {}, got {} x {}", page.width, page.height,
+                              image.width, image.height));
+  out.text = page.text;
+  out.ids = tokenizer.encode(page.text);
+  for (const std::int32_t id : out.ids)
+    if (tokenizer.is_special(id))
+      fail<IoError>(fmt::format("text holds the special token {}",
+                                tokenizer.id_to_token(id).value_or(std::to_string(id))));
+  for (const Line& line : page.lines) {
+    out.lines.push_back(line.text, line.box, tokenizer.encode(line.text));
+    out.blocks.push_back(static_cast<std::int32_t>(line.block));
+    for (const Word& word : line.words)
+      out.words.push_back(word.text, word.box, tokenizer.encode(word.text));
+    out.first_word.push_back(out.words.size());
+  }
+  if (out.words.size() > kMostWords)
+    fail<IoError>(fmt::format("must have at most {} words, got {}", kMostWords, out.words.size()));
+  return out;
+}
+
+/// Numbers of the manifest's "mixture".
+struct DocumentCounts {
+  std::string split, source;
+  std::int64_t pages = 0, tokens = 0;
+};
+
+class Builder {
+ public:
+  Builder(const ShardBuildOptions& options, detail::ShardInputs inputs, const Tokenizer& tokenizer,
+          const std::string& tokenizer_sha256)
+      : options_(options),
+        inputs_(std::move(inputs)),
+        tokenizer_(tokenizer),
+        tokenizer_sha256_(tokenizer_sha256),
+        folder_(plain(options.out) += ".partial"),
+        dropped_(inputs_.dropped) {}
+  Builder(const Builder&) = delete;
+  Builder& operator=(const Builder&) = delete;
+  /// A build that failed leaves nothing behind; after publish() nothing is left to remove.
+  ~Builder() {
+    std::error_code ignored;
+    fs::remove_all(folder_, ignored);
+  }
+
+  /// Writes everything under the temporary name and returns the manifest.
+  json build() {
+    fs::remove_all(folder_);
+    fs::create_directories(folder_);
+    const std::set<std::string> validation = choose_validation(options_, inputs_);
+    json splits = json::object();
+    for (const std::string name : {"train", "validation"}) {
+      std::vector<detail::PageFile> files;
+      for (const detail::PageFile& file : inputs_.files)
+        if (validation.contains(file.document) == (name == "validation")) files.push_back(file);
+      if (!files.empty()) splits[name] = build_split(name, files);
+    }
+    if (!splits.contains("train") || splits["train"]["pages"] == 0)
+      fail<IoError>(
+          fmt::format("data shards: no page is left for training: {} dropped{}", dropped_.size(),
+                      dropped_.empty() ? ""
+                                       : fmt::format("; the first: {}: {}", dropped_.front().page,
+                                                     dropped_.front().reason)));
+    write_file(folder_ / "tokenizer.json", tokenizer_.json());
+    const json manifest = make_manifest(std::move(splits));
+    write_file(folder_ / "manifest.json",
+               manifest.dump(1, ' ', false, json::error_handler_t::replace) + "\n");
+    return manifest;
+  }
+
+  /// Puts the new folder in the place of the old one.
+  void publish() const {
+    const fs::path out = plain(options_.out);
+    if (!fs::exists(out)) return fs::rename(folder_, out);
+    // Exchanged in one step, so that at any moment a whole folder stands under the name.
+    if (::renameat2(AT_FDCWD, folder_.c_str(), AT_FDCWD, out.c_str(), RENAME_EXCHANGE) != 0) {
+      fs::remove_all(out);
+      return fs::rename(folder_, out);
+    }
+    fs::remove_all(folder_);
+  }
+
+  const std::vector<DroppedShardPage>& dropped() const { return dropped_; }
+
+ private:
+  static fs::path plain(const fs::path& path) {
+    const fs::path normal = fs::absolute(path).lexically_normal();
+    return normal.has_filename() ? normal : normal.parent_path();
+  }
+
+  /// Prepares neighbouring pages at the same time; a page's fault is its reason.
+  std::vector<ShardPage> prepare_range(const std::vector<detail::PageFile>& files,
+                                       std::size_t begin, std::size_t end) {
+    std::vector<ShardPage> pages(end - begin);
+    std::vector<std::string> reasons(end - begin);
+    std::vector<std::exception_ptr> faults(end - begin);
+    parallel_tasks(static_cast<std::int64_t>(end - begin), [&](std::int64_t i) {
+      const auto at = static_cast<std::size_t>(i);
+      try {
+        pages[at] = prepare(files[begin + at], tokenizer_);
+      } catch (const Error& error) {
+        reasons[at] = detail::short_reason(error, files[begin + at].path);
+      } catch (...) {
+        faults[at] = std::current_exception();
+      }
+    });
+    std::vector<ShardPage> kept;
+    for (std::size_t i = 0; i < pages.size(); ++i) {
+      if (faults[i] != nullptr) std::rethrow_exception(faults[i]);
+      if (reasons[i].empty() && !ids_.insert(pages[i].id).second)
+        reasons[i] = fmt::format("page {} was given twice", pages[i].id);
+      if (reasons[i].empty())
+        kept.push_back(std::move(pages[i]));
+      else
+        dropped_.push_back({files[begin + i].path.string(), reasons[i]});
+    }
+    return kept;
+  }
+
+  json build_split(const std::string& name, const std::vector<detail::PageFile>& files) {
+    json split = {{"documents", json::array()}, {"shards", json::array()}, {"bytes", 0}};
+    std::int64_t pages = 0, lines = 0, words = 0, tokens = 0, characters = 0;
+    fs::create_directories(folder_ / name);
+    ShardWriter writer;
+    const auto flush = [&] {
+      if (writer.pages() > 0) split["shards"].push_back(write_shard(writer, name, split));
+    };
+    for (std::size_t begin = 0; begin < files.size(); begin += kPagesAtATime) {
+      const std::size_t end = std::min(begin + kPagesAtATime, files.size());
+      for (const ShardPage& page : prepare_range(files, begin, end)) {
+        writer.add(page);
+        ++pages;
+        lines += page.lines.size();
+        words += page.words.size();
+        tokens += static_cast<std::int64_t>(page.ids.size());
+        characters += detail::count_characters(page.text);
+        count(page, name);
+        if (writer.bytes() >= options_.shard_bytes || writer.pages() == options_.pages_per_shard)
+          flush();
+      }
+      done_ += static_cast<std::int64_t>(end - begin);
+      report();
+    }
+    flush();
+    for (const auto& [document, counts] : documents_)
+      if (counts.split == name) split["documents"].push_back(document);
+    split["pages"] = pages;
+    split["lines"] = lines;
+    split["words"] = words;
+    split["tokens"] = tokens;
+    split["characters"] = characters;
+    return split;
+  }
+
+  json write_shard(ShardWriter& writer, const std::string& split_name, json& split) {
+    const std::string file = fmt::format("shard-{:05}.h5", split["shards"].size());
+    const fs::path path = folder_ / split_name / file;
+    const std::int64_t pages = writer.pages();
+    writer.write(path, tokenizer_sha256_);
+    const auto bytes = static_cast<std::int64_t>(fs::file_size(path));
+    split["bytes"] = split["bytes"].get<std::int64_t>() + bytes;
+    return {{"file", file}, {"sha256", sha256_of_file(path)}, {"bytes", bytes}, {"pages", pages}};
+  }
+
+  void count(const ShardPage& page, const std::string& split) {
+    DocumentCounts& counts = documents_[page.document];
+    counts.split = split;
+    counts.source = page.source;
+    ++counts.pages;
+    counts.tokens += static_cast<std::int64_t>(page.ids.size());
+  }
+
+  void report() const {
+    if (!options_.progress) return;
+    const std::chrono::duration<double> seconds = Clock::now() - begun_;
+    options_.progress({done_, static_cast<std::int64_t>(inputs_.files.size()), seconds.count()});
+  }
+
+  json make_manifest(json splits) const {
+    json mixture = json::array(), dropped = json::array();
+    for (const auto& [id, counts] : documents_) {
+      const auto known = inputs_.documents.find(id);
+      const bool listed = known != inputs_.documents.end();
+      const double tokens = splits[counts.split]["tokens"];
+      mixture.push_back(
+          {{"document", id},
+           {"source", counts.source},
+           {"sha256", listed ? known->second.sha256 : ""},
+           {"licence", listed ? known->second.licence : ""},
+           {"split", counts.split},
+           {"pages", counts.pages},
+           {"tokens", counts.tokens},
+           {"share", tokens > 0 ? static_cast<double>(counts.tokens) / tokens : 0.0}});
+    }
+    for (const DroppedShardPage& page : dropped_)
+      dropped.push_back({{"page", page.page}, {"reason", page.reason}});
+    return {{"format", kFormat},
+            {"version", kManifestVersion},
+            {"inputs", inputs_.fingerprint},
+            {"settings",
+             {{"split", options_.train_share},
+              {"validation_documents", options_.validation_documents},
+              {"seed", options_.seed},
+              {"pages_per_shard", options_.pages_per_shard},
+              {"shard_bytes", options_.shard_bytes}}},
+            {"tokenizer",
+             {{"source", options_.tokenizer.string()},
+              {"sha256", tokenizer_sha256_},
+              {"tokens", tokenizer_.vocab_size()}}},
+            {"splits", std::move(splits)},
+            {"mixture", std::move(mixture)},
+            {"dropped", std::move(dropped)},
+            {"dropped_before", inputs_.dropped_before}};
+  }
+
+  const ShardBuildOptions& options_;
+  detail::ShardInputs inputs_;
+  const Tokenizer& tokenizer_;
+  std::string tokenizer_sha256_;
+  fs::path folder_;
+  std::vector<DroppedShardPage> dropped_;
+  std::set<std::string> ids_;
+  std::map<std::string, DocumentCounts> documents_;
+  std::int64_t done_ = 0;
+  Clock::time_point begun_ = Clock::now();
+};
+
+ShardBuildSummary summarise(const json& manifest) {
+  ShardBuildSummary summary;
+  for (const auto& [name, split] : manifest.at("splits").items())
+    summary.splits.push_back(summary_of(name, split));
+  for (const json& page : manifest.at("dropped"))
+    summary.dropped.push_back({page.at("page"), page.at("reason")});
+  return summary;
+}
+
+}  // namespace
+
+ShardBuildSummary build_shards(const ShardBuildOptions& options) {
+  check_options(options);
+  const Clock::time_point begun = Clock::now();
+  const Tokenizer tokenizer = Tokenizer::load(options.tokenizer);
+  const std::string tokenizer_sha256 = sha256_of(tokenizer.json());
+  detail::ShardInputs inputs = detail::find_inputs(options, tokenizer_sha256);
+  const json old = old_manifest(options.out);
+  check_out(options.out, old);
+  ShardBuildSummary summary;
+  try {
+    if (up_to_date(options.out, old, inputs.fingerprint)) {
+      summary = summarise(old);
+      summary.up_to_date = true;
+      return summary;
+    }
+    Builder builder(options, std::move(inputs), tokenizer, tokenizer_sha256);
+    summary = summarise(builder.build());
+    builder.publish();
+  } catch (const fs::filesystem_error& error) {
+    fail<IoError>(
+        fmt::format("{}: cannot be written: {}", error.path1().string(), error.code().message()));
+  } catch (const json::exception& error) {
+    fail<IoError>(
+        fmt::format("{}: manifest.json is damaged: {}", options.out.string(), error.what()));
+  }
+  const std::chrono::duration<double> seconds = Clock::now() - begun;
+  summary.seconds = seconds.count();
+  return summary;
+}
+
+}  // namespace lectern

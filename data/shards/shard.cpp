@@ -1,0 +1,401 @@
+#include "data/shards/shard.h"
+
+#include "core/error.h"
+#include "data/shards/hdf5_file.h"
+
+#include <algorithm>
+#include <cmath>
+
+namespace lectern {
+namespace {
+
+using detail::Hdf5Reader;
+using detail::Hdf5Writer;
+using Offsets = std::vector<std::int64_t>;
+
+constexpr std::string_view kFormat = "lectern-shard";
+constexpr std::int64_t kMinPngBytes = 57;  // signature, header, one data chunk, end
+constexpr std::int64_t kMaxPngBytes = std::int64_t{1} << 30;
+constexpr std::int64_t kMaxPageText = std::int64_t{1} << 24;
+constexpr std::int64_t kMaxPageUnits = std::int64_t{1} << 20;
+constexpr std::int64_t kMaxSide = std::int64_t{1} << 16;
+
+std::span<const std::uint8_t> bytes_of(std::string_view text) {
+  return {reinterpret_cast<const std::uint8_t*>(text.data()), text.size()};
+}
+
+template <typename T>
+void write_ragged(Hdf5Writer& file, const std::string& name, const Ragged<T>& rows,
+                  bool compress = true) {
+  file.dataset<T>(name, rows.values, 1, compress);
+  file.dataset<std::int64_t>(name + "_offset", rows.offsets);
+}
+
+void write_units(Hdf5Writer& file, const std::string& group, const TextUnits& units) {
+  write_ragged(file, group + "/text", units.texts);
+  write_ragged(file, group + "/ids", units.ids);
+  const float* boxes = units.boxes.empty() ? nullptr : units.boxes.front().data();
+  file.dataset<float>(group + "/box", std::span<const float>(boxes, units.boxes.size() * 4), 4);
+}
+
+/// Opens `name` and checks its number of rows.
+void open_table(Hdf5Reader& file, const std::string& name, DType dtype, std::int64_t columns,
+                std::int64_t rows) {
+  const std::int64_t got = file.open_dataset(name, dtype, columns);
+  if (got != rows)
+    fail<IoError>(
+        fmt::format("{}: dataset {} must have {} rows, got {}", file.name(), name, rows, got));
+}
+
+/// offsets[begin .. begin+count], checked to rise within 0 .. limit by at most `longest`.
+Offsets read_offsets(const Hdf5Reader& file, const std::string& name, std::int64_t begin,
+                     std::int64_t count, std::int64_t limit, std::int64_t longest) {
+  Offsets offsets(static_cast<std::size_t>(count) + 1);
+  file.read(name, begin, count + 1, offsets.data());
+  std::int64_t previous = offsets.front();
+  if (previous < 0)
+    fail<IoError>(fmt::format("{}: {} must be >= 0, got {}", file.name(), name, previous));
+  for (std::size_t i = 1; i < offsets.size(); ++i) {
+    const std::int64_t at = offsets[i];
+    if (at < previous || at > limit || at - previous > longest)
+      fail<IoError>(fmt::format("{}: {}[{}] must be in {} .. {}, got {}", file.name(), name,
+                                begin + static_cast<std::int64_t>(i), previous,
+                                std::min(limit, previous + longest), at));
+    previous = at;
+  }
+  return offsets;
+}
+
+/// A ragged column whose offsets of all rows are at hand.
+struct RaggedColumn {
+  std::string name;
+  Offsets offsets;
+
+  template <typename T>
+  void read(const Hdf5Reader& file, std::int64_t row, std::vector<T>& out) const {
+    const auto [begin, count] = range(row);
+    out.resize(static_cast<std::size_t>(count));
+    file.read(name, begin, count, out.data());
+  }
+  std::string read_text(const Hdf5Reader& file, std::int64_t row) const {
+    const auto [begin, count] = range(row);
+    std::string text(static_cast<std::size_t>(count), '\0');
+    file.read(name, begin, count, reinterpret_cast<std::uint8_t*>(text.data()));
+    return text;
+  }
+  std::pair<std::int64_t, std::int64_t> range(std::int64_t row) const {
+    const auto at = static_cast<std::size_t>(row);
+    return {offsets[at], offsets[at + 1] - offsets[at]};
+  }
+};
+
+RaggedColumn open_ragged(Hdf5Reader& file, const std::string& name, DType dtype, std::int64_t rows,
+                         std::int64_t longest) {
+  const std::int64_t values = file.open_dataset(name, dtype);
+  const std::string offset_name = name + "_offset";
+  open_table(file, offset_name, DType::i64, 1, rows + 1);
+  RaggedColumn column{name, read_offsets(file, offset_name, 0, rows, values, longest)};
+  if (column.offsets.front() != 0 || column.offsets.back() != values)
+    fail<IoError>(fmt::format("{}: {} must run from 0 to {}, got {} .. {}", file.name(),
+                              offset_name, values, column.offsets.front(), column.offsets.back()));
+  return column;
+}
+
+/// The group of lines or of words; offsets are read page by page.
+struct UnitGroup {
+  std::string name;
+  std::int64_t units = 0, text_bytes = 0, ids = 0;
+
+  void open(Hdf5Reader& file, std::string group, std::int64_t count) {
+    name = std::move(group);
+    units = count;
+    text_bytes = file.open_dataset(name + "/text", DType::u8);
+    ids = file.open_dataset(name + "/ids", DType::i32);
+    open_table(file, name + "/text_offset", DType::i64, 1, units + 1);
+    open_table(file, name + "/ids_offset", DType::i64, 1, units + 1);
+    open_table(file, name + "/box", DType::f32, 4, units);
+  }
+
+  template <typename T>
+  void read_rows(const Hdf5Reader& file, const std::string& column, std::int64_t limit,
+                 std::int64_t begin, std::int64_t count, bool values, Ragged<T>& out) const {
+    const std::string dataset = name + column;
+    out.offsets = read_offsets(file, dataset + "_offset", begin, count, limit, kMaxPageText);
+    const std::int64_t first = out.offsets.front();
+    for (std::int64_t& offset : out.offsets) offset -= first;
+    if (!values) return;
+    out.values.resize(static_cast<std::size_t>(out.offsets.back()));
+    file.read(dataset, first, out.offsets.back(), out.values.data());
+  }
+
+  TextUnits read(const Hdf5Reader& file, std::int64_t begin, std::int64_t count,
+                 bool id_values) const {
+    TextUnits out;
+    read_rows(file, "/text", text_bytes, begin, count, true, out.texts);
+    read_rows(file, "/ids", ids, begin, count, id_values, out.ids);
+    out.boxes.resize(static_cast<std::size_t>(count));
+    if (count > 0) file.read(name + "/box", begin, count, out.boxes.front().data());
+    for (std::size_t i = 0; i < out.boxes.size(); ++i) {
+      const auto& b = out.boxes[i];
+      const bool finite = std::all_of(b.begin(), b.end(), [](float x) {
+        return std::isfinite(x) && std::abs(x) <= static_cast<float>(kMaxSide);
+      });
+      if (!finite || b[2] < b[0] || b[3] < b[1])
+        fail<IoError>(fmt::format(
+            "{}: {}/box[{}] must be left <= right, top <= bottom, got {} {} "
+            "{} {}",
+            file.name(), name, begin + static_cast<std::int64_t>(i), b[0], b[1], b[2], b[3]));
+    }
+    return out;
+  }
+};
+
+}  // namespace
+
+void TextUnits::push_back(std::string_view text, const Box& box,
+                          std::span<const std::int32_t> tokens) {
+  texts.push_back(bytes_of(text));
+  ids.push_back(tokens);
+  boxes.push_back({static_cast<float>(box.left), static_cast<float>(box.top),
+                   static_cast<float>(box.right), static_cast<float>(box.bottom)});
+}
+
+struct ShardWriter::Columns {
+  Ragged<std::uint8_t> id, document, source, text, png;
+  Ragged<std::int32_t> ids;
+  std::vector<std::int32_t> size, number, blocks;
+  std::vector<float> dots_per_inch;
+  Offsets first_line{0}, first_word{0};
+  TextUnits lines, words;
+
+  static void append(TextUnits& to, const TextUnits& from) {
+    for (std::int64_t i = 0; i < from.size(); ++i)
+      to.push_back(from.text(i), from.box(i), from.ids[i]);
+  }
+};
+
+ShardWriter::ShardWriter() : columns_(std::make_unique<Columns>()) {}
+ShardWriter::~ShardWriter() = default;
+std::int64_t ShardWriter::pages() const { return columns_->id.size(); }
+std::int64_t ShardWriter::lines() const { return columns_->lines.size(); }
+std::int64_t ShardWriter::words() const { return columns_->words.size(); }
+std::int64_t ShardWriter::bytes() const {
+  const Columns& c = *columns_;
+  const auto held = c.png.values.size() + c.text.values.size() + 4 * c.ids.values.size() +
+                    c.lines.texts.values.size() + c.words.texts.values.size() +
+                    32 * (c.lines.boxes.size() + c.words.boxes.size());
+  return static_cast<std::int64_t>(held);
+}
+
+void ShardWriter::add(const ShardPage& page) {
+  Columns& c = *columns_;
+  c.id.push_back(bytes_of(page.id));
+  c.document.push_back(bytes_of(page.document));
+  c.source.push_back(bytes_of(page.source));
+  c.text.push_back(bytes_of(page.text));
+  c.png.push_back(page.png);
+  c.ids.push_back(page.ids);
+  c.size.push_back(static_cast<std::int32_t>(page.width));
+  c.size.push_back(static_cast<std::int32_t>(page.height));
+  c.number.push_back(static_cast<std::int32_t>(page.number));
+  c.dots_per_inch.push_back(static_cast<float>(page.dots_per_inch));
+  c.blocks.insert(c.blocks.end(), page.blocks.begin(), page.blocks.end());
+  const std::int64_t words_before = c.first_word.back();
+  for (std::size_t i = 1; i < page.first_word.size(); ++i)
+    c.first_word.push_back(words_before + page.first_word[i]);
+  Columns::append(c.lines, page.lines);
+  Columns::append(c.words, page.words);
+  c.first_line.push_back(c.lines.size());
+}
+
+void ShardWriter::write(const std::filesystem::path& path, const std::string& tokenizer_sha256) {
+  const Columns& c = *columns_;
+  Hdf5Writer file(path);
+  file.attribute("format", std::string(kFormat));
+  file.attribute("format_version", kShardVersion);
+  file.attribute("tokenizer_sha256", tokenizer_sha256);
+  file.attribute("pages", pages());
+  file.attribute("lines", lines());
+  file.attribute("words", words());
+  for (const char* group : {"/page", "/line", "/word"}) file.group(group);
+  write_ragged(file, "/page/id", c.id);
+  write_ragged(file, "/page/document", c.document);
+  write_ragged(file, "/page/source", c.source);
+  write_ragged(file, "/page/text", c.text);
+  write_ragged(file, "/page/png", c.png, false);
+  write_ragged(file, "/page/ids", c.ids);
+  file.dataset<std::int32_t>("/page/size", c.size, 2);
+  file.dataset<std::int32_t>("/page/number", c.number);
+  file.dataset<float>("/page/dots_per_inch", c.dots_per_inch);
+  file.dataset<std::int64_t>("/page/first_line", c.first_line);
+  write_units(file, "/line", c.lines);
+  file.dataset<std::int32_t>("/line/block", c.blocks);
+  file.dataset<std::int64_t>("/line/first_word", c.first_word);
+  write_units(file, "/word", c.words);
+  file.close();
+  columns_ = std::make_unique<Columns>();
+}
+
+struct Shard::State {
+  explicit State(const std::filesystem::path& path) : file(path) {}
+
+  Hdf5Reader file;
+  std::string tokenizer_sha256;
+  std::int64_t pages = 0, lines = 0, words = 0;
+  RaggedColumn id, document, source, text, png, ids;
+  std::vector<std::int32_t> size, number;
+  std::vector<float> dots_per_inch;
+  Offsets first_line, first_word;
+  UnitGroup line_group, word_group;
+
+  void check_format() {
+    const std::string format = file.text_attribute("format");
+    if (format != kFormat)
+      fail<IoError>(
+          fmt::format("{}: attribute format must be {}, got \"{}\"", file.name(), kFormat, format));
+    const std::int64_t version = file.integer_attribute("format_version");
+    if (version != kShardVersion)
+      fail<IoError>(fmt::format("{}: attribute format_version must be {}, got {}", file.name(),
+                                kShardVersion, version));
+    tokenizer_sha256 = file.text_attribute("tokenizer_sha256");
+  }
+
+  /// A page has a PNG file; a line or word leaves more than a byte of ink in it.
+  std::int64_t count(const std::string& name, std::int64_t least_bytes) const {
+    const std::int64_t value = file.integer_attribute(name);
+    const auto limit = static_cast<std::int64_t>(file.bytes()) / least_bytes;
+    if (value < 0 || value > limit)
+      fail<IoError>(
+          fmt::format("{}: attribute {} must be in 0 .. {} for a file of {} bytes, got {}",
+                      file.name(), name, limit, file.bytes(), value));
+    return value;
+  }
+
+  /// Offsets of lines in pages or words in lines: from 0 to the count.
+  Offsets open_firsts(const std::string& name, std::int64_t rows, std::int64_t units) {
+    open_table(file, name, DType::i64, 1, rows + 1);
+    Offsets firsts = read_offsets(file, name, 0, rows, units, kMaxPageUnits);
+    if (firsts.front() != 0 || firsts.back() != units)
+      fail<IoError>(fmt::format("{}: {} must run from 0 to {}, got {} .. {}", file.name(), name,
+                                units, firsts.front(), firsts.back()));
+    return firsts;
+  }
+
+  void open() {
+    check_format();
+    pages = count("pages", kMinPngBytes);
+    lines = count("lines", 1);
+    words = count("words", 1);
+    id = open_ragged(file, "/page/id", DType::u8, pages, 4096);
+    document = open_ragged(file, "/page/document", DType::u8, pages, 4096);
+    source = open_ragged(file, "/page/source", DType::u8, pages, 4096);
+    text = open_ragged(file, "/page/text", DType::u8, pages, kMaxPageText);
+    png = open_ragged(file, "/page/png", DType::u8, pages, kMaxPngBytes);
+    ids = open_ragged(file, "/page/ids", DType::i32, pages, kMaxPageText);
+    open_table(file, "/page/size", DType::i32, 2, pages);
+    open_table(file, "/page/number", DType::i32, 1, pages);
+    open_table(file, "/page/dots_per_inch", DType::f32, 1, pages);
+    size.resize(static_cast<std::size_t>(pages) * 2);
+    number.resize(static_cast<std::size_t>(pages));
+    dots_per_inch.resize(static_cast<std::size_t>(pages));
+    file.read("/page/size", 0, pages, size.data());
+    file.read("/page/number", 0, pages, number.data());
+    file.read("/page/dots_per_inch", 0, pages, dots_per_inch.data());
+    for (std::size_t i = 0; i < size.size(); ++i)
+      if (size[i] < 1 || size[i] > kMaxSide)
+        fail<IoError>(fmt::format("{}: /page/size[{}] must be in 1 .. {}, got {}", file.name(),
+                                  i / 2, kMaxSide, size[i]));
+    first_line = open_firsts("/page/first_line", pages, lines);
+    first_word = open_firsts("/line/first_word", lines, words);
+    open_table(file, "/line/block", DType::i32, 1, lines);
+    line_group.open(file, "/line", lines);
+    word_group.open(file, "/word", words);
+  }
+
+  void check_page(std::int64_t page) const {
+    if (page < 0 || page >= pages)
+      fail<IoError>(
+          fmt::format("{}: page must be in 0 .. {}, got {}", file.name(), pages - 1, page));
+  }
+};
+
+Shard::Shard(const std::filesystem::path& path) : state_(std::make_unique<State>(path)) {
+  state_->open();
+}
+Shard::~Shard() = default;
+const std::string& Shard::name() const { return state_->file.name(); }
+const std::string& Shard::tokenizer_sha256() const { return state_->tokenizer_sha256; }
+std::int64_t Shard::pages() const { return state_->pages; }
+std::int64_t Shard::lines() const { return state_->lines; }
+std::int64_t Shard::words() const { return state_->words; }
+const std::vector<std::int64_t>& Shard::first_line() const { return state_->first_line; }
+
+std::int64_t Shard::png_bytes(std::int64_t page) const {
+  state_->check_page(page);
+  return state_->png.range(page).second;
+}
+
+std::int64_t Shard::token_count(std::int64_t page) const {
+  state_->check_page(page);
+  return state_->ids.range(page).second;
+}
+
+std::array<std::int64_t, 2> Shard::size(std::int64_t page) const {
+  state_->check_page(page);
+  const auto at = static_cast<std::size_t>(page) * 2;
+  return {state_->size[at], state_->size[at + 1]};
+}
+
+ShardPage Shard::describe(std::int64_t page) const {
+  const State& s = *state_;
+  const auto [width, height] = size(page);
+  ShardPage out;
+  out.id = s.id.read_text(s.file, page);
+  out.document = s.document.read_text(s.file, page);
+  out.source = s.source.read_text(s.file, page);
+  out.number = s.number[static_cast<std::size_t>(page)];
+  out.width = width;
+  out.height = height;
+  out.dots_per_inch = s.dots_per_inch[static_cast<std::size_t>(page)];
+  return out;
+}
+
+ShardPage Shard::read(std::int64_t page, bool png) const {
+  const State& s = *state_;
+  ShardPage out = describe(page);
+  if (png) s.png.read(s.file, page, out.png);
+  out.text = s.text.read_text(s.file, page);
+  s.ids.read(s.file, page, out.ids);
+  const auto at = static_cast<std::size_t>(page);
+  const std::int64_t line = s.first_line[at], lines = s.first_line[at + 1] - line;
+  out.lines = s.line_group.read(s.file, line, lines, true);
+  out.blocks.resize(static_cast<std::size_t>(lines));
+  s.file.read("/line/block", line, lines, out.blocks.data());
+  out.first_word.assign(s.first_word.begin() + line, s.first_word.begin() + line + lines + 1);
+  const std::int64_t word = out.first_word.front();
+  for (std::int64_t& first : out.first_word) first -= word;
+  if (out.first_word.back() > kMaxPageUnits)
+    fail<IoError>(fmt::format("{}: page {} must have at most {} words, got {}", name(), page,
+                              kMaxPageUnits, out.first_word.back()));
+  out.words = s.word_group.read(s.file, word, out.first_word.back(), true);
+  return out;
+}
+
+UnitTable Shard::line_table() const {
+  const State& s = *state_;
+  UnitTable table{s.line_group.read(s.file, 0, s.lines, false), s.first_line, {}};
+  table.blocks.resize(static_cast<std::size_t>(s.lines));
+  s.file.read("/line/block", 0, s.lines, table.blocks.data());
+  return table;
+}
+
+UnitTable Shard::word_table() const {
+  const State& s = *state_;
+  UnitTable table{s.word_group.read(s.file, 0, s.words, false), {}, {}};
+  table.first_unit.reserve(s.first_line.size());
+  for (const std::int64_t line : s.first_line)
+    table.first_unit.push_back(s.first_word[static_cast<std::size_t>(line)]);
+  return table;
+}
+
+}  // namespace lectern

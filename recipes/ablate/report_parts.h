@@ -1,0 +1,53 @@
+// Pieces of ablation reports (private to recipes/ablate_report*.cpp).
+#pragma once
+
+#include "recipes/ablate/report.h"
+
+#include <string>
+#include <vector>
+
+namespace lectern {
+
+/// "1.2345 ± 0.0012"; the sign of a gap is always shown.
+std::string with_error(const Spread& spread, int digits, bool is_gap = false);
+/// "+12 %"
+std::string percent(const Spread& spread);
+/// The variant's row, if it has a result.
+const AblationRow* find_row(const AblationTable& table, const std::string& variant);
+/// "lower", "higher" or "not told apart from <other>": a gap counts beyond two standard errors.
+std::string judged(const Spread& gap, const std::string& other);
+
+std::string html_table(const std::vector<std::string>& head,
+                       const std::vector<std::vector<std::string>>& rows);
+
+/// A plot of the mean over seeds.
+struct CurvePlot {
+  const char *field, *title;
+  bool log, smooth;
+  const char* x = "step";  ///< another field, whose mean over seeds is taken too
+};
+
+/// What tells one kind of ablation from another in a report.
+struct AblationWords {
+  std::string title, lead;  ///< plain text
+  std::string settings;     ///< HTML
+  std::string findings_title;
+  std::string note;  ///< HTML: what ± and the columns are
+  std::vector<CurvePlot> plots;
+  std::string more;  ///< HTML behind the tables
+};
+AblationWords residual_words(const AblationRecipe& recipe);
+AblationWords training_words(const AblationRecipe& recipe,
+                             const std::vector<AblationTable>& tables);
+
+std::vector<std::string> residual_header(const AblationTable& table);
+std::vector<std::string> residual_cells(const AblationTable& table, const AblationRow& row);
+std::vector<std::string> residual_findings(const std::vector<AblationTable>& tables);
+
+std::vector<std::string> training_header(const AblationTable& table);
+std::vector<std::string> training_cells(const AblationTable& table, const AblationRow& row);
+std::vector<std::string> training_findings(const std::vector<AblationTable>& tables);
+/// Error rates by the length of the text: the table's head, then its rows.
+std::vector<std::vector<std::string>> length_table(const AblationTable& table);
+
+}  // namespace lectern

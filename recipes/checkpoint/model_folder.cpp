@@ -1,0 +1,103 @@
+#include "recipes/checkpoint/model_folder.h"
+
+#include "core/io/file.h"
+#include "core/io/safetensors.h"
+#include "nn/ocr2/weights.h"
+#include "recipes/checkpoint/folder.h"
+
+#include <nlohmann/json.hpp>
+
+namespace lectern {
+namespace {
+
+/// A configuration may ask for more memory than its weights justify: look before taking it.
+void check_weights_size(const Ocr2Config& config, const std::filesystem::path& folder) {
+  constexpr double kSmallestWeight = 2;  // bytes, bf16
+  double bytes = 0;
+  for (const auto& entry : std::filesystem::directory_iterator(folder))
+    if (entry.path().extension() == ".safetensors") bytes += static_cast<double>(entry.file_size());
+  if (bytes < kSmallestWeight * parameter_count(config))
+    fail<IoError>(
+        fmt::format("{}: *.safetensors must hold the {:.0f} parameters of config.json, "
+                    "got {:.0f} bytes",
+                    folder.string(), parameter_count(config), bytes));
+}
+
+}  // namespace
+
+std::filesystem::path resolve_model_folder(const std::filesystem::path& path) {
+  if (std::filesystem::exists(path / "config.json")) return path;
+  return resolve_checkpoint(path);
+}
+
+std::filesystem::path shipped_model() {
+  std::error_code error;
+  const auto program = std::filesystem::read_symlink("/proc/self/exe", error);
+  const auto folder = program.parent_path().parent_path() / "recipes" / "nano";
+  if (!std::filesystem::exists(folder / "config.json"))
+    fail<IoError>(
+        fmt::format("{}: no model is there; name one with --checkpoint", folder.string()));
+  return folder;
+}
+
+void check_tokenizer(const Tokenizer& tokenizer, const Ocr2Config& config,
+                     const std::string& name) {
+  if (tokenizer.id_limit() > config.text.vocab_size)
+    fail<ConfigError>(fmt::format("{}: ids must be below text_config.vocab_size {}, got {}", name,
+                                  config.text.vocab_size, tokenizer.id_limit() - 1));
+  const auto image = tokenizer.token_to_id("<image>");
+  if (!image || *image != config.image_token_id)
+    fail<ConfigError>(fmt::format("{}: token <image> must have id {} (image_token_id), got {}",
+                                  name, config.image_token_id,
+                                  image ? std::to_string(*image) : "no such token"));
+  for (const auto& [field, id] : {std::pair{"bos_token_id", config.text.bos_token_id},
+                                  std::pair{"eos_token_id", config.text.eos_token_id}})
+    if (!tokenizer.id_to_token(static_cast<std::int32_t>(id)))
+      fail<ConfigError>(fmt::format("{}: must have a token with id {} (text_config.{}), got none",
+                                    name, id, field));
+}
+
+DType weight_dtype(const std::string& name) {
+  if (name != "fp32" && name != "bf16")
+    fail<ConfigError>(fmt::format("--dtype: must be fp32 or bf16, got {}", name));
+  return name == "bf16" ? DType::bf16 : DType::f32;
+}
+
+std::unique_ptr<Ocr2Model> load_model(const std::filesystem::path& folder, const Ocr2Config& config,
+                                      DType dtype, std::int64_t* mapped) {
+  check_weights_size(config, folder);
+  auto model = std::make_unique<Ocr2Model>(config, 0, dtype, ParameterValues::absent);
+  const LoadReport report = load_weights(model->store(), folder);
+  if (mapped != nullptr) *mapped = report.mapped;
+  return model;
+}
+
+LoadedModel load_model_folder(const std::filesystem::path& path, DType dtype) {
+  const auto folder = resolve_model_folder(path);
+  const Ocr2Config config = read_ocr2_config(folder / "config.json");
+  Tokenizer tokenizer = Tokenizer::load(folder / "tokenizer.json");
+  check_tokenizer(tokenizer, config, (folder / "tokenizer.json").string());
+  auto model = load_model(folder, config, dtype);
+  return {std::move(model), std::move(tokenizer), folder};
+}
+
+void save_indexed(const std::filesystem::path& folder, const std::string& stem,
+                  const std::string& file, const NamedTensors& tensors) {
+  save_safetensors(folder / file, tensors, {{"format", "pt"}});
+  nlohmann::json map = nlohmann::json::object();
+  std::size_t bytes = 0;
+  for (const auto& [name, tensor] : tensors) {
+    map[name] = file;
+    bytes += tensor.bytes();
+  }
+  const nlohmann::json index = {{"metadata", {{"total_size", bytes}}}, {"weight_map", map}};
+  write_file(folder / (stem + ".safetensors.index.json"), index.dump(2) + "\n");
+}
+
+void save_model(const Ocr2Model& model, const std::filesystem::path& folder) {
+  save_indexed(folder, "model", "model-00001-of-00001.safetensors",
+               model.store().file_order_state());
+  write_file(folder / "config.json", to_hf_json(model.config()).dump(2) + "\n");
+}
+
+}  // namespace lectern

@@ -1,0 +1,57 @@
+// A folder that holds a model: config.json, model*.safetensors, tokenizer.json. Checkpoints of a
+// run are such folders, and so are exported and published models.
+#pragma once
+
+#include "data/tokenizer/tokenizer.h"
+#include "nn/ocr2/model.h"
+
+#include <filesystem>
+#include <memory>
+#include <string>
+#include <utility>
+#include <vector>
+
+namespace lectern {
+
+struct LoadedModel {
+  std::unique_ptr<Ocr2Model> model;
+  Tokenizer tokenizer;
+  std::filesystem::path folder;
+};
+
+/// The dtype that a --dtype option names, fp32 or bf16. Throws ConfigError.
+DType weight_dtype(const std::string& name);
+
+/// Loads a model folder, a checkpoint, or the newest checkpoint of a run folder, for reading:
+/// values stay in the mapped file where they can (nn/ocr2/weights.h). `dtype` f32, or bf16:
+/// matrices in bf16, everything else f32. Throws IoError or ConfigError naming file and field.
+LoadedModel load_model_folder(const std::filesystem::path& path, DType dtype = DType::f32);
+
+/// The model of a folder that need not have a tokenizer, as above. `mapped`, when given, becomes
+/// the number of tensors that stay in the file.
+std::unique_ptr<Ocr2Model> load_model(const std::filesystem::path& folder, const Ocr2Config& config,
+                                      DType dtype, std::int64_t* mapped = nullptr);
+
+/// The folder that `path` stands for: itself when it has a config.json, else its newest complete
+/// checkpoint.
+std::filesystem::path resolve_model_folder(const std::filesystem::path& path);
+
+/// The small model that comes with lectern: recipes/nano beside the folder of the running program.
+/// Throws IoError naming the folder when there is none.
+std::filesystem::path shipped_model();
+
+using NamedTensors = std::vector<std::pair<std::string, Tensor>>;
+
+/// Writes tensors as the one shard `file` with its index `<stem>.safetensors.index.json`.
+void save_indexed(const std::filesystem::path& folder, const std::string& stem,
+                  const std::string& file, const NamedTensors& tensors);
+
+/// Writes config.json and the weights (published names, one shard with its index) into an existing
+/// folder.
+void save_model(const Ocr2Model& model, const std::filesystem::path& folder);
+
+/// Throws ConfigError unless the tokenizer fits the model: ids below vocab_size, <image> at
+/// image_token_id, tokens at bos_token_id and eos_token_id.
+void check_tokenizer(const Tokenizer& tokenizer, const Ocr2Config& config, const std::string& name);
+
+}  // namespace lectern

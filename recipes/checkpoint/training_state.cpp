@@ -1,0 +1,71 @@
+#include "recipes/checkpoint/training_state.h"
+
+#include "core/io/file.h"
+#include "core/io/safetensors.h"
+#include "core/ops/router.h"
+#include "distributed/moment_reader.h"
+#include "nn/ocr2/weights.h"
+
+#include <nlohmann/json.hpp>
+
+namespace lectern {
+namespace {
+
+/// A field of state.json as T; throws IoError naming file and field.
+template <typename T>
+T field(const nlohmann::json& json, const char* name, const std::filesystem::path& file) {
+  try {
+    return json.at(name).get<T>();
+  } catch (const nlohmann::json::exception& error) {
+    fail<IoError>(fmt::format("{}: {}: {}", file.string(), name, error.what()));
+  }
+}
+
+}  // namespace
+
+void balance_experts(RunState& state, const std::map<std::int64_t, Tensor>& counts, double rate) {
+  if (rate <= 0) return;
+  for (const auto& [layer, count] : counts) {
+    auto [at, is_new] = state.selection_bias.try_emplace(layer);
+    if (is_new) at->second = Tensor::zeros({count.numel()});
+    update_selection_bias(at->second, count, rate);
+  }
+}
+
+std::string bias_name(std::int64_t layer) { return fmt::format("selection_bias.{}", layer); }
+
+RunState load_training_state(const std::filesystem::path& checkpoint, const RunState& wanted,
+                             Ocr2Model& model, ParallelAdamW& optimizer, bool is_whole) {
+  const auto file = checkpoint / "state.json";
+  const nlohmann::json json = parse_json(read_file(file), file.string());
+  RunState state;
+  state.step = field<std::int64_t>(json, "step", file);
+  state.loader_position = field<std::uint64_t>(json, "loader_position", file);
+  state.stage = field<std::int64_t>(json, "stage", file);
+  state.seed = field<std::int64_t>(json, "seed", file);
+  if (state.stage != wanted.stage || state.seed != wanted.seed)
+    fail<ConfigError>(
+        fmt::format("{}: stage and seed must be {} and {} as in the recipe, got {} and {}",
+                    checkpoint.string(), wanted.stage, wanted.seed, state.stage, state.seed));
+  if (json.contains("curriculum")) {  // checkpoints of older versions have none
+    const nlohmann::json& curriculum = json["curriculum"];
+    state.level = field<std::int64_t>(curriculum, "level", file);
+    state.level_step = field<std::int64_t>(curriculum, "step", file);
+    state.level_position = field<std::uint64_t>(curriculum, "loader_position", file);
+  }
+  const auto steps = field<std::map<std::string, std::int64_t>>(json, "optimizer_steps", file);
+
+  const SafetensorsFolder tensors = SafetensorsFolder::open(checkpoint, "optimizer");
+  for (const std::int64_t layer :
+       field<std::vector<std::int64_t>>(json, "selection_bias_layers", file))
+    state.selection_bias[layer] = tensors.get(bias_name(layer)).clone();
+
+  load_weights(model.store(), checkpoint, {}, is_whole);
+  const MomentReader moments(tensors);
+  optimizer.load_state([&](const std::string& moment, std::int64_t begin,
+                           std::int64_t end) { return moments.read(moment, begin, end); },
+                       steps);
+  return state;
+}
+
+}  // namespace lectern

@@ -1,0 +1,40 @@
+// Everything that a training run needs to go on as if it had never stopped, from one checkpoint
+// (recipes/checkpoint/saver.h writes it).
+#pragma once
+
+#include "distributed/parallel_adamw.h"
+#include "nn/ocr2/model.h"
+
+#include <cstdint>
+#include <filesystem>
+#include <map>
+#include <string>
+
+namespace lectern {
+
+/// What is not a tensor of the model or of the optimizer.
+struct RunState {
+  std::int64_t step = 0;              ///< optimizer steps done
+  std::uint64_t loader_position = 0;  ///< samples consumed
+  std::int64_t stage = 0;
+  std::int64_t seed = 0;
+  std::int64_t level = 0;                         ///< of the curriculum, from 0
+  std::int64_t level_step = 0;                    ///< step after which the level began
+  std::uint64_t level_position = 0;               ///< samples consumed before it
+  std::map<std::int64_t, Tensor> selection_bias;  ///< router bias of each MoE layer (loss-free)
+};
+
+/// Loss-free balancing: moves the router bias of each layer by `rate`, from the tokens that each of
+/// its experts had in a step (`counts`, i32 [experts] by layer). Nothing when the rate is 0.
+void balance_experts(RunState& state, const std::map<std::int64_t, Tensor>& counts, double rate);
+
+/// Name of a layer's router bias in a checkpoint.
+std::string bias_name(std::int64_t layer);
+
+/// Loads a checkpoint into a model and optimizer of the same recipe, whatever ranks and mesh wrote
+/// it. Throws IoError naming file and field, ConfigError when stage or seed are not those of
+/// `wanted`, and, where the model `is_whole`, when it lacks tensors of the checkpoint. Collective.
+RunState load_training_state(const std::filesystem::path& checkpoint, const RunState& wanted,
+                             Ocr2Model& model, ParallelAdamW& optimizer, bool is_whole = true);
+
+}  // namespace lectern

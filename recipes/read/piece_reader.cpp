@@ -1,0 +1,59 @@
+#include "recipes/read/piece_reader.h"
+
+#include "core/error.h"
+#include "data/images/piece_view.h"
+#include "data/images/resize.h"
+
+#include <algorithm>
+#include <cmath>
+
+namespace lectern {
+namespace {
+
+constexpr std::int64_t kPadding = 1;  // around a box, as SampleOptions::padding
+
+Image cut(const Image& page, const Box& box) {
+  const auto left = static_cast<std::int64_t>(std::floor(box.left)) - kPadding;
+  const auto top = static_cast<std::int64_t>(std::floor(box.top)) - kPadding;
+  return crop(page, left, top, static_cast<std::int64_t>(std::ceil(box.right)) + kPadding - left,
+              static_cast<std::int64_t>(std::ceil(box.bottom)) + kPadding - top);
+}
+
+}  // namespace
+
+std::vector<ImageViews> piece_views(const Image& level, const std::vector<PagePiece>& pieces,
+                                    const ReadingSettings& settings) {
+  const PieceView view{.size = settings.global_size,
+                       .margin = settings.piece_margin,
+                       .text_height = settings.piece_text_height,
+                       .at_top = settings.piece_at_top};
+  std::vector<ImageViews> out;
+  for (const PagePiece& piece : pieces)
+    out.push_back(
+        {lay_piece(cut(level, piece.box), piece.box.bottom - piece.box.top, view), {}, {}});
+  return out;
+}
+
+std::string read_by_pieces(Reader& reader, const ReadingSettings& settings, const Image& page) {
+  const PageSegments segments = find_text(page);
+  const std::vector<PagePiece> pieces = cut_pieces(segments, settings.piece_width);
+  if (pieces.empty()) return "";
+  const Image level = level_page(page, segments.slope);
+  return join_pieces(pieces, reader.read_views(piece_views(level, pieces, settings)));
+}
+
+Image rescaled(Image picture, double from, double to) {
+  if (from == to) return picture;
+  const auto side = [&](std::int64_t pixels) {
+    return std::max(1.0, std::round(static_cast<double>(pixels) * to / from));
+  };
+  const double width = side(picture.width), height = side(picture.height);
+  if (width * height > static_cast<double>(std::int64_t{1} << 28))
+    fail<ShapeError>(fmt::format(
+        "rescaled: picture must have at most 2^28 pixels, got {} x {} from {} to {} dpi",
+        picture.width, picture.height, from, to));
+  return resize_bicubic(picture, static_cast<std::int64_t>(width),
+                        static_cast<std::int64_t>(height));
+}
+
+}  // namespace lectern

@@ -1,0 +1,101 @@
+#include "recipes/read/reader.h"
+
+#include <algorithm>
+#include <utility>
+
+namespace lectern {
+namespace {
+
+constexpr std::string_view kImage = "<image>";
+
+std::vector<std::int32_t> encode_prompt(const Tokenizer& tokenizer, const std::string& prompt) {
+  if (!prompt.starts_with(kImage) || prompt.find(kImage, kImage.size()) != std::string::npos)
+    fail<ConfigError>(fmt::format("prompt: must begin with its only <image>, got \"{}\"", prompt));
+  return tokenizer.encode(std::string_view(prompt).substr(kImage.size()));
+}
+
+}  // namespace
+
+ViewOptions view_options(const Ocr2Config& config) {
+  ViewOptions out;
+  out.global_size = config.reading.global_size;
+  out.tile_size = config.reading.tile_size;
+  out.crop = config.reading.crop;
+  out.patch_size = config.sam.patch_size;
+  out.small_queries = config.queries_768;
+  out.large_queries = config.queries_1024;
+  out.visual_tokens = config.decoder_reads == DecoderReads::visual;
+  return out;
+}
+
+Reader::Reader(const Ocr2Model& model, const Tokenizer& tokenizer, const ReaderArgs& args)
+    : model_(model),
+      tokenizer_(tokenizer),
+      args_(args),
+      views_(view_options(model.config())),
+      prompt_ids_(encode_prompt(
+          tokenizer, args.prompt.empty() ? model.config().reading.prompt : args.prompt)) {}
+
+Ocr2Input Reader::prompt_for(const ImageViews& views) const {
+  const Ocr2Config& config = model_.config();
+  const std::int64_t image_tokens = image_token_count(views_, views.grid);
+  const auto prompt_tokens = static_cast<std::int64_t>(prompt_ids_.size());
+  Ocr2Input input;
+  input.input_ids = Tensor::full({1, 1 + image_tokens + prompt_tokens},
+                                 static_cast<double>(config.image_token_id), DType::i32);
+  std::int32_t* ids = input.input_ids.data<std::int32_t>();
+  ids[0] = static_cast<std::int32_t>(config.text.bos_token_id);
+  std::copy(prompt_ids_.begin(), prompt_ids_.end(), ids + 1 + image_tokens);
+  input.num_local_patches = {static_cast<std::int64_t>(views.local.size())};
+  input.pixel_values = normalised_views({views.global});
+  if (!views.local.empty()) input.pixel_values_local = normalised_views(views.local);
+  return input;
+}
+
+void Reader::read_stream(const ViewSource& next, const OnText& on_text) {
+  GenerationArgs args;
+  args.max_new_tokens = args_.max_new_tokens;
+  args.eos = static_cast<std::int32_t>(model_.config().text.eos_token_id);
+  args.guard = args_.guard;
+  const PromptSource prompts = [&]() -> std::optional<Ocr2Input> {
+    const std::optional<ImageViews> views = next();
+    if (!views) return std::nullopt;
+    return prompt_for(*views);
+  };
+  statistics_.add(generate_stream(model_, prompts, args, std::max<std::int64_t>(1, args_.batch),
+                                  [&](std::size_t number, const std::vector<std::int32_t>& tokens) {
+                                    on_text(number, tokenizer_.decode(tokens));
+                                  }));
+}
+
+std::vector<std::string> Reader::read_all(std::size_t count,
+                                          const std::function<ImageViews(std::size_t)>& views_of,
+                                          const std::function<void(std::int64_t)>& progress) {
+  std::vector<std::string> out(count);
+  std::size_t asked = 0;
+  std::int64_t done = 0;
+  read_stream(
+      [&]() -> std::optional<ImageViews> {
+        if (asked == count) return std::nullopt;
+        return views_of(asked++);
+      },
+      [&](std::size_t number, std::string text) {
+        out[number] = std::move(text);
+        if (progress) progress(++done);
+      });
+  return out;
+}
+
+std::vector<std::string> Reader::read(const std::vector<Image>& images,
+                                      const std::function<void(std::int64_t)>& progress) {
+  return read_all(
+      images.size(), [&](std::size_t i) { return make_views(images[i], views_); }, progress);
+}
+
+std::vector<std::string> Reader::read_views(const std::vector<ImageViews>& pictures,
+                                            const std::function<void(std::int64_t)>& progress) {
+  return read_all(
+      pictures.size(), [&](std::size_t i) { return pictures[i]; }, progress);
+}
+
+}  // namespace lectern

@@ -1,0 +1,70 @@
+// Reading pictures with a model: image -> views -> tokens -> text.
+#pragma once
+
+#include "data/images/image.h"
+#include "data/images/views.h"
+#include "data/tokenizer/tokenizer.h"
+#include "nn/language/generation.h"
+
+#include <cstdint>
+#include <functional>
+#include <optional>
+#include <string>
+#include <vector>
+
+namespace lectern {
+
+struct ReaderArgs {
+  std::int64_t max_new_tokens = 1024;
+  std::int64_t batch = 16;  ///< slots: a picture takes one, and one more for each of its tiles
+  RepetitionGuard guard;
+  std::string prompt;  ///< empty: the model's own
+};
+
+/// The views of the next picture, in order; nothing at the end.
+using ViewSource = std::function<std::optional<ImageViews>()>;
+/// Called once a picture, when it has been read: its number, and its text.
+using OnText = std::function<void(std::size_t number, std::string text)>;
+
+class Reader {
+ public:
+  /// Keeps references; the model and tokenizer must outlive the reader. Throws ConfigError when the
+  /// prompt has not exactly one <image>, at its start.
+  Reader(const Ocr2Model& model, const Tokenizer& tokenizer, const ReaderArgs& args);
+
+  /// Reads pictures as slots become free (generate_stream() in nn/language/generation.h). What
+  /// `next` throws ends the reading.
+  void read_stream(const ViewSource& next, const OnText& on_text);
+
+  /// Text of each picture, in their order. `progress` is called with the number of pictures done.
+  std::vector<std::string> read(const std::vector<Image>& images,
+                                const std::function<void(std::int64_t)>& progress = {});
+
+  /// The same for pictures that are views already.
+  std::vector<std::string> read_views(const std::vector<ImageViews>& pictures,
+                                      const std::function<void(std::int64_t)>& progress = {});
+
+  /// What all reading so far took.
+  const GenerationStatistics& statistics() const { return statistics_; }
+
+  /// Views that a picture of this size becomes.
+  const ViewOptions& views() const { return views_; }
+
+ private:
+  std::vector<std::string> read_all(std::size_t count,
+                                    const std::function<ImageViews(std::size_t)>& views_of,
+                                    const std::function<void(std::int64_t)>& progress);
+  Ocr2Input prompt_for(const ImageViews& views) const;
+
+  const Ocr2Model& model_;
+  const Tokenizer& tokenizer_;
+  ReaderArgs args_;
+  ViewOptions views_;
+  std::vector<std::int32_t> prompt_ids_;
+  GenerationStatistics statistics_;
+};
+
+/// The image processor's settings of a model.
+ViewOptions view_options(const Ocr2Config& config);
+
+}  // namespace lectern

@@ -1,0 +1,296 @@
+#include "data/pages/pdf.h"
+
+#include "core/io/process.h"
+#include "data/pages/pdf_text.h"
+#include "data/pages/quality.h"
+#include "tests/data/test_pdf.h"
+#include "tests/testing.h"
+
+#include <algorithm>
+#include <chrono>
+#include <cmath>
+
+namespace lectern {
+namespace {
+
+using testing::make_pdf;
+using testing::pdf_paragraph;
+using testing::pdf_text;
+using testing::TemporaryFolder;
+using testing::throws_with;
+using testing::write_bytes;
+
+/// Dark pixels of the picture that lie in no box (grown by `margin`), and boxes without any.
+struct InkReport {
+  std::int64_t ink = 0, outside = 0, empty_boxes = 0;
+};
+
+InkReport compare_ink(const Image& image, const Page& page, double margin) {
+  InkReport report;
+  std::vector<Word> words = page.rotated_words;
+  for (const Line& line : page.lines)
+    words.insert(words.end(), line.words.begin(), line.words.end());
+  std::vector<std::int64_t> found(words.size(), 0);
+  for (std::int64_t y = 0; y < image.height; ++y)
+    for (std::int64_t x = 0; x < image.width; ++x) {
+      if (image.row(y)[x * 3] > 100) continue;
+      ++report.ink;
+      bool inside = false;
+      for (std::size_t i = 0; i < words.size(); ++i) {
+        const Box& box = words[i].box;
+        if (x + 0.5 > box.left - margin && x + 0.5 < box.right + margin &&
+            y + 0.5 > box.top - margin && y + 0.5 < box.bottom + margin) {
+          inside = true;
+          ++found[i];
+        }
+      }
+      report.outside += !inside;
+    }
+  report.empty_boxes = std::count(found.begin(), found.end(), 0);
+  return report;
+}
+
+std::string words_of(const Page& page) {
+  std::string out;
+  for (const Line& line : page.lines) {
+    for (const Word& word : line.words) out += word.text + " ";
+    out.back() = '|';
+  }
+  return out;
+}
+
+TEST(Pdf, BoxesSitOnTheInk) {
+  TemporaryFolder folder;
+  const std::string text = pdf_paragraph("Hello World");
+  // Plain; a page turned by a quarter and its content turned back; a crop box that moves the
+  // origin.
+  const std::string turned = "q 0 1 -1 0 762 0 cm\n" + text + "Q\n";
+  const auto file = write_bytes(
+      folder.path() / "a b;$(x).pdf",
+      make_pdf({{text, ""}, {turned, "/Rotate 90"}, {text, "/CropBox [50 300 500 760]"}}));
+  EXPECT_EQ(pdf_page_count(file), 3);
+  for (const double dpi : {72.0, 100.0, 133.0}) {
+    const std::vector<Image> images = render_pdf_pages(file, 1, 3, dpi);
+    std::vector<Page> pages = read_pdf_text(file, 1, 3, dpi);
+    ASSERT_EQ(images.size(), 3u);
+    ASSERT_EQ(pages.size(), 3u);
+    const std::pair<double, double> points[] = {{612, 792}, {792, 612}, {450, 460}};
+    for (int i = 0; i < 3; ++i) {
+      EXPECT_EQ(pages[i].number, i + 1);
+      EXPECT_NEAR(images[i].width, points[i].first * dpi / 72, 1.01);
+      EXPECT_NEAR(images[i].height, points[i].second * dpi / 72, 1.01);
+      fit_to_image(pages[i], images[i].width, images[i].height);
+      EXPECT_TRUE(words_of(pages[i]).starts_with("Hello World|line 1 of a paragraph with some"))
+          << words_of(pages[i]);
+      const InkReport report = compare_ink(images[i], pages[i], 1.5);
+      EXPECT_GT(report.ink, 500);
+      EXPECT_EQ(report.outside, 0) << "page " << i + 1 << " at " << dpi;
+      EXPECT_EQ(report.empty_boxes, 0) << "page " << i + 1 << " at " << dpi;
+      EXPECT_EQ(reason_to_drop(pages[i], images[i]), "");
+    }
+  }
+  // The word starts 72 points from the left; its baseline is 720 above the foot of 792.
+  const Page page = read_pdf_text(file, 1, 1, 144)[0];
+  EXPECT_EQ(page.lines[0].words[0].text, "Hello");
+  EXPECT_NEAR(page.lines[0].words[0].box.left, 144, 3);
+  EXPECT_LT(page.lines[0].words[0].box.top, 144 - 20);
+  EXPECT_NEAR(page.lines[0].words[0].box.bottom, 144, 12);
+}
+
+TEST(Pdf, RotatedWordsAreSetApart) {
+  TemporaryFolder folder;
+  const std::string sideways = "BT /F1 12 Tf 0 1 -1 0 40 300 Tm (arXiv sidebar text) Tj ET\n";
+  const auto file = write_bytes(folder.path() / "a.pdf",
+                                make_pdf({{pdf_paragraph("Title here") + sideways, ""}}));
+  const Page page = read_pdf_text(file, 1, 1, 100)[0];
+  EXPECT_EQ(words_of(page).find("sidebar"), std::string::npos);
+  ASSERT_EQ(page.rotated_words.size(), 3u);
+  EXPECT_EQ(page.lines.size(), 6u);
+  EXPECT_EQ(reason_to_drop(page), "");
+  PageQuality strict;
+  strict.max_rotated_fraction = 0.05;
+  EXPECT_TRUE(reason_to_drop(page, strict).starts_with("rotated text: 16 of"));
+}
+
+TEST(Pdf, InvisibleTextIsFound) {
+  TemporaryFolder folder;
+  const auto file = write_bytes(
+      folder.path() / "a.pdf",
+      make_pdf({{"3 Tr " + pdf_paragraph("Hidden"), ""}, {"1 g " + pdf_paragraph("White"), ""}}));
+  const std::vector<Image> images = render_pdf_pages(file, 1, 2, 100);
+  std::vector<Page> pages = read_pdf_text(file, 1, 2, 100);
+  for (int i = 0; i < 2; ++i) {
+    fit_to_image(pages[i], images[i].width, images[i].height);
+    EXPECT_EQ(reason_to_drop(pages[i]), "");
+    EXPECT_EQ(reason_to_drop(pages[i], images[i]),
+              "text that the picture does not show: 41 of 41 words");
+  }
+}
+
+TEST(Pdf, HostileFilesAreErrorsNamingThem) {
+  TemporaryFolder folder;
+  const std::string good = make_pdf({{pdf_paragraph("Good"), ""}});
+  std::string garbage(5000, '\0');
+  for (std::size_t i = 0; i < garbage.size(); ++i) garbage[i] = static_cast<char>(i * 7919 >> 3);
+  for (const auto& [name, bytes] : {std::pair<std::string, std::string>{"zero.pdf", ""},
+                                    {"garbage.pdf", garbage},
+                                    {"cut.pdf", good.substr(0, 60)},
+                                    {"liar.pdf", "%PDF-1.4\n" + garbage}}) {
+    const auto file = write_bytes(folder.path() / name, bytes);
+    EXPECT_TRUE(throws_with([&] { pdf_page_count(file); }, {name, "pdfinfo"})) << name;
+    EXPECT_TRUE(throws_with([&] { read_pdf_text(file, 1, 1, 100); }, {name, "pdftotext"}));
+    EXPECT_TRUE(throws_with([&] { render_pdf_pages(file, 1, 1, 100); }, {name, "pdftoppm"}));
+  }
+  EXPECT_TRUE(throws_with([&] { pdf_page_count(folder.path() / "none.pdf"); }, {"none.pdf"}));
+  const auto file = write_bytes(folder.path() / "good.pdf", good);
+  EXPECT_TRUE(throws_with([&] { read_pdf_text(file, 7, 9, 100); }, {"good.pdf", "pdftotext"}));
+  EXPECT_TRUE(throws_with([&] { read_pdf_text(file, 1, 3, 100); }, {"good.pdf", "1 pages for"}));
+  EXPECT_TRUE(throws_with([&] { render_pdf_pages(file, 2, 1, 100); }, {"first <= last"}));
+  EXPECT_TRUE(throws_with([&] { render_pdf_pages(file, 1, 1, 0); }, {"dots per inch"}));
+  PdfLimits limits;
+  limits.max_pixels = 1 << 16;
+  EXPECT_TRUE(throws_with([&] { render_pdf_pages(file, 1, 1, 100, limits); },
+                          {"good.pdf", "pdftoppm", "more than 196672 bytes"}));
+}
+
+TEST(Pdf, AWrongCrossReferenceTableIsRebuilt) {
+  TemporaryFolder folder;
+  std::string bytes = make_pdf({{pdf_paragraph("Rebuilt"), ""}});
+  const std::size_t at = bytes.rfind("startxref\n") + 10;
+  bytes.replace(at, bytes.find('\n', at) - at, "7");
+  const auto file = write_bytes(folder.path() / "xref.pdf", bytes);
+  EXPECT_EQ(pdf_page_count(file), 1);
+  EXPECT_TRUE(words_of(read_pdf_text(file, 1, 1, 100)[0]).starts_with("Rebuilt|line 1"));
+}
+
+std::string layout(const std::string& body) {
+  return "<html><head><title>&lt;doc&gt;</title></head><body>\n<doc>\n<page width=\"100\" "
+         "height=\"50\">\n" +
+         body + "</page>\n</doc>\n</body></html>";
+}
+
+std::string line_of(const std::string& words) {
+  return "<flow><block xMin=\"0\" yMin=\"0\" xMax=\"1\" yMax=\"1\"><line xMin=\"1\" yMin=\"2\" "
+         "xMax=\"90\" yMax=\"12\">" +
+         words + "</line></block></flow>\n";
+}
+
+std::string word_of(const std::string& text, double left = 1, double right = 30) {
+  return fmt::format("<word xMin=\"{}\" yMin=\"2\" xMax=\"{}\" yMax=\"12\">{}</word>\n", left,
+                     right, text);
+}
+
+TEST(PdfText, EntitiesLigaturesAndComposition) {
+  std::vector<Page> pages = parse_bbox_layout(
+      layout(line_of(word_of("a&lt;b&amp;&quot;c&#39;&#x41;&unknown;&", 1, 80)) +
+             line_of(word_of("e\xef\xac\x83"
+                             "cient",
+                             1, 50) +                               // ffi ligature
+                     word_of("cafe\xcc\x81", 52, 70) +              // e + combining acute
+                     word_of("co\xc2\xad", 72, 90)) +               // soft hyphen
+             line_of(word_of("\xe2\xbd\x87\xe6\x9c\xac", 1, 50))),  // Kangxi radical sun, "book"
+      144, "t");
+  ASSERT_EQ(pages.size(), 1u);
+  fit_to_image(pages[0], 200, 100);
+  EXPECT_EQ(pages[0].text,
+            "a<b&\"c'A&unknown;&\n\nefficient caf\xc3\xa9 co-\n\n\xe6\x97\xa5\xe6\x9c\xac");
+  EXPECT_EQ(pages[0].lines[1].words[0].box.right, 100);  // 50 points at 144 dpi
+  EXPECT_EQ(pages[0].dots_per_inch, 144);
+}
+
+TEST(PdfText, DamagedOutputIsAnErrorOrLeftOut) {
+  const std::string whole = layout(line_of(word_of("word")));
+  const std::size_t begin = whole.find("<doc>\n"), end = whole.find("</doc>");
+  for (std::size_t size = 0; size < end + 6; ++size) {
+    if (size < begin + 5)
+      EXPECT_TRUE(throws_with([&] { parse_bbox_layout(whole.substr(0, size), 72, "x.pdf"); },
+                              {"x.pdf", "no <doc>"}));
+    else
+      EXPECT_TRUE(throws_with([&] { parse_bbox_layout(whole.substr(0, size), 72, "x.pdf"); },
+                              {"x.pdf", "cut off"}));
+  }
+  // A word without numbers is left out; boxes turned inside out or off the page go with the fit.
+  std::vector<Page> pages = parse_bbox_layout(
+      layout(line_of("<word xMin=\"nan\" yMin=\"2\" xMax=\"3\" yMax=\"4\">no</word>" +
+                     word_of("back", 30, 1) + word_of("off", 5000, 6000) + word_of("yes"))),
+      72, "x.pdf");
+  fit_to_image(pages[0], 100, 50);
+  EXPECT_EQ(pages[0].text, "yes");
+  EXPECT_TRUE(throws_with([] { parse_bbox_layout("<doc><line></line></doc>", 72, "x.pdf"); },
+                          {"outside of a page"}));
+}
+
+TEST(PageQuality, ReasonsToDrop) {
+  const auto reason = [](const std::string& text) {
+    Page page;
+    page.lines.push_back({"", {}, {{"twenty-characters-long", {}}, {text, {}}}});
+    return reason_to_drop(page);
+  };
+  EXPECT_EQ(reason("fine"), "");
+  EXPECT_EQ(reason("\xe6\x97\xa5\xc3\xa9"), "");
+  EXPECT_EQ(reason("a\x02"), "control character U+0002");
+  EXPECT_EQ(reason("\xc2\x88"), "control character U+0088");
+  EXPECT_EQ(reason("\xef\xbf\xbd"), "replacement character U+FFFD");
+  EXPECT_EQ(reason("\xef\xa3\xb1"), "private-use character U+F8F1");
+  EXPECT_EQ(reason("\xf3\xb0\x80\x80"), "private-use character U+F0000");
+  EXPECT_EQ(reason("\xef\xbf\xbf"), "noncharacter U+FFFF");
+  EXPECT_EQ(reason("\xff\xfe"), "text that is not UTF-8");
+  EXPECT_EQ(reason_to_drop(Page{}), "almost no text: 0 characters");
+}
+
+TEST(Process, OutputErrorsAndStatus) {
+  const ProcessResult result =
+      run_process({"sh", "-c", "printf out; printf err >&2; exit 3"}, "subject");
+  EXPECT_EQ(result.output, "out");
+  EXPECT_EQ(result.errors, "err");
+  EXPECT_EQ(result.exit_status, 3);
+  EXPECT_TRUE(throws_with(
+      [] {
+        run_process_or_fail({"sh", "-c", "echo broken >&2; exit 3"}, "a.pdf");
+      },
+      {"a.pdf", "sh", "exit status 3", "broken"}));
+  // Arguments are not read by a shell, stdin is empty.
+  EXPECT_EQ(run_process({"printf", "%s", "$(id); \"x\" *"}, "x").output, "$(id); \"x\" *");
+  EXPECT_EQ(run_process({"cat"}, "x").output, "");
+}
+
+TEST(Process, Limits) {
+  ProcessLimits limits;
+  limits.seconds = 0.3;
+  const auto start = std::chrono::steady_clock::now();
+  EXPECT_TRUE(throws_with(
+      [&] {
+        run_process({"sleep", "60"}, "a.pdf", limits);
+      },
+      {"a.pdf", "sleep", "limit of 0.3 s"}));
+  // Also when the child has closed its output and goes on.
+  EXPECT_TRUE(throws_with(
+      [&] {
+        run_process({"sh", "-c", "exec sleep 60 >&- 2>&-"}, "a.pdf", limits);
+      },
+      {"a.pdf", "limit of 0.3 s"}));
+  EXPECT_LT(std::chrono::steady_clock::now() - start, std::chrono::seconds(30));
+  limits = {};
+  limits.output_bytes = 1000;
+  EXPECT_TRUE(throws_with([&] { run_process({"yes"}, "a.pdf", limits); },
+                          {"a.pdf", "yes", "more than 1000 bytes"}));
+  EXPECT_EQ(run_process({"head", "-c", "1000", "/dev/zero"}, "x", limits).output.size(), 1000u);
+  limits.memory_bytes = std::uint64_t{512} << 20;
+  EXPECT_EQ(run_process({"sh", "-c", "ulimit -v"}, "x", limits).output, "524288\n");
+}
+
+TEST(Process, CannotStartOrDies) {
+  EXPECT_TRUE(throws_with([] { run_process({"no-such-program-here"}, "a.pdf"); },
+                          {"no-such-program-here", "not found in PATH"}));
+  EXPECT_TRUE(throws_with([] { run_process({"/etc/passwd"}, "a.pdf"); },
+                          {"a.pdf", "/etc/passwd", "cannot be started"}));
+  EXPECT_TRUE(throws_with(
+      [] {
+        run_process({"sh", "-c", "kill -SEGV $$"}, "a.pdf");
+      },
+      {"a.pdf", "sh", "signal 11 (SEGV)"}));
+  EXPECT_TRUE(throws_with([] { run_process({}, "a.pdf"); }, {"argv must not be empty"}));
+}
+
+}  // namespace
+}  // namespace lectern

@@ -1,0 +1,194 @@
+// Starting weights from files of other models: SAM-base in both of its layouts, Qwen2-0.5B, and
+// parts of our own checkpoints.
+#include "recipes/train/initial_weights.h"
+
+#include "core/io/safetensors.h"
+#include "nn/ocr2/weights.h"
+#include "recipes/checkpoint/model_folder.h"
+#include "tests/nn/tiny_model.h"
+#include "tests/recipes/tiny_run.h"
+
+#include <map>
+
+namespace lectern {
+namespace {
+
+using testing::throws_with;
+using Named = std::vector<std::pair<std::string, Tensor>>;
+
+bool is_sam(const std::string& name) {
+  return name.starts_with("model.sam_model.") && !name.starts_with("model.sam_model.net_");
+}
+bool is_qwen2(const std::string& name) {
+  return name.starts_with("model.qwen2_model.model.model.");
+}
+
+class InitialWeights : public ::testing::Test {
+ protected:
+  InitialWeights() : source_(testing::tiny_model_config(), 1), target_(source_.config(), 2) {
+    testing::fill_weights(source_, 5);
+    for (const auto& [name, tensor] : target_.store().state()) before_[name] = tensor.clone();
+  }
+
+  std::filesystem::path write(const Named& tensors) const {
+    const auto path = folder_.path() / "other.safetensors";
+    save_safetensors(path, tensors);
+    return path;
+  }
+  /// Tensors that `taken` names are the source's, all others as they were.
+  void expect_taken(const std::function<bool(const std::string&)>& taken) {
+    const Named want = source_.store().state();
+    for (std::size_t i = 0; const auto& [name, tensor] : target_.store().state()) {
+      const Tensor& expected = taken(name) ? want[i].second : before_.at(name);
+      EXPECT_TRUE(testing::near(tensor, expected, 0)) << name;
+      ++i;
+    }
+  }
+
+  Ocr2Model source_, target_;
+  std::map<std::string, Tensor> before_;
+  testing::TemporaryFolder folder_;
+};
+
+TEST_F(InitialWeights, SegmentAnythingLayout) {
+  Named tensors = {
+      {"prompt_encoder.pe_layer.positional_encoding_gaussian_matrix", Tensor::zeros({2, 4})},
+      {"mask_decoder.iou_token.weight", Tensor::zeros({1, 8})}};
+  for (const auto& [name, tensor] : source_.store().state())
+    if (is_sam(name)) tensors.emplace_back("image_encoder." + name.substr(16), tensor);
+  EXPECT_EQ(tensors[2].first, "image_encoder.blocks.0.attn.proj.bias");
+  load_sam(write(tensors), target_);
+  expect_taken(is_sam);
+}
+
+TEST_F(InitialWeights, TransformersSamLayout) {
+  const std::vector<std::pair<std::string, std::string>> names = {
+      {"patch_embed.proj.", "patch_embed.projection."},
+      {"blocks.", "layers."},
+      {".norm1.", ".layer_norm1."},
+      {".norm2.", ".layer_norm2."},
+      {"neck.0.", "neck.conv1."},
+      {"neck.1.", "neck.layer_norm1."},
+      {"neck.2.", "neck.conv2."},
+      {"neck.3.", "neck.layer_norm2."}};
+  Named tensors = {{"mask_decoder.iou_token.weight", Tensor::zeros({1, 8})}};
+  for (const auto& [name, tensor] : source_.store().state()) {
+    if (!is_sam(name)) continue;
+    std::string tail = name.substr(16);
+    for (const auto& [from, to] : names)
+      if (const auto at = tail.find(from); at != std::string::npos)
+        tail.replace(at, from.size(), to);
+    tensors.emplace_back("vision_encoder." + tail, tensor);
+  }
+  load_sam(write(tensors), target_);
+  expect_taken(is_sam);
+}
+
+TEST_F(InitialWeights, Qwen2Layout) {
+  Named tensors = {{"model.embed_tokens.weight", Tensor::zeros({11, 8})},
+                   {"lm_head.weight", Tensor::zeros({11, 8})}};
+  for (const auto& [name, tensor] : source_.store().state())
+    if (is_qwen2(name)) tensors.emplace_back("model." + name.substr(30), tensor);
+  EXPECT_EQ(tensors[2].first, "model.layers.0.input_layernorm.weight");
+  load_qwen2(write(tensors), target_);
+  expect_taken(is_qwen2);
+}
+
+TEST_F(InitialWeights, AnotherSizeOrAMissingTensorIsNamed) {
+  Named tensors;
+  for (const auto& [name, tensor] : source_.store().state())
+    if (is_sam(name)) tensors.emplace_back("image_encoder." + name.substr(16), tensor);
+  Named less(tensors.begin() + 1, tensors.end());
+  EXPECT_TRUE(throws_with([&] { load_sam(write(less), target_); },
+                          {"other.safetensors", "has no tensor model.sam_model.blocks.0.attn."}));
+  for (auto& [name, tensor] : tensors)
+    if (name == "image_encoder.pos_embed") tensor = Tensor::zeros({1, 5, 5, 8});
+  EXPECT_TRUE(
+      throws_with([&] { load_sam(write(tensors), target_); },
+                  {"tensor image_encoder.pos_embed must be [1, 10, 10, 8]", "[1, 5, 5, 8]"}));
+  expect_taken([](const std::string&) { return false; });
+}
+
+TEST_F(InitialWeights, PartsOfOurOwnCheckpointsInTheirOrder) {
+  const auto save = [&](const std::string& name, const Ocr2Model& model) {
+    const auto path = folder_.path() / name;
+    std::filesystem::create_directories(path);
+    save_model(model, path);
+    return path.string();
+  };
+  Ocr2Model other(source_.config(), 3);
+  testing::fill_weights(other, 6);
+  // The encoder of one, the decoder of another that knows only "other"; SAM's file comes last.
+  ModelRecipe recipe;
+  recipe.init = save("whole", other);
+  recipe.init_encoder = save("encoder", source_);
+  load_initial_weights(recipe, target_);
+  const Named a = source_.store().state(), b = other.store().state();
+  for (std::size_t i = 0; const auto& [name, tensor] : target_.store().state()) {
+    const bool encoder =
+        name.starts_with("model.sam_model.") || name.starts_with("model.qwen2_model.") ||
+        name.starts_with("model.projector.") || name.starts_with("model.view_seperator");
+    EXPECT_TRUE(testing::near(tensor, encoder ? a[i].second : b[i].second, 0)) << name;
+    ++i;
+  }
+  recipe.init = "random";
+  recipe.init_encoder.clear();
+  recipe.init_decoder = save("decoder", source_);
+  load_initial_weights(recipe, target_);
+  for (std::size_t i = 0; const auto& [name, tensor] : target_.store().state())
+    EXPECT_TRUE(testing::near(tensor, a[i++].second, 0)) << name;
+}
+
+/// A plain Qwen2 goes into an encoder with hyper-connections, whose mappings stay as they are.
+TEST_F(InitialWeights, Qwen2IntoResidualStreams) {
+  Named tensors;
+  for (const auto& [name, tensor] : source_.store().state())
+    if (is_qwen2(name)) tensors.emplace_back("model." + name.substr(30), tensor);
+  Ocr2Config config = source_.config();
+  config.residual.kind = ResidualKind::mhc;
+  Ocr2Model streams(config, 2);
+  const Ocr2Model fresh(config, 2);
+  load_qwen2(write(tensors), streams);
+  std::map<std::string, Tensor> from;
+  for (const auto& [name, tensor] : source_.store().state()) from[name] = tensor;
+  for (std::size_t i = 0; const auto& [name, tensor] : streams.store().state()) {
+    const bool taken = is_qwen2(name) && name.find("hc") == std::string::npos;
+    EXPECT_TRUE(testing::near(tensor, taken ? from.at(name) : fresh.store().state()[i].second, 0))
+        << name;
+    ++i;
+  }
+}
+
+/// Encoder and decoder of checkpoints in another convention: only what was loaded is converted.
+TEST_F(InitialWeights, PartsInAnotherConventionAreConverted) {
+  const auto model_of = [&](StreamConvention convention, std::uint64_t seed) {
+    Ocr2Config config = source_.config();
+    config.residual = {.kind = ResidualKind::mhc, .convention = convention};
+    auto model = std::make_unique<Ocr2Model>(config, seed);
+    testing::fill_weights(*model, seed);
+    return model;
+  };
+  const auto stored = model_of(StreamConvention::paper, 4);
+  const auto ours = model_of(StreamConvention::deepseek_v4, 5);
+  std::map<std::string, Tensor> before;
+  for (const auto& [name, tensor] : ours->store().state()) before[name] = tensor.clone();
+  const auto folder = folder_.path() / "paper";
+  std::filesystem::create_directories(folder);
+  save_model(*stored, folder);
+  ModelRecipe recipe;
+  recipe.init = "random";
+  recipe.init_encoder = folder.string();
+  load_initial_weights(recipe, *ours);
+  convert_convention(stored->store(), StreamConvention::paper, StreamConvention::deepseek_v4);
+  for (std::size_t i = 0; const auto& [name, tensor] : ours->store().state()) {
+    const bool encoder = std::any_of(ocr2_parts::kEncoder.begin(), ocr2_parts::kEncoder.end(),
+                                     [&](const auto& prefix) { return name.starts_with(prefix); });
+    EXPECT_TRUE(
+        testing::near(tensor, encoder ? stored->store().state()[i].second : before.at(name), 0))
+        << name;
+    ++i;
+  }
+}
+
+}  // namespace
+}  // namespace lectern
