@@ -3,7 +3,6 @@
 #include "core/error.h"
 #include "core/io/files.h"
 #include "data/library_versions.h"
-#include "data/samples/unit_index.h"
 #include "data/synthetic/state.h"
 #include "data/text/utf8.h"
 
@@ -263,7 +262,7 @@ std::vector<std::string> SyntheticSource::State::lines(std::uint64_t index, int 
       choose.start();
       std::string line = choose.next_line(length());
       if (line.size() > best.size()) best = std::move(line);
-      if (detail::count_characters(best) >= shortest) break;
+      if (count_characters(best) >= shortest) break;
     }
     return {best};
   }

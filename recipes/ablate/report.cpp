@@ -62,8 +62,8 @@ std::vector<LengthGroup> lengths_of(const Results& results) {
   }
   std::vector<LengthGroup> out;
   for (const auto& [from, sums] : found)
-    out.push_back(
-        {from, spread_of(sums.characters).mean, spread_of(sums.tokens).mean, spread_of(sums.cer)});
+    out.push_back({from, mean_with_error(sums.characters).mean, mean_with_error(sums.tokens).mean,
+                   mean_with_error(sums.cer)});
   return out;
 }
 
@@ -77,25 +77,25 @@ AblationRow row_of(const std::string& variant, const std::string& label, const R
     if (result.contains("diverged") && result["diverged"] == true) ++row.diverged;
   const auto difference = [](double a, double b) { return a - b; };
   const auto overhead = [](double a, double b) { return b > 0 ? a / b - 1 : NAN; };
-  row.loss = spread_of(values(results, "loss"));
-  row.loss_gap = spread_of(against(results, baseline, "loss", difference));
-  row.gain_forward = spread_of(values(results, "gain_forward"));
-  row.gain_backward = spread_of(values(results, "gain_backward"));
-  row.deviation = spread_of(values(results, "deviation"));
-  row.time_overhead = spread_of(against(results, baseline, "seconds_per_step", overhead));
-  row.memory_overhead = spread_of(against(results, baseline, "peak_bytes", overhead));
-  row.cer = spread_of(values(results, "cer"));
-  row.cer_gap = spread_of(against(results, baseline, "cer", difference));
-  row.exact = spread_of(values(results, "exact"));
-  row.train_seconds = spread_of(values(results, "train_seconds"));
-  row.visual_tokens = spread_of(values(results, "visual_tokens")).mean;
-  row.decoder_tokens = spread_of(values(results, "decoder_tokens")).mean;
+  row.loss = mean_with_error(values(results, "loss"));
+  row.loss_gap = mean_with_error(against(results, baseline, "loss", difference));
+  row.gain_forward = mean_with_error(values(results, "gain_forward"));
+  row.gain_backward = mean_with_error(values(results, "gain_backward"));
+  row.deviation = mean_with_error(values(results, "deviation"));
+  row.time_overhead = mean_with_error(against(results, baseline, "seconds_per_step", overhead));
+  row.memory_overhead = mean_with_error(against(results, baseline, "peak_bytes", overhead));
+  row.cer = mean_with_error(values(results, "cer"));
+  row.cer_gap = mean_with_error(against(results, baseline, "cer", difference));
+  row.exact = mean_with_error(values(results, "exact"));
+  row.train_seconds = mean_with_error(values(results, "train_seconds"));
+  row.visual_tokens = mean_with_error(values(results, "visual_tokens")).mean;
+  row.decoder_tokens = mean_with_error(values(results, "decoder_tokens")).mean;
   row.lengths = lengths_of(results);
   std::vector<double> ratios;
   for (const auto& [seed, result] : results)
     if (const double median = number(result, "grad_norm_median"); median > 0)
       ratios.push_back(number(result, "grad_norm_max") / median);
-  row.grad_norm_ratio = spread_of(ratios);
+  row.grad_norm_ratio = mean_with_error(ratios);
   return row;
 }
 
@@ -186,27 +186,14 @@ constexpr const char* kMoreColours =
 
 }  // namespace
 
-Spread spread_of(const std::vector<double>& values) {
-  Spread out;
-  out.count = values.size();
-  if (values.empty()) return out;
-  const double n = static_cast<double>(values.size());
-  out.mean = std::accumulate(values.begin(), values.end(), 0.0) / n;
-  if (values.size() < 2) return out;
-  double squares = 0;
-  for (const double value : values) squares += (value - out.mean) * (value - out.mean);
-  out.error = std::sqrt(squares / (n - 1) / n);
-  return out;
-}
-
-std::string with_error(const Spread& spread, int digits, bool is_gap) {
+std::string with_error(const MeanWithError& spread, int digits, bool is_gap) {
   if (spread.count == 0) return "–";
   const std::string mean = is_gap ? fmt::format("{:+.{}f}", spread.mean, digits)
                                   : fmt::format("{:.{}f}", spread.mean, digits);
   return spread.count < 2 ? mean : fmt::format("{} ± {:.{}f}", mean, spread.error, digits);
 }
 
-std::string percent(const Spread& spread) {
+std::string percent(const MeanWithError& spread) {
   return spread.count == 0 ? "–" : fmt::format("{:+.0f} %", 100 * spread.mean);
 }
 
@@ -216,7 +203,7 @@ const AblationRow* find_row(const AblationTable& table, const std::string& varia
   return nullptr;
 }
 
-std::string judged(const Spread& gap, const std::string& other) {
+std::string judged(const MeanWithError& gap, const std::string& other) {
   if (gap.count < 2) return "not judged (one seed)";
   if (gap.mean + 2 * gap.error < 0) return "lower";
   if (gap.mean - 2 * gap.error > 0) return "higher";

@@ -9,13 +9,13 @@
 namespace lectern {
 
 /// "1.2345 ± 0.0012"; the sign of a gap is always shown.
-std::string with_error(const Spread& spread, int digits, bool is_gap = false);
+std::string with_error(const MeanWithError& spread, int digits, bool is_gap = false);
 /// "+12 %"
-std::string percent(const Spread& spread);
+std::string percent(const MeanWithError& spread);
 /// The variant's row, if it has a result.
 const AblationRow* find_row(const AblationTable& table, const std::string& variant);
 /// "lower", "higher" or "not told apart from <other>": a gap counts beyond two standard errors.
-std::string judged(const Spread& gap, const std::string& other);
+std::string judged(const MeanWithError& gap, const std::string& other);
 
 std::string html_table(const std::vector<std::string>& head,
                        const std::vector<std::vector<std::string>>& rows);

@@ -10,7 +10,7 @@ namespace lectern {
 namespace {
 
 /// Gains run from 1 to thousands.
-std::string gain(const Spread& spread) {
+std::string gain(const MeanWithError& spread) {
   return with_error(spread, spread.mean < 10 ? 3 : spread.mean < 100 ? 1 : 0);
 }
 
