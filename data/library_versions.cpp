@@ -5,7 +5,7 @@
 #include <hdf5.h>
 #include <pango/pangocairo.h>
 #include <pcre2.h>
-#include <png.h>
+#include <spng.h>
 
 namespace lectern {
 
@@ -22,7 +22,7 @@ std::string pcre2_version() {
   return version.substr(0, version.find(' '));
 }
 
-std::string png_version() { return png_get_libpng_ver(nullptr); }
+std::string png_version() { return spng_version_string(); }
 
 std::string pango_version_text() { return pango_version_string(); }
 

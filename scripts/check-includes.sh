@@ -42,7 +42,7 @@ libraries() {
 ^(cuda|cublas|cudnn|cub/|cuda/|nvtx3/|mma\.h)  ^cuda/
 ^(cuda_runtime|nccl)\.h$                  ^distributed/nccl/
 ^mpi\.h$                                  ^distributed/mpi_communicator\.cpp$
-^(hdf5|jpeglib|jerror|png|pcre2)\.h$     ^data/
+^(hdf5|jpeglib|jerror|spng|pcre2)\.h$    ^data/
 ^openssl/.*\.h$                          ^core/io/
 ^zlib\.h$                                ^(core/io|data|recipes)/
 ^utf8proc\.h$                            ^(data|recipes)/

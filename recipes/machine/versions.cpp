@@ -14,7 +14,7 @@ nlohmann::json library_versions() {
   return {{"oneDNN", onednn_version()},
           {"HDF5", hdf5_version()},
           {"PCRE2", pcre2_version()},
-          {"libpng", png_version()},
+          {"libspng", png_version()},
           {"pango", pango_version_text()},
           {"cairo", cairo_version_text()},
           {"fmt", fmt::format("{}.{}.{}", FMT_VERSION / 10000, FMT_VERSION / 100 % 100,
