@@ -2,9 +2,10 @@
 
 #include "core/error.h"
 #include "core/io/files.h"
-#include "data/library_versions.h"
 #include "data/synthetic/state.h"
 #include "data/text/utf8.h"
+
+#include <pango/pangocairo.h>
 
 #include <algorithm>
 #include <cmath>
@@ -322,7 +323,7 @@ SyntheticSource::SyntheticSource(TextCorpus corpus, SyntheticOptions options)
                     o.italic_share, o.stretch, o.rotation_degrees, o.blur, o.noise, o.jpeg_share,
                     o.jpeg_quality, o.ink, o.paper, o.colour_share, o.page_width[0],
                     o.page_width[1], state_->corpus.sha256(), faces,
-                    pango_version_text() + cairo_version_text()))
+                    std::string(pango_version_string()) + cairo_version_string()))
           .substr(0, 16);
 }
 
