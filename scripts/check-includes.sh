@@ -51,6 +51,7 @@ libraries() {
 ^(CLI/|toml\+\+/|spdlog/|google/protobuf/)  ^recipes/
 ^(gtest|gmock)/                           ^tests/
 ^benchmark/                               ^bench/
+^kainjow/mustache\.hpp$                  ^recipes/report/template\.cpp$
 TABLE
 }
 

@@ -3,7 +3,7 @@
 #include "recipes/ablate/report_parts.h"
 #include "recipes/log/metrics.h"
 #include "recipes/report/plot.h"
-#include "recipes/report/style.h"
+#include "recipes/report/template.h"
 
 #include <fmt/format.h>
 
@@ -152,13 +152,9 @@ PlotSeries mean_curve(const AblationRecipe& recipe, const AblationTable& table,
   return out;
 }
 
-std::string curves(const AblationRecipe& recipe, const AblationTable& table,
-                   const std::vector<CurvePlot>& plots) {
-  std::string out = "<p class=\"note\">Mean over seeds:";
-  for (std::size_t i = 0; i < table.rows.size(); ++i)
-    out += fmt::format(" <span style=\"color:var(--series-{})\">&#9632;</span>&nbsp;{}", i,
-                       escape_html(table.rows[i].label));
-  out += "</p>\n<div class=\"grid plots\">";
+json plots_json(const AblationRecipe& recipe, const AblationTable& table,
+                const std::vector<CurvePlot>& plots) {
+  json out = json::array();
   for (const CurvePlot& plot : plots) {
     PlotArgs args;
     args.title = plot.title;
@@ -173,16 +169,24 @@ std::string curves(const AblationRecipe& recipe, const AblationTable& table,
       series.color = static_cast<int>(i);
       args.series.push_back(std::move(series));
     }
-    if (!args.series.empty()) out += "<figure class=\"card\">" + line_plot(args) + "</figure>";
+    if (!args.series.empty()) out.push_back(line_plot(args));
   }
-  return out + "</div>\n";
+  return out;
 }
 
-constexpr const char* kMoreColours =
-    ":root{--series-3:#8a4fbf;--series-4:#b8314f;--series-5:#4a8fa8;--series-6:#8b7d2e;--series-7:#"
-    "777}"
-    "@media (prefers-color-scheme: dark){:root{--series-3:#c59bf0;--series-4:#f08aa0;"
-    "--series-5:#8fd0e8;--series-6:#d8c85c;--series-7:#aaa}}";
+json table_json(const AblationRecipe& recipe, const AblationTable& table,
+                const std::vector<CurvePlot>& plots) {
+  json rows = json::array(), legend = json::array();
+  for (const AblationRow& row : table.rows) {
+    legend.push_back({{"color", rows.size()}, {"label", row.label}});
+    rows.push_back({{"cells", cells(table, row)}});
+  }
+  return {{"title", table.title},
+          {"head", header(table)},
+          {"rows", std::move(rows)},
+          {"legend", std::move(legend)},
+          {"plots", plots_json(recipe, table, plots)}};
+}
 
 }  // namespace
 
@@ -208,19 +212,6 @@ std::string judged(const MeanWithError& gap, const std::string& other) {
   if (gap.mean + 2 * gap.error < 0) return "lower";
   if (gap.mean - 2 * gap.error > 0) return "higher";
   return "not told apart from " + other;
-}
-
-std::string html_table(const std::vector<std::string>& head,
-                       const std::vector<std::vector<std::string>>& rows) {
-  std::string out = "<div class=\"scroll\"><table><tr>";
-  for (const std::string& cell : head) out += "<th>" + escape_html(cell) + "</th>";
-  out += "</tr>";
-  for (const auto& row : rows) {
-    out += "<tr>";
-    for (const std::string& cell : row) out += "<td>" + escape_html(cell) + "</td>";
-    out += "</tr>";
-  }
-  return out + "</table></div>\n";
 }
 
 std::vector<AblationTable> ablation_tables(const AblationRecipe& recipe,
@@ -286,25 +277,16 @@ std::string ablation_markdown(const AblationRecipe& recipe,
 
 std::string ablation_html(const AblationRecipe& recipe, const std::vector<AblationTable>& tables) {
   const AblationWords words = words_of(recipe, tables);
-  std::string out = fmt::format(
-      "<!doctype html>\n<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\">\n<meta "
-      "name=\"viewport\" content=\"width=device-width, initial-scale=1\">\n<title>{0}</title>\n"
-      "<style>{1}{2}</style>\n</head>\n<body>\n<main>\n<h1>{0}</h1>\n"
-      "<p class=\"lead\">{3}</p>\n",
-      escape_html(words.title), kReportStyle, kMoreColours, escape_html(words.lead));
-  out += words.settings + fmt::format("<h2>{}</h2>\n<ul>", escape_html(words.findings_title));
-  for (const std::string& finding : ablation_findings(tables))
-    out += "<li>" + escape_html(finding) + "</li>";
-  out += "</ul>\n<p class=\"note\">" + words.note + "</p>\n";
-  for (const AblationTable& table : tables) {
-    out += fmt::format("<h2>{}</h2>\n", escape_html(table.title));
-    std::vector<std::vector<std::string>> rows;
-    for (const AblationRow& row : table.rows) rows.push_back(cells(table, row));
-    out += html_table(header(table), rows) + curves(recipe, table, words.plots);
-  }
-  return out + words.more +
-         "<footer>Written by <code>lectern ablate</code>. This file is complete in itself: it "
-         "loads nothing.</footer>\n</main>\n</body>\n</html>\n";
+  json values = words.values;
+  values["ablation"] = true;
+  values["title"] = words.title;
+  values["command"] = "ablate";
+  values["lead"] = words.lead;
+  values["findings"] = ablation_findings(tables);
+  values["tables"] = json::array();
+  for (const AblationTable& table : tables)
+    values["tables"].push_back(table_json(recipe, table, words.plots));
+  return report::render_template("ablation.html", values);
 }
 
 }  // namespace lectern
