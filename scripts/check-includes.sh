@@ -38,11 +38,12 @@ libraries() {
 ^(immintrin|omp)\.h$                      ^(core|nn)/
 ^fmt/                                     .
 ^nlohmann/                                ^(core|nn|distributed|data|recipes)/
-^oneapi/dnnl/                             ^core/
+^oneapi/dnnl/                             ^(core/|recipes/machine/versions\.cpp$)
 ^(cuda|cublas|cudnn|cub/|cuda/|nvtx3/|mma\.h)  ^cuda/
 ^(cuda_runtime|nccl)\.h$                  ^distributed/nccl/
 ^mpi\.h$                                  ^distributed/mpi_communicator\.cpp$
-^(hdf5|jpeglib|jerror|png|pcre2)\.h$     ^data/
+^(hdf5|spng|pcre2)\.h$                   ^(data/|recipes/machine/versions\.cpp$)
+^(jpeglib|jerror)\.h$                    ^data/
 ^openssl/.*\.h$                          ^core/io/
 ^zlib\.h$                                ^(core/io|data|recipes)/
 ^utf8proc\.h$                            ^(data|recipes)/
@@ -50,6 +51,7 @@ libraries() {
 ^(CLI/|toml\+\+/|spdlog/|google/protobuf/)  ^recipes/
 ^(gtest|gmock)/                           ^tests/
 ^benchmark/                               ^bench/
+^kainjow/mustache\.hpp$                  ^recipes/report/template\.cpp$
 TABLE
 }
 

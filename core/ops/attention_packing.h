@@ -7,11 +7,7 @@
 namespace lectern::attention_tiles {
 
 template <typename T>
-struct QuadOf {
-  typedef T Type __attribute__((vector_size(4 * sizeof(T))));
-};
-template <typename T>
-using Quads = typename QuadOf<T>::Type;
+using Quads = simd::Vector<T, 4 * static_cast<int>(sizeof(T))>;
 
 /// Rows of a 4 x 4 matrix become its columns.
 template <typename Quad>

@@ -6,7 +6,7 @@
 // itself are multiples of 4 KiB apart at usual widths, so that they would evict each other from L1.
 #pragma once
 
-#include "core/cpu/lanes.h"
+#include "core/cpu/simd.h"
 
 #include <algorithm>
 #include <cstdint>

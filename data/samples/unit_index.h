@@ -36,7 +36,4 @@ std::vector<std::vector<std::int64_t>> words_in_window(const std::function<Box(s
                                                        std::int64_t line, std::int64_t count,
                                                        std::int64_t start, double width);
 
-/// Characters of UTF-8.
-std::int64_t count_characters(std::string_view text);
-
 }  // namespace lectern::detail

@@ -2,10 +2,10 @@
 
 #include "core/error.h"
 #include "core/io/files.h"
-#include "data/library_versions.h"
-#include "data/samples/unit_index.h"
 #include "data/synthetic/state.h"
 #include "data/text/utf8.h"
+
+#include <pango/pangocairo.h>
 
 #include <algorithm>
 #include <cmath>
@@ -263,7 +263,7 @@ std::vector<std::string> SyntheticSource::State::lines(std::uint64_t index, int 
       choose.start();
       std::string line = choose.next_line(length());
       if (line.size() > best.size()) best = std::move(line);
-      if (detail::count_characters(best) >= shortest) break;
+      if (count_characters(best) >= shortest) break;
     }
     return {best};
   }
@@ -323,7 +323,7 @@ SyntheticSource::SyntheticSource(TextCorpus corpus, SyntheticOptions options)
                     o.italic_share, o.stretch, o.rotation_degrees, o.blur, o.noise, o.jpeg_share,
                     o.jpeg_quality, o.ink, o.paper, o.colour_share, o.page_width[0],
                     o.page_width[1], state_->corpus.sha256(), faces,
-                    pango_version_text() + cairo_version_text()))
+                    std::string(pango_version_string()) + cairo_version_string()))
           .substr(0, 16);
 }
 

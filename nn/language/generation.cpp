@@ -2,10 +2,10 @@
 
 #include "autograd/ops/layout.h"
 #include "core/ops/layout.h"
+#include "core/stopwatch.h"
 #include "nn/language/running_batch.h"
 
 #include <algorithm>
-#include <chrono>
 #include <deque>
 #include <map>
 #include <numeric>
@@ -44,18 +44,6 @@ MediaRows encode_in_groups(const OcrModel& model, const ModelInput& input,
       in_groups(input.pixel_values_local, &ModelInput::pixel_values_local, &MediaRows::local);
   return out;
 }
-
-/// Seconds since the last call.
-class Stopwatch {
- public:
-  double lap() {
-    const auto before = std::exchange(last_, std::chrono::steady_clock::now());
-    return std::chrono::duration<double>(last_ - before).count();
-  }
-
- private:
-  std::chrono::steady_clock::time_point last_ = std::chrono::steady_clock::now();
-};
 
 /// A prompt whose picture has been encoded.
 struct Waiting {

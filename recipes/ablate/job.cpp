@@ -4,6 +4,8 @@
 #include "core/io/file.h"
 #include "core/ops/sinkhorn.h"
 #include "core/random.h"
+#include "core/statistics.h"
+#include "core/stopwatch.h"
 #include "nn/language/decoder.h"
 #include "nn/language/media_rows.h"
 #include "nn/optim/optimizer.h"
@@ -16,7 +18,6 @@
 #include <nlohmann/json.hpp>
 
 #include <algorithm>
-#include <chrono>
 #include <cmath>
 #include <numeric>
 
@@ -24,14 +25,7 @@ namespace lectern {
 namespace {
 
 // Token ids of the text task: bytes behind the special ones.
-constexpr std::int64_t kFirstByte = 3, kVocabulary = 260, kImageToken = 259;
-
-double median(std::vector<double> values) {
-  if (values.empty()) return 0;
-  std::sort(values.begin(), values.end());
-  const std::size_t middle = values.size() / 2;
-  return values.size() % 2 == 1 ? values[middle] : (values[middle - 1] + values[middle]) / 2;
-}
+constexpr std::int64_t kFirstByte = 3, kVocabulary = 260;
 
 DecoderConfig text_config(const TextAblation& text, std::int64_t depth) {
   DecoderConfig config;
@@ -159,7 +153,7 @@ class TextJob {
   }
 
   void train_step(std::int64_t step, double rate) {
-    const auto start = std::chrono::steady_clock::now();
+    const Stopwatch watch;
     reset_peak_memory();
     const bool diagnose = step == 1 || step % recipe_.diagnostics_every == 0 || step == text_.steps;
     ForwardContext context;
@@ -182,8 +176,7 @@ class TextJob {
     if (!diverged_)
       optimizer_.step(rate, text_.clip_norm > 0 ? clip_scale(norm, text_.clip_norm) : 1.0);
     optimizer_.clear_gradients();
-    fields["seconds"] =
-        std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
+    fields["seconds"] = watch.seconds();
     fields["peak_bytes"] = memory_statistics().peak_bytes;
     metrics_.write(step, fields);
   }
@@ -306,7 +299,7 @@ nlohmann::ordered_json run_ocr_job(const AblationRecipe& recipe, const AblationJ
 void run_ablation_job(const AblationRecipe& recipe, const AblationJob& job) {
   const auto folder = recipe.out / "jobs" / job.id;
   std::filesystem::create_directories(folder);
-  const auto start = std::chrono::steady_clock::now();
+  const Stopwatch watch;
   nlohmann::ordered_json result = {
       {"id", job.id},       {"task", job.task}, {"variant", job.variant},
       {"depth", job.depth}, {"seed", job.seed}, {"settings", job_settings(recipe, job)}};
@@ -322,8 +315,7 @@ void run_ablation_job(const AblationRecipe& recipe, const AblationJob& job) {
                                std::filesystem::copy_options::overwrite_existing);
   add_summary(read_metrics(folder / "metrics.jsonl"), result);
   if (!result.contains("loss")) result["loss"] = result["train_loss"];
-  result["seconds"] =
-      std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
+  result["seconds"] = watch.seconds();
   write_file(folder / "result.json", result.dump(1) + "\n");
 }
 

@@ -2,6 +2,7 @@
 #include "core/error.h"
 #include "core/io/file.h"
 #include "core/io/process.h"
+#include "core/stopwatch.h"
 #include "recipes/ablate/ablate.h"
 #include "recipes/ablate/report.h"
 #include "recipes/log/progress.h"
@@ -9,7 +10,6 @@
 
 #include <fmt/format.h>
 
-#include <chrono>
 #include <mutex>
 #include <optional>
 #include <thread>
@@ -18,10 +18,6 @@ namespace lectern {
 namespace {
 
 using nlohmann::json;
-
-double now() {
-  return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count();
-}
 
 /// The job's result, if it was made with the recipe's settings.
 std::optional<json> result_of(const AblationRecipe& recipe, const AblationJob& job) {

@@ -1,7 +1,8 @@
 #include "core/error.h"
+#include "data/text/edit_distance.h"
+#include "data/text/utf8.h"
 #include "recipes/config/toml_config.h"
 #include "recipes/config/tree.h"
-#include "recipes/evaluate/score.h"
 
 #include <algorithm>
 #include <cmath>
@@ -26,10 +27,7 @@ std::string dotted(const Path& table, std::string_view key = {}) {
 
 /// At most 60 bytes, never half a UTF-8 character.
 std::string shorten(const std::string& text) {
-  std::size_t end = 57;
-  if (text.size() <= 60) return text;
-  while (end > 0 && (static_cast<unsigned char>(text[end]) & 0xc0) == 0x80) --end;
-  return text.substr(0, end) + "...";
+  return text.size() <= 60 ? text : std::string(utf8_prefix(text, 57)) + "...";
 }
 
 std::string in_table(const Path& table) {

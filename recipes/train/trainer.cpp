@@ -7,6 +7,7 @@
 #include "core/io/file.h"
 #include "core/parallel.h"
 #include "core/profile.h"
+#include "core/stopwatch.h"
 #include "data/samples/loader.h"
 #include "distributed/expert_parallel.h"
 #include "distributed/groups.h"
@@ -40,16 +41,11 @@
 #include <nlohmann/json.hpp>
 
 #include <algorithm>
-#include <chrono>
 #include <cmath>
 #include <optional>
 
 namespace lectern {
 namespace {
-
-double now() {
-  return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count();
-}
 
 /// Layers with routed experts.
 double sparse_layers(const ModelConfig& config) {

@@ -3,10 +3,10 @@
 #include "data/synthetic/synthetic.h"
 
 #include "core/error.h"
-#include "data/samples/unit_index.h"
 #include "data/synthetic/contact_sheet.h"
 #include "data/synthetic/image_effects.h"
 #include "data/synthetic/text.h"
+#include "data/text/utf8.h"
 #include "tests/data/text_sample.h"
 #include "tests/testing.h"
 
@@ -139,7 +139,7 @@ TEST(Synthetic, LengthsAreKept) {
   options.random_share = 0.3;
   const SyntheticSource words(english_corpus(), options);
   for (std::uint64_t i = 0; i < 300; ++i) {
-    const auto length = detail::count_characters(words.text(i));
+    const auto length = count_characters(words.text(i));
     EXPECT_TRUE(length >= 3 && length <= 5) << words.text(i);
   }
   options = plain(Level::line);
@@ -147,7 +147,7 @@ TEST(Synthetic, LengthsAreKept) {
   const SyntheticSource lines(english_corpus(), options);
   std::int64_t most = 0;
   for (std::uint64_t i = 0; i < 300; ++i) {
-    const auto length = detail::count_characters(lines.text(i));
+    const auto length = count_characters(lines.text(i));
     EXPECT_LE(length, 20);
     most = std::max(most, length);
   }

@@ -4,7 +4,10 @@
 #include "core/io/file.h"
 #include "recipes/report/plot.h"
 #include "recipes/report/sections.h"
+#include "recipes/report/template.h"
 #include "tests/testing.h"
+
+#include <nlohmann/json.hpp>
 
 #include <cmath>
 #include <limits>
@@ -150,6 +153,17 @@ TEST(Report, AssemblesFromItsFolder) {
   for (const char* part : {"http", "<link", "<script", "url(", "@import"})
     EXPECT_FALSE(contains(html, part)) << part;
   EXPECT_EQ(html, render_report(data));
+}
+
+TEST(Report, TemplatesEscapeAndRefuse) {
+  const nlohmann::json values = {{"head", {"<a>", ""}},
+                                 {"rows", {{{"cells", {"1 & 2"}}, {"is_total", true}}}}};
+  EXPECT_EQ(report::render_template("table.html", values),
+            "<table>\n<tr><th>&lt;a&gt;</th><th></th></tr>\n"
+            "<tr class=\"best\"><td>1 &amp; 2</td></tr>\n</table>\n");
+  EXPECT_TRUE(throws_with([] { report::render_template("none.html", {}); },
+                          {"there is no template none.html"}));
+  EXPECT_EQ(report::with_heading(nlohmann::json::array()), false);
 }
 
 TEST(Report, WhatARunBeganWithIsDrawn) {
