@@ -40,6 +40,19 @@ void sort_by_name(std::vector<std::pair<std::string, Tensor>>& tensors) {
 
 }  // namespace
 
+Shape Parameter::whole_shape() const {
+  Shape shape = variable.shape();
+  if (share.ranks > 1) shape[0] *= share.ranks;
+  return shape;
+}
+
+Tensor Parameter::share_of(const Tensor& stack) const {
+  check_shape(stack, whole_shape(), name, "stack to share");
+  const std::int64_t matrices = variable.dim(0);
+  return share.ranks == 1 ? stack
+                          : stack.slice(0, share.rank * matrices, (share.rank + 1) * matrices);
+}
+
 Tensor Parameter::part_of(const Tensor& whole, const ParameterPart& part) const {
   check_shape(whole, variable.shape(), name, "tensor to split");
   if (part.stack < 0) {
@@ -73,17 +86,42 @@ Variable ParameterStore::add_matrix(const std::string& name, const Shape& shape,
   return add_as(dtype_, name, shape, initialiser, std::move(parts));
 }
 
+Variable ParameterStore::add_stack(const std::string& name, const Shape& shape,
+                                   const Initialiser& initialiser,
+                                   const std::vector<ParameterPart>& parts,
+                                   const StackShare& share) {
+  if (!parts_cover(shape, parts) || parts[0].stack < 0)
+    fail<ShapeError>(fmt::format("{}: parts must cover the stack {} in order", name, shape));
+  if (shape[0] % share.ranks != 0)
+    fail<ConfigError>(fmt::format("{}: {} matrices do not divide by {} ranks", name, shape[0],
+                                  share.ranks));
+  const std::int64_t matrices = shape[0] / share.ranks, first = share.rank * matrices;
+  std::vector<ParameterPart> here;
+  for (const ParameterPart& part : parts) {
+    if (part.stack < first || part.stack >= first + matrices) {
+      tensors_elsewhere_.insert(part.name);
+      continue;
+    }
+    here.push_back(part);
+    here.back().stack -= first;
+  }
+  return add_as(dtype_, name, {matrices, shape[1], shape[2]}, initialiser, std::move(here), share);
+}
+
 Variable ParameterStore::add_as(DType dtype, const std::string& name, const Shape& shape,
-                                const Initialiser& initialiser, std::vector<ParameterPart> parts) {
+                                const Initialiser& initialiser, std::vector<ParameterPart> parts,
+                                const StackShare& share) {
   if (!parts_cover(shape, parts))
     fail<ShapeError>(fmt::format("{}: parts must cover {} in order, row after row", name, shape));
   if (owned_ && !owned_(name)) {
     elsewhere_.push_back(name);
+    tensors_elsewhere_.insert(name);  // a file may hold a stack as one tensor
+    for (const ParameterPart& part : parts) tensors_elsewhere_.insert(part.name);
     return {};
   }
   if (values_ == ParameterValues::absent) {
-    parameters_.push_back(
-        {name, Variable(Tensor::wrap(nullptr, shape, dtype, nullptr), true), std::move(parts)});
+    parameters_.push_back({name, Variable(Tensor::wrap(nullptr, shape, dtype, nullptr), true),
+                           std::move(parts), share});
     return parameters_.back().variable;
   }
 
@@ -106,7 +144,7 @@ Variable ParameterStore::add_as(DType dtype, const std::string& name, const Shap
       value.fill(1.0);
       break;
   }
-  parameters_.push_back({name, Variable(value, true), std::move(parts)});
+  parameters_.push_back({name, Variable(value, true), std::move(parts), share});
   return parameters_.back().variable;
 }
 

@@ -10,6 +10,7 @@
 
 #include <cstdint>
 #include <functional>
+#include <set>
 #include <string>
 #include <utility>
 #include <vector>
@@ -37,11 +38,21 @@ struct ParameterPart {
   std::int64_t stack = -1;
 };
 
+/// Which matrices of a stack live in this process: share `rank` of `ranks` equal ones.
+struct StackShare {
+  std::int64_t rank = 0, ranks = 1;
+};
+
 struct Parameter {
   std::string name;  ///< path in the model; starts with the same prefix as its parts
   Variable variable;
-  std::vector<ParameterPart> parts;  ///< never empty
+  std::vector<ParameterPart> parts;  ///< never empty; `stack` counts from the share's first matrix
+  StackShare share{};                ///< of the stack that the model has under this name
 
+  /// Shape of the whole stack; of any other parameter its own.
+  Shape whole_shape() const;
+  /// View of what lives here in `stack`, which has whole_shape().
+  Tensor share_of(const Tensor& stack) const;
   /// View of a part in `whole`, which has the parameter's shape (its value, gradient, moment).
   Tensor part_of(const Tensor& whole, const ParameterPart& part) const;
 };
@@ -72,9 +83,15 @@ class ParameterStore {
   Variable add_matrix(const std::string& name, const Shape& shape, const Initialiser& initialiser);
   Variable add_matrix(const std::string& name, const Shape& shape, const Initialiser& initialiser,
                       std::vector<ParameterPart> parts);
+  /// As add_matrix() for a stack [matrices, rows, columns] of which `share` lives here: shape and
+  /// parts are those of the whole stack. Throws ConfigError when the shares would not be equal.
+  Variable add_stack(const std::string& name, const Shape& shape, const Initialiser& initialiser,
+                     const std::vector<ParameterPart>& parts, const StackShare& share);
 
   const std::vector<Parameter>& parameters() const { return parameters_; }
   std::int64_t parameter_count() const;
+  /// Whether a checkpoint tensor is part of the model but lives in another process.
+  bool is_elsewhere(const std::string& tensor) const { return tensors_elsewhere_.contains(tensor); }
   DType dtype() const { return dtype_; }
   ParameterValues values() const { return values_; }
 
@@ -101,14 +118,16 @@ class ParameterStore {
 
  private:
   Variable add_as(DType dtype, const std::string& name, const Shape& shape,
-                  const Initialiser& initialiser, std::vector<ParameterPart> parts);
+                  const Initialiser& initialiser, std::vector<ParameterPart> parts,
+                  const StackShare& share = {});
 
   std::uint64_t seed_;
   DType dtype_;
   ParameterValues values_;
   Owned owned_;
   std::vector<Parameter> parameters_;
-  std::vector<std::string> elsewhere_;  ///< names of parameters that are not owned
+  std::vector<std::string> elsewhere_;        ///< names of parameters that are not owned
+  std::set<std::string> tensors_elsewhere_;  ///< their tensors, and those of other shares
 };
 
 }  // namespace lectern

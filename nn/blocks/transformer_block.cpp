@@ -62,24 +62,21 @@ MoeMlp::MoeMlp(ParameterStore& store, const std::string& prefix, std::int64_t la
       args_(args),
       shared_(store, prefix + "shared_experts.", hidden_size,
               args.shared_experts * args.intermediate_size, initializer_range) {
-  const std::int64_t experts = args.routed_experts / args.expert_ranks;
-  const std::int64_t rows = args.intermediate_size, first = args.expert_rank * experts;
-  if (args.routed_experts % args.expert_ranks != 0)
-    fail<ConfigError>(fmt::format("{}experts: {} experts do not divide by {} ranks", prefix,
-                                  args.routed_experts, args.expert_ranks));
+  const std::int64_t experts = args.routed_experts, rows = args.intermediate_size;
   const auto normal = Initialiser::normal(initializer_range);
   gate_ = store.add(prefix + "gate.weight", {args.routed_experts, hidden_size}, normal);
   std::vector<ParameterPart> gate_up_parts, down_parts;
   for (std::int64_t e = 0; e < experts; ++e) {
-    const std::string expert = fmt::format("{}experts.{}.", prefix, first + e);
+    const std::string expert = fmt::format("{}experts.{}.", prefix, e);
     gate_up_parts.push_back({expert + "gate_proj.weight", 0, rows, e});
     gate_up_parts.push_back({expert + "up_proj.weight", rows, 2 * rows, e});
     down_parts.push_back({expert + "down_proj.weight", 0, hidden_size, e});
   }
-  gate_up_ = store.add_matrix(prefix + "experts.gate_up_proj", {experts, 2 * rows, hidden_size},
-                              normal, std::move(gate_up_parts));
-  down_ = store.add_matrix(prefix + "experts.down_proj", {experts, hidden_size, rows}, normal,
-                           std::move(down_parts));
+  const StackShare share{args.expert_rank, args.expert_ranks};
+  gate_up_ = store.add_stack(prefix + "experts.gate_up_proj", {experts, 2 * rows, hidden_size},
+                             normal, gate_up_parts, share);
+  down_ = store.add_stack(prefix + "experts.down_proj", {experts, hidden_size, rows}, normal,
+                          down_parts, share);
 }
 
 Variable MoeMlp::forward(const Variable& x, ForwardContext& context) const {
