@@ -170,46 +170,23 @@ Variable TransformerBlock::feed_forward(const Variable& x, ForwardContext& conte
   return moe_ ? moe_->forward(normed, context) : dense_->forward(normed);
 }
 
-Variable TransformerBlock::run(const Part& part, const Variable& x, ForwardContext& context) const {
-  const bool may_recompute = context.recompute_blocks || context.memory_plan != nullptr;
-  if (!may_recompute || !grad_enabled()) return part(x, context);
-  // The segment runs again in backward, when `context` may be gone: it has a context of its own,
-  // and what it reports is carried out once.
-  auto report = std::make_shared<ForwardContext>();
-  report->selection_bias = context.selection_bias;
-  report->want_balance_loss = context.want_balance_loss;
-  std::vector<Variable> outputs = block_outputs(
-      context,
-      [part, report](const std::vector<Variable>& in) {
-        report->balance_losses.clear();
-        std::vector<Variable> out = {part(in[0], *report)};
-        out.insert(out.end(), report->balance_losses.begin(), report->balance_losses.end());
-        report->balance_losses.clear();
-        return out;
-      },
-      {x}, parameters_);
-  for (const auto& [layer, counts] : report->expert_counts) context.expert_counts[layer] = counts;
-  context.balance_losses.insert(context.balance_losses.end(), outputs.begin() + 1, outputs.end());
-  return outputs[0];
-}
-
 Streams TransformerBlock::forward(const Streams& x, const SequenceLayout& layout,
                                   ForwardContext& context) const {
-  const Part attention = [this, layout](const Variable& in, ForwardContext&) {
+  const BlockPass attention = [this, layout](const Variable& in, ForwardContext&) {
     return attend(in, layout);
   };
-  const Part mlp = [this](const Variable& in, ForwardContext& inner) {
+  const BlockPass mlp = [this](const Variable& in, ForwardContext& inner) {
     return feed_forward(in, inner);
   };
   if (args_.residual.is_plain()) {  // one segment for the block: only its input is kept
-    const Part block = [this, attention, mlp](const Variable& in, ForwardContext& inner) {
+    const BlockPass block = [this, attention, mlp](const Variable& in, ForwardContext& inner) {
       const Variable mixed = add(in, attention(in, inner));
       return add(mixed, mlp(mixed, inner));
     };
-    return Streams(run(block, x.graph, context));
+    return Streams(run_block(block, x.graph, parameters_, context));
   }
-  const auto part = [&](const Part& inner) {
-    return [this, &inner, &context](const Variable& in) { return run(inner, in, context); };
+  const auto part = [&](const BlockPass& pass) {
+    return [&](const Variable& in) { return run_block(pass, in, parameters_, context); };
   };
   return mlp_residual_.around(attention_residual_.around(x, part(attention), context), part(mlp),
                               context);

@@ -94,9 +94,6 @@ class TransformerBlock {
 
  private:
   AttentionArgs attention_args() const;
-  using Part = std::function<Variable(const Variable&, ForwardContext&)>;
-  /// part(x), of which only x is kept for backward when the context says so.
-  Variable run(const Part& part, const Variable& x, ForwardContext& context) const;
   Variable attend(const Variable& x, const SequenceLayout& layout) const;
   Variable attend_cached(const Variable& x, const CacheSlot& slot) const;
   Variable feed_forward(const Variable& x, ForwardContext& context) const;

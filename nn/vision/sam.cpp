@@ -133,12 +133,8 @@ Variable SamTokenizer::forward(const Tensor& pixels, ForwardContext& context,
   Variable x = embed(pixels, context, view_name);
   for (std::size_t i = 0; i < blocks_.size(); ++i) {
     const SamBlock& block = blocks_[i];
-    x = block_outputs(
-        context,
-        [&block](const std::vector<Variable>& in) {
-          return std::vector<Variable>{block.forward(in[0])};
-        },
-        {x}, block.parameters())[0];
+    x = run_block([&block](const Variable& in, ForwardContext&) { return block.forward(in); }, x,
+                  block.parameters(), context);
     context.seam(fmt::format("{}sam.block{}", view_name, i), x.value());
   }
   x = conv2d(x, neck_conv1_);
