@@ -86,16 +86,10 @@ Variable ParameterStore::add_matrix(const std::string& name, const Shape& shape,
   return add_as(dtype_, name, shape, initialiser, std::move(parts));
 }
 
-Variable ParameterStore::add_stack(const std::string& name, const Shape& shape,
-                                   const Initialiser& initialiser,
-                                   const std::vector<ParameterPart>& parts,
-                                   const StackShare& share) {
-  if (!parts_cover(shape, parts) || parts[0].stack < 0)
-    fail<ShapeError>(fmt::format("{}: parts must cover the stack {} in order", name, shape));
-  if (shape[0] % share.ranks != 0)
-    fail<ConfigError>(fmt::format("{}: {} matrices do not divide by {} ranks", name, shape[0],
-                                  share.ranks));
-  const std::int64_t matrices = shape[0] / share.ranks, first = share.rank * matrices;
+std::vector<ParameterPart> ParameterStore::parts_of_share(const std::vector<ParameterPart>& parts,
+                                                          std::int64_t matrices,
+                                                          const StackShare& share) {
+  const std::int64_t first = share.rank * matrices;
   std::vector<ParameterPart> here;
   for (const ParameterPart& part : parts) {
     if (part.stack < first || part.stack >= first + matrices) {
@@ -105,12 +99,51 @@ Variable ParameterStore::add_stack(const std::string& name, const Shape& shape,
     here.push_back(part);
     here.back().stack -= first;
   }
-  return add_as(dtype_, name, {matrices, shape[1], shape[2]}, initialiser, std::move(here), share);
+  return here;
+}
+
+Parameter ParameterStore::add_linear(const std::string& name, const Shape& shape,
+                                     const Initialiser& initialiser,
+                                     const std::vector<ParameterPart>& parts,
+                                     const StackShare& share) {
+  if (!parts_cover(shape, parts))
+    fail<ShapeError>(fmt::format("{}: parts must cover {} in order, row after row", name, shape));
+  Shape here = shape;
+  std::vector<ParameterPart> parts_here = parts;
+  if (share.ranks > 1) {
+    if (shape.ndim() != 3 || shape[0] % share.ranks != 0)
+      fail<ConfigError>(
+          fmt::format("{}: {} matrices do not divide by {} ranks", name, shape[0], share.ranks));
+    here[0] = shape[0] / share.ranks;
+    parts_here = parts_of_share(parts, here[0], share);
+  }
+  if (!add_as(dtype_, name, here, initialiser, std::move(parts_here)).defined()) return {};
+  Parameter& made = parameters_.back();
+  made.share = share;
+  made.pairs = std::make_shared<LowRankPairs>(made.parts.size());
+  return made;
+}
+
+void ParameterStore::set_low_rank_pair(const std::string& matrix, const LowRankPair& pair) {
+  if (is_elsewhere(matrix)) return;
+  for (const Parameter& parameter : parameters_) {
+    if (parameter.pairs == nullptr) continue;
+    for (std::size_t i = 0; i < parameter.parts.size(); ++i) {
+      if (parameter.parts[i].name != matrix) continue;
+      const Shape shape = parameter.part_of(parameter.variable.value(), parameter.parts[i]).shape();
+      if (pair.defined()) {
+        check_shape(pair.a.value(), {pair.a.dim(0), shape[1]}, matrix, "A of a low-rank pair");
+        check_shape(pair.b.value(), {shape[0], pair.a.dim(0)}, matrix, "B of a low-rank pair");
+      }
+      (*parameter.pairs)[i] = pair;
+      return;
+    }
+  }
+  fail<ConfigError>(fmt::format("{}: no linear layer has this matrix", matrix));
 }
 
 Variable ParameterStore::add_as(DType dtype, const std::string& name, const Shape& shape,
-                                const Initialiser& initialiser, std::vector<ParameterPart> parts,
-                                const StackShare& share) {
+                                const Initialiser& initialiser, std::vector<ParameterPart> parts) {
   if (!parts_cover(shape, parts))
     fail<ShapeError>(fmt::format("{}: parts must cover {} in order, row after row", name, shape));
   if (owned_ && !owned_(name)) {
@@ -120,8 +153,8 @@ Variable ParameterStore::add_as(DType dtype, const std::string& name, const Shap
     return {};
   }
   if (values_ == ParameterValues::absent) {
-    parameters_.push_back({name, Variable(Tensor::wrap(nullptr, shape, dtype, nullptr), true),
-                           std::move(parts), share});
+    parameters_.push_back(
+        {name, Variable(Tensor::wrap(nullptr, shape, dtype, nullptr), true), std::move(parts)});
     return parameters_.back().variable;
   }
 
@@ -144,7 +177,7 @@ Variable ParameterStore::add_as(DType dtype, const std::string& name, const Shap
       value.fill(1.0);
       break;
   }
-  parameters_.push_back({name, Variable(value, true), std::move(parts), share});
+  parameters_.push_back({name, Variable(value, true), std::move(parts)});
   return parameters_.back().variable;
 }
 
@@ -214,6 +247,17 @@ void ParameterStore::to(Device device) {
 
 Device ParameterStore::device() const {
   return parameters_.empty() ? Device{} : parameters_.front().variable.value().device();
+}
+
+std::vector<Variable> variables_of(const std::vector<Parameter>& parameters) {
+  std::vector<Variable> out;
+  for (const Parameter& parameter : parameters) {
+    out.push_back(parameter.variable);
+    if (parameter.pairs == nullptr) continue;
+    for (const LowRankPair& pair : *parameter.pairs)
+      if (pair.defined()) out.insert(out.end(), {pair.a, pair.b});
+  }
+  return out;
 }
 
 }  // namespace lectern

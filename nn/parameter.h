@@ -7,9 +7,11 @@
 #pragma once
 
 #include "autograd/variable.h"
+#include "nn/low_rank.h"
 
 #include <cstdint>
 #include <functional>
+#include <memory>
 #include <set>
 #include <string>
 #include <utility>
@@ -48,6 +50,7 @@ struct Parameter {
   Variable variable;
   std::vector<ParameterPart> parts;  ///< never empty; `stack` counts from the share's first matrix
   StackShare share{};                ///< of the stack that the model has under this name
+  std::shared_ptr<LowRankPairs> pairs{};  ///< of linear layers: a place for each part
 
   /// Shape of the whole stack; of any other parameter its own.
   Shape whole_shape() const;
@@ -83,10 +86,15 @@ class ParameterStore {
   Variable add_matrix(const std::string& name, const Shape& shape, const Initialiser& initialiser);
   Variable add_matrix(const std::string& name, const Shape& shape, const Initialiser& initialiser,
                       std::vector<ParameterPart> parts);
-  /// As add_matrix() for a stack [matrices, rows, columns] of which `share` lives here: shape and
-  /// parts are those of the whole stack. Throws ConfigError when the shares would not be equal.
-  Variable add_stack(const std::string& name, const Shape& shape, const Initialiser& initialiser,
-                     const std::vector<ParameterPart>& parts, const StackShare& share);
+  /// As add_matrix() for layers of nn/linear.h, with a place for a low-rank pair of each part. Of a
+  /// stack [matrices, rows, columns] only `share` lives here: shape and parts are those of the
+  /// whole stack. Throws ConfigError when the shares would not be equal.
+  Parameter add_linear(const std::string& name, const Shape& shape, const Initialiser& initialiser,
+                       const std::vector<ParameterPart>& parts, const StackShare& share = {});
+  /// Puts a pair in the place of a published matrix, or takes it away (an undefined pair). Nothing
+  /// happens when the matrix lives in another process. Throws ConfigError when no linear layer has
+  /// it, ShapeError when the pair does not fit.
+  void set_low_rank_pair(const std::string& matrix, const LowRankPair& pair);
 
   const std::vector<Parameter>& parameters() const { return parameters_; }
   std::int64_t parameter_count() const;
@@ -118,16 +126,20 @@ class ParameterStore {
 
  private:
   Variable add_as(DType dtype, const std::string& name, const Shape& shape,
-                  const Initialiser& initialiser, std::vector<ParameterPart> parts,
-                  const StackShare& share = {});
+                  const Initialiser& initialiser, std::vector<ParameterPart> parts);
+  std::vector<ParameterPart> parts_of_share(const std::vector<ParameterPart>& parts,
+                                            std::int64_t matrices, const StackShare& share);
 
   std::uint64_t seed_;
   DType dtype_;
   ParameterValues values_;
   Owned owned_;
   std::vector<Parameter> parameters_;
-  std::vector<std::string> elsewhere_;        ///< names of parameters that are not owned
+  std::vector<std::string> elsewhere_;       ///< names of parameters that are not owned
   std::set<std::string> tensors_elsewhere_;  ///< their tensors, and those of other shares
 };
+
+/// What a pass through layers with these parameters reads: their values and low-rank pairs.
+std::vector<Variable> variables_of(const std::vector<Parameter>& parameters);
 
 }  // namespace lectern

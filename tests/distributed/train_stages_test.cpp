@@ -75,8 +75,8 @@ std::vector<MeshCase> mesh_cases(const std::string& residual) {
   }
   std::vector<MeshCase> out;
   for (const bool recompute : {false, true})
-    for (const auto& [ranks, pp, ep] : {std::array{2, 2, 1}, std::array{2, 1, 2},
-                                        std::array{4, 2, 2}, std::array{4, 4, 1}})
+    for (const auto& [ranks, pp, ep] :
+         {std::array{2, 2, 1}, std::array{2, 1, 2}, std::array{4, 2, 2}, std::array{4, 4, 1}})
       out.push_back({ranks, pp, ep, recompute});
   return out;
 }
@@ -84,12 +84,10 @@ std::vector<MeshCase> mesh_cases(const std::string& residual) {
 TEST_F(TrainStages, FollowOneRankOnEveryMesh) {
   const int steps = testing::is_long() ? 10 : 3;
   for (const char* residual : {"plain", "mhc"}) {
-    const Overrides kind = {fmt::format("steps={}", steps),
-                            fmt::format("checkpoint.every={}", steps),
-                            "moe.balance_loss=0.01",
-                            "optimizer.schedule=constant",
-                            "optimizer.learning_rate=1e-3",
-                            fmt::format("model.residual={}", residual)};
+    const Overrides kind = {
+        fmt::format("steps={}", steps), fmt::format("checkpoint.every={}", steps),
+        "moe.balance_loss=0.01",        "optimizer.schedule=constant",
+        "optimizer.learning_rate=1e-3", fmt::format("model.residual={}", residual)};
     const std::string one = fmt::format("{}-one", residual);
     run_stages(0, one, kind);
     for (const MeshCase& mesh : mesh_cases(residual)) {
@@ -111,10 +109,9 @@ TEST_F(TrainStages, BeginFromTheReleasedLayouts) {
       {"hf", {key("init", "hf")}},
       {"original", {key("init", "original")}},
       {"parts",
-       {key("init_encoder", "source"), key("init_decoder", "hf"), key("init_sam", "sam.safetensors"),
-        key("init_qwen2", "qwen2.safetensors")}}};
-  const Overrides kind = {"steps=2", "checkpoint.every=0", "seed=4",
-                          "optimizer.schedule=constant"};
+       {key("init_encoder", "source"), key("init_decoder", "hf"),
+        key("init_sam", "sam.safetensors"), key("init_qwen2", "qwen2.safetensors")}}};
+  const Overrides kind = {"steps=2", "checkpoint.every=0", "seed=4", "optimizer.schedule=constant"};
   std::vector<MeshCase> meshes = {{4, 2, 2, false}};
   if (testing::is_long())
     meshes = {{2, 2, 1, false}, {2, 1, 2, false}, {4, 2, 2, false}, {4, 4, 1, false}};
@@ -144,8 +141,8 @@ TEST_F(TrainStages, AForeignTensorIsRefusedOnAMesh) {
   std::filesystem::create_directories(foreign);
   std::filesystem::copy_file(source / "config.json", foreign / "config.json");
   save_safetensors(foreign / "model.safetensors", tensors);
-  testing::RanksChild child(2, arguments("run", {"mesh.pp=2", fmt::format("model.init=\"{}\"",
-                                                                         foreign.string())}));
+  testing::RanksChild child(
+      2, arguments("run", {"mesh.pp=2", fmt::format("model.init=\"{}\"", foreign.string())}));
   EXPECT_NE(child.wait(), 0);
   EXPECT_NE(child.errors().find("tensor model.layers.1.mlp.experts.4.up_proj.weight is not part of "
                                 "this model (1 such tensors)"),

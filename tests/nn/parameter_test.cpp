@@ -120,11 +120,11 @@ TEST(Parameter, AStackIsSharedOutAndTheRestIsElsewhere) {
   const std::vector<ParameterPart> parts = {
       {"0.gate", 0, 1, 0}, {"0.up", 1, 2, 0}, {"1.gate", 0, 1, 1}, {"1.up", 1, 2, 1}};
   ParameterStore all(1);
-  all.add_stack("stack", {2, 2, 3}, Initialiser::normal(1), parts, {});
+  all.add_linear("stack", {2, 2, 3}, Initialiser::normal(1), parts);
   const Tensor whole = all.parameters()[0].variable.value();
   for (std::int64_t rank = 0; rank < 2; ++rank) {
     ParameterStore store(1);
-    store.add_stack("stack", {2, 2, 3}, Initialiser::normal(1), parts, {rank, 2});
+    store.add_linear("stack", {2, 2, 3}, Initialiser::normal(1), parts, {rank, 2});
     const Parameter& share = store.parameters()[0];
     EXPECT_EQ(share.variable.shape(), (Shape{1, 2, 3}));
     EXPECT_EQ(share.whole_shape(), (Shape{2, 2, 3}));
@@ -138,7 +138,7 @@ TEST(Parameter, AStackIsSharedOutAndTheRestIsElsewhere) {
   }
   EXPECT_TRUE(throws_with(
       [&] {
-        ParameterStore(1).add_stack("stack", {2, 2, 3}, Initialiser::zeros(), parts, {0, 3});
+        ParameterStore(1).add_linear("stack", {2, 2, 3}, Initialiser::zeros(), parts, {0, 3});
       },
       {"stack: 2 matrices do not divide by 3 ranks"}));
 }

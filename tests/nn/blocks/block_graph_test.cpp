@@ -5,6 +5,8 @@
 #include "autograd/ops/exchanged_experts.h"
 #include "tests/testing.h"
 
+#include <algorithm>
+
 namespace lectern {
 namespace {
 
@@ -20,10 +22,10 @@ class Exchange : public RowExchange {
   void wait() override {}
 };
 
-Variable vector_of(std::vector<float> values, bool requires_grad = true) {
+Variable vector_of(const std::vector<float>& values, bool requires_grad = true) {
   Tensor out = Tensor::empty({static_cast<std::int64_t>(values.size())});
   std::copy(values.begin(), values.end(), out.data<float>());
-  return {out, requires_grad};
+  return Variable(out, requires_grad);
 }
 
 struct Result {

@@ -182,7 +182,8 @@ TEST_F(Weights, EveryRankOfAMeshTakesItsOwnAndKnowsTheOthers) {
         for (const bool late : {false, true})
           for (std::int64_t rank = 0; rank < expert_ranks; ++rank) {
             Ocr2Placement placement{{}, rank, expert_ranks};
-            if (cut > 0) placement.units = {late ? Ocr2UnitRange{cut, units} : Ocr2UnitRange{0, cut}};
+            if (cut > 0)
+              placement.units = {late ? Ocr2UnitRange{cut, units} : Ocr2UnitRange{0, cut}};
             Ocr2Model part(source_.config(), 2, DType::f32, ParameterValues::initialised,
                            placement);
             const LoadReport report = load_weights(part.store(), path);
@@ -211,7 +212,7 @@ TEST_F(Weights, ARankOfAMeshRefusesWhatIsForeignToAllOfThem) {
   const auto short_stack = write(stacks);
   Ocr2Model experts(source_.config(), 2, DType::f32, ParameterValues::initialised, {{}, 1, 3});
   EXPECT_TRUE(throws_with([&] { load_weights(experts.store(), short_stack); },
-                          {"experts.down_proj must be [3, 8, 4], got F32 [2, 8, 4]"}));
+                          {"experts.down_proj must be [3, 8, 4], got f32 [2, 8, 4]"}));
 }
 
 /// A share of a stack is a view of the mapped file, too.
