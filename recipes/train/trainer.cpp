@@ -209,7 +209,7 @@ class Training : private PipelineModel {
       load_initial_weights(recipe_.model, *model_);
       return;
     }
-    state_ = load_training_state(newest, state_, *model_, optimizer_, placement_.has_whole_model());
+    state_ = load_training_state(newest, state_, *model_, optimizer_);
     std::erase_if(state_.selection_bias, [&](const auto& bias) {  // of layers of other stages
       return !placement_.has_unit(config_->first_decoder_unit() + bias.first);
     });
