@@ -1,10 +1,11 @@
 #include "core/error.h"
+#include "recipes/config/nearest.h"
 #include "recipes/config/toml_config.h"
 #include "recipes/config/tree.h"
-#include "recipes/evaluate/score.h"
 
 #include <algorithm>
 #include <cmath>
+#include <tuple>
 #include <utility>
 
 namespace lectern {
@@ -38,8 +39,8 @@ std::string in_table(const Path& table) {
 
 /// "recipe.toml:12", or "--set" for a value that an override brought.
 std::string place(const ConfigDocument::Impl& document, const ConfigValue* value) {
-  if (!value) return document.name;
-  return value->line > 0 ? fmt::format("{}:{}", document.name, value->line) : "--set";
+  if (!value) return document.name();
+  return value->line > 0 ? fmt::format("{}:{}", document.files[value->file], value->line) : "--set";
 }
 
 const ConfigValue* find_table(const ConfigDocument::Impl& document, const Path& path) {
@@ -78,26 +79,12 @@ void remember(ConfigDocument::Impl& document, const Path& table, std::string_vie
   document.known.push_back({table, std::string(key), std::move(literal), is_table});
 }
 
-/// Close enough that the one was meant for the other: two letters or a third of them may differ.
-bool resembles(std::string_view found, std::string_view known) {
-  if (found.size() > 100) return false;
-  const std::size_t limit = std::max<std::size_t>(known.size() <= 3 ? 1 : 2, known.size() / 3);
-  return edit_distance(found, known) <= static_cast<std::int64_t>(limit);
-}
-
 /// The known key of `table` nearest to `key`, empty when none is near.
 std::string nearest(const ConfigDocument::Impl& document, const Path& table, std::string_view key) {
-  std::string best;
-  std::int64_t best_distance = 0;
-  for (const KnownKey& known : document.known) {
-    if (known.table != table || !resembles(key, known.key)) continue;
-    const std::int64_t distance = edit_distance(key, known.key);
-    if (best.empty() || distance < best_distance) {
-      best = known.key;
-      best_distance = distance;
-    }
-  }
-  return best;
+  std::vector<std::string> names;
+  for (const KnownKey& known : document.known)
+    if (known.table == table) names.push_back(known.key);
+  return nearest_name(key, names);
 }
 
 std::string suggestion(const ConfigDocument::Impl& document, const Path& table,
@@ -117,7 +104,12 @@ std::string suggestion(const ConfigDocument::Impl& document, const Path& table,
   return "; known keys are " + list;
 }
 
-/// The unknown key that stands first in the file, below `table`.
+/// Whether a stands before b: overrides, then the file that was read, then its base.
+bool stands_before(const ConfigValue& a, const ConfigValue& b) {
+  return std::tuple(a.line > 0, a.file, a.line) < std::tuple(b.line > 0, b.file, b.line);
+}
+
+/// The unknown key that stands first, below `table`.
 struct Unknown {
   Path table;
   std::string key;
@@ -139,7 +131,7 @@ void find_unknown(const ConfigDocument::Impl& document, const ConfigValue& table
         if (value.items[item].kind == Kind::table)
           find_unknown(document, value.items[item], below, first);
       }
-    } else if (!first.value || value.line < first.value->line) {
+    } else if (!first.value || stands_before(value, *first.value)) {
       first = {path, table.keys[i], &value};
     }
   }
@@ -223,7 +215,7 @@ T get(ConfigDocument::Impl& document, const Path& path, std::string_view key,
       for (std::size_t i = 0; i < table->keys.size(); ++i)
         if (!is_known(document, path, table->keys[i]) && resembles(table->keys[i], key))
           hint = fmt::format(" ({} has `{}`)", place(document, &table->items[i]), table->keys[i]);
-    fail<ConfigError>(fmt::format("{}: required key `{}`{} is missing{}", document.name, key,
+    fail<ConfigError>(fmt::format("{}: required key `{}`{} is missing{}", document.name(), key,
                                   in_table(path), hint));
   }
   T out{};
@@ -259,7 +251,7 @@ std::vector<T> get_list(ConfigDocument::Impl& document, const Path& path, std::s
     out = std::move(*otherwise);
   } else {
     fail<ConfigError>(
-        fmt::format("{}: required key `{}`{} is missing", document.name, key, in_table(path)));
+        fmt::format("{}: required key `{}`{} is missing", document.name(), key, in_table(path)));
   }
   remember(document, path, key, literal(out));
   return out;

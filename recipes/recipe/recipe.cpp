@@ -3,6 +3,7 @@
 #include "core/error.h"
 #include "core/ops/sinkhorn.h"
 #include "distributed/mesh.h"
+#include "recipes/config/find.h"
 #include "recipes/recipe/sources.h"
 
 #include <algorithm>
@@ -52,6 +53,8 @@ ModelRecipe read_model(ConfigReader table) {
   out.residual = read_residual(table);
   if (out.config.empty()) table.refuse("config", "must name a config.json, got \"\"");
   if (out.init.empty()) table.refuse("init", "must be \"random\" or a folder, got \"\"");
+  out.config = find_shipped(out.config).string();
+  out.init = find_shipped(out.init).string();
   return out;
 }
 
@@ -303,7 +306,9 @@ std::vector<std::filesystem::path> recipe_stages(const std::filesystem::path& pa
   const auto stages = root.strings("stages", kRequired);
   root.finish();
   if (stages.empty()) root.refuse("stages", "must name at least one recipe, got none");
-  return {stages.begin(), stages.end()};
+  std::vector<std::filesystem::path> out;
+  for (const std::string& stage : stages) out.push_back(find_recipe_from(document.name(), stage));
+  return out;
 }
 
 void check_mesh(const Recipe& recipe, std::int64_t ranks) {

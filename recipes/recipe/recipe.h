@@ -1,7 +1,9 @@
 // A recipe: everything that one stage of training needs to know, read from a TOML file.
 //
-// Paths are relative to the working directory. The key of a field in TOML is its name here, tables
-// are the nested structs: `optimizer.learning_rate` is learning_rate in [optimizer].
+// Paths are relative to the working directory; a model configuration or first weights below
+// recipes/ that are not there are those that come with lectern (find_shipped). The key of a field
+// in TOML is its name here, tables are the nested structs: `optimizer.learning_rate` is
+// learning_rate in [optimizer].
 #pragma once
 
 #include "core/dtype.h"
@@ -216,13 +218,13 @@ void apply_model_settings(const ModelRecipe& recipe, Ocr2Config& config);
 /// model.view_seperator, as the fixtures' stage3_decoder_only reads the paper).
 std::vector<std::string> frozen_prefixes(std::int64_t stage);
 
-/// Reads and checks a recipe. Throws IoError or ConfigError with one line that names file, line,
-/// field, what it must be and what was found.
+/// Reads and checks a recipe, a file or a name (find_recipe). Throws IoError or ConfigError with
+/// one line that names file, line, field, what it must be and what was found.
 Recipe load_recipe(const std::filesystem::path& path,
                    const std::vector<std::string>& overrides = {});
 Recipe parse_recipe(const ConfigDocument& document);
 
-/// The recipes that a file stands for: itself, or those that its only key `stages` lists.
+/// The recipes that a file or name stands for: itself, or those that its only key `stages` lists.
 std::vector<std::filesystem::path> recipe_stages(const std::filesystem::path& path);
 
 /// Throws ConfigError, saying what would fit, unless the mesh fits `ranks` processes (pp divides

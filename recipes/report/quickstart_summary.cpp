@@ -212,7 +212,7 @@ ReportData quickstart_report(const std::filesystem::path& folder) {
                    "run_dir=out/longer",
                    from_nothing ? "" : "-nano")},
       {"Full size: the papers' three stages",
-       "build/lectern train recipes/configs/ocr2/stage1.toml"},
+       "build/lectern train ocr2/stage1"},
       {"Watch the curves", fmt::format("tensorboard --logdir {}", folder.string())}};
   data.limits = limits(from_nothing);
   return data;
