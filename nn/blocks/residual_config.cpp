@@ -1,8 +1,32 @@
 #include "nn/blocks/residual_config.h"
 
 #include "core/error.h"
+#include "core/ops/sinkhorn.h"
 
 namespace lectern {
+
+void describe(ResidualConfig& r, FieldVisitor& f) {
+  f.boolean("exact_h_res", r.exact,
+            {.meaning = "H_res = mean of the n! permutation matrices under a softmax: doubly "
+                        "stochastic to rounding"});
+  f.integer("streams", r.streams, within(1, r.exact ? 4 : 8),
+            {.meaning = "n; with `exact_h_res` at most 4"});
+  std::string convention(name_of(r.convention)), merge(name_of(r.merge)), named = residual_in(r);
+  f.choice("convention", convention, {"paper", "megatron", "deepseek-v4"},
+           {.meaning = "below; mhc only"});
+  f.integer("sinkhorn_iterations", r.iterations, within(1, 1000),
+            {.meaning = "of mhc, until rows and columns sum to 1"});
+  f.choice("merge", merge, {"head", "mean"},
+           {.meaning = "learned sigmoid head, or the mean of the streams"});
+  f.boolean("h_pre", r.h_pre, {.meaning = "false: 1/n (the paper's Table 1)"});
+  f.boolean("h_post", r.h_post, {.meaning = "false: ones"});
+  f.boolean("h_res", r.h_res, {.meaning = "false: the identity"});
+  f.choice("residual_in", named, {"both", "encoder", "decoder"},
+           {.meaning = "the other stack stays plain"});
+  r.convention = stream_convention_from(convention);
+  r.merge = stream_merge_from(merge);
+  set_residual_in(named, r);
+}
 
 ResidualKind residual_kind_from(std::string_view word) {
   if (word == "plain") return ResidualKind::plain;

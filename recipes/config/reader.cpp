@@ -170,23 +170,6 @@ std::string literal(const std::vector<T>& values) {
 
 // ---- values from TOML
 
-template <typename T>
-std::string rule(const char* noun, const Range<T>& range) {
-  const bool low = range.min != std::numeric_limits<T>::lowest();
-  const bool high = range.max != std::numeric_limits<T>::max();
-  if (low && high && !range.above)
-    return fmt::format("{} from {} to {}", noun, range.min, range.max);
-  std::string out = noun;
-  if (low) out += fmt::format(" {} {}", range.above ? "above" : "of at least", range.min);
-  if (high) out += fmt::format("{} of at most {}", low ? " and" : "", range.max);
-  return out;
-}
-
-template <typename T>
-bool inside(T value, const Range<T>& range) {
-  return (range.above ? value > range.min : value >= range.min) && value <= range.max;
-}
-
 bool take(const ConfigValue& value, bool& out) {
   out = value.boolean;
   return value.kind == Kind::boolean;
@@ -292,14 +275,14 @@ std::string describe(const ConfigValue& value) {
 
 std::int64_t ConfigReader::integer(std::string_view key, std::optional<std::int64_t> otherwise,
                                    Range<std::int64_t> range) {
-  return get(*document_, path_, key, otherwise, rule("an integer", range),
-             [&](std::int64_t value) { return inside(value, range); });
+  return get(*document_, path_, key, otherwise, wording(range),
+             [&](std::int64_t value) { return contains(range, value); });
 }
 
 double ConfigReader::number(std::string_view key, std::optional<double> otherwise,
                             Range<double> range) {
-  return get(*document_, path_, key, otherwise, rule("a number", range),
-             [&](double value) { return inside(value, range); });
+  return get(*document_, path_, key, otherwise, wording(range),
+             [&](double value) { return contains(range, value); });
 }
 
 bool ConfigReader::boolean(std::string_view key, std::optional<bool> otherwise) {
@@ -323,15 +306,15 @@ std::string ConfigReader::choice(std::string_view key, std::optional<std::string
 std::vector<std::int64_t> ConfigReader::integers(std::string_view key,
                                                  std::optional<std::vector<std::int64_t>> otherwise,
                                                  Range<std::int64_t> range) {
-  return get_list(*document_, path_, key, otherwise, rule("an integer", range),
-                  [&](std::int64_t value) { return inside(value, range); });
+  return get_list(*document_, path_, key, otherwise, wording(range),
+                  [&](std::int64_t value) { return contains(range, value); });
 }
 
 std::vector<double> ConfigReader::numbers(std::string_view key,
                                           std::optional<std::vector<double>> otherwise,
                                           Range<double> range) {
-  return get_list(*document_, path_, key, otherwise, rule("a number", range),
-                  [&](double value) { return inside(value, range); });
+  return get_list(*document_, path_, key, otherwise, wording(range),
+                  [&](double value) { return contains(range, value); });
 }
 
 std::vector<std::string> ConfigReader::strings(std::string_view key,

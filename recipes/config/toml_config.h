@@ -13,9 +13,10 @@
 // base may have a base.
 #pragma once
 
+#include "core/io/record.h"
+
 #include <cstdint>
 #include <filesystem>
-#include <limits>
 #include <memory>
 #include <optional>
 #include <string>
@@ -26,21 +27,6 @@ namespace lectern {
 
 /// In place of a default: the key must be in the file.
 inline constexpr std::nullopt_t kRequired = std::nullopt;
-
-/// A range of numbers, ends included unless `above` (then `min` itself is refused).
-template <typename T>
-struct Range {
-  T min = std::numeric_limits<T>::lowest();
-  T max = std::numeric_limits<T>::max();
-  bool above = false;
-};
-inline Range<std::int64_t> at_least(std::int64_t min) { return {.min = min}; }
-inline Range<std::int64_t> within(std::int64_t min, std::int64_t max) {
-  return {.min = min, .max = max};
-}
-inline Range<double> positive() { return {.min = 0.0, .above = true}; }
-inline Range<double> not_negative() { return {.min = 0.0}; }
-inline Range<double> between(double min, double max) { return {.min = min, .max = max}; }
 
 class ConfigReader;
 

@@ -211,8 +211,7 @@ ReportData quickstart_report(const std::filesystem::path& folder) {
        fmt::format("build/lectern train recipes/quickstart{}-stage1.toml --set steps=20000 --set "
                    "run_dir=out/longer",
                    from_nothing ? "" : "-nano")},
-      {"Full size: the papers' three stages",
-       "build/lectern train ocr2/stage1"},
+      {"Full size: the papers' three stages", "build/lectern train ocr2/stage1"},
       {"Watch the curves", fmt::format("tensorboard --logdir {}", folder.string())}};
   data.limits = limits(from_nothing);
   return data;

@@ -2,6 +2,7 @@
 
 #include "core/io/file.h"
 #include "nn/ocr2/model.h"
+#include "recipes/config/find.h"
 #include "recipes/train/training_data.h"
 #include "tests/testing.h"
 
