@@ -1,7 +1,10 @@
 #include "nn/blocks/residual_config.h"
 
 #include "core/error.h"
+#include "core/io/fields.h"
 #include "core/ops/sinkhorn.h"
+
+#include <nlohmann/json.hpp>
 
 namespace lectern {
 
@@ -68,6 +71,20 @@ std::string residual_in(const ResidualConfig& config) {
   return config.in_encoder && config.in_decoder ? "both"
          : config.in_encoder                    ? "encoder"
                                                 : "decoder";
+}
+
+ResidualConfig parse_residual(const Fields& in) {
+  ResidualConfig out{
+      .kind = residual_kind_from(in.choice("residual", "plain", {"plain", "hc", "mhc"}))};
+  ReadFields read(in);
+  if (!out.is_plain()) describe(out, read);
+  return out;
+}
+
+void write_residual(ResidualConfig residual, nlohmann::json& out) {
+  out["residual"] = std::string(name_of(residual.kind));
+  WriteFields write(out);
+  if (!residual.is_plain()) describe(residual, write);
 }
 
 }  // namespace lectern

@@ -55,11 +55,12 @@ void describe(Recipe& r, FieldVisitor& f) {
              "0; −1 with `recompute` or `memory_gib`"});
   f.integer("log_every", r.log_every, within(1, kMaxSteps),
             {"steps", "between records of `metrics.jsonl`"});
-  r.freeze = frozen_prefixes(r.stage);
-  f.texts("freeze", r.freeze,
-          {"prefixes of parameter names", "what does not train",
-           "by stage: none; `model.sam_model.`; and `model.qwen2_model.`, `model.projector.`, "
-           "`model.view_seperator`"});
+  r.freeze = frozen_parts(r.stage);
+  f.texts(
+      "freeze", r.freeze,
+      {"parts of the model or prefixes of parameter names",
+       "what does not train: `\"tokenizer\"`, `\"encoder\"`, `\"decoder\"`, `\"head\"`, or names",
+       "by stage: none; `\"tokenizer\"`; `\"encoder\"`"});
 }
 
 void describe(MeshRecipe& r, FieldVisitor& f) {

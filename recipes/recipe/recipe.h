@@ -10,7 +10,7 @@
 #include "core/io/record.h"
 #include "data/synthetic/synthetic.h"
 #include "nn/blocks/residual_config.h"
-#include "nn/ocr2/config.h"
+#include "nn/model_config.h"
 #include "recipes/config/toml_config.h"
 
 #include <cstdint>
@@ -170,7 +170,7 @@ struct Recipe {
   double memory_gib = 0;
   std::int64_t recompute_streams = 0;
   std::int64_t log_every = 1;
-  std::vector<std::string> freeze;  // default: see frozen_prefixes(stage)
+  std::vector<std::string> freeze;  // default: see frozen_parts(stage)
   MeshRecipe mesh;
   ModelRecipe model;
   DataRecipe data;
@@ -207,12 +207,11 @@ void describe(LogRecipe& r, FieldVisitor& f);
 DType compute_dtype_of(std::string_view name);
 
 /// What the recipe says of the model in place of its config.json.
-void apply_model_settings(const ModelRecipe& recipe, Ocr2Config& config);
+ModelSettings model_settings(const ModelRecipe& recipe);
 
-/// What a stage leaves untrained: nothing; the vision tokenizer (model.sam_model: SAM, neck and
-/// the two convolutions); the encoder (also model.qwen2_model, model.projector and
-/// model.view_seperator, as the fixtures' stage3_decoder_only reads the paper).
-std::vector<std::string> frozen_prefixes(std::int64_t stage);
+/// The parts that a stage leaves untrained: none; "tokenizer"; "encoder", which is all before the
+/// decoder (as the fixtures' stage3_decoder_only reads the paper).
+std::vector<std::string> frozen_parts(std::int64_t stage);
 
 /// Reads and checks a recipe, a file or a name (find_recipe). Throws IoError or ConfigError with
 /// one line that names file, line, field, what it must be and what was found.
