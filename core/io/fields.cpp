@@ -97,4 +97,49 @@ Fields Fields::object(const char* field) const {
 
 const json& Fields::raw(const char* field) const { return object_[field]; }
 
+namespace {
+
+/// Reads what a JSON object has of one field into what the field points at.
+struct ReadValue {
+  const Fields& in;
+  const Field& field;
+  std::string key;
+
+  void operator()(std::int64_t* out) const {
+    *out = in.size(key.c_str(), *out, field.integers.min, field.integers.max);
+  }
+  void operator()(double* out) const {
+    *out = in.number(key.c_str(), *out, field.numbers.min, field.numbers.max);
+  }
+  void operator()(bool* out) const { *out = in.boolean(key.c_str(), *out); }
+  void operator()(std::string* out) const {
+    *out = field.choices.empty() ? in.text(key.c_str(), *out)
+                                 : in.choice(key.c_str(), *out, field.choices);
+  }
+  template <typename List>
+  void operator()(List* out) const {
+    if (!in.has(key.c_str())) return;
+    try {
+      *out = in.raw(key.c_str()).get<List>();
+    } catch (const json::exception&) {
+      fail<ConfigError>(fmt::format("{}.{}: must be a list of values of one kind, got {}",
+                                    in.where(), key, in.raw(key.c_str()).dump()));
+    }
+  }
+};
+
+}  // namespace
+
+void ReadFields::visit(const Field& field) {
+  const std::string key(field.key);
+  if (field.note.required && !in_.has(key.c_str()))
+    fail<ConfigError>(fmt::format("{}.{}: is required", in_.where(), key));
+  std::visit(ReadValue{in_, field, key}, field.value);
+  FieldCheck(in_.where()).visit(field);
+}
+
+void WriteFields::visit(const Field& field) {
+  std::visit([&](const auto* value) { out_[std::string(field.key)] = *value; }, field.value);
+}
+
 }  // namespace lectern

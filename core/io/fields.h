@@ -2,6 +2,8 @@
 // was expected.
 #pragma once
 
+#include "core/io/record.h"
+
 #include <nlohmann/json_fwd.hpp>
 
 #include <cstdint>
@@ -40,6 +42,26 @@ class Fields {
  private:
   const nlohmann::json& object_;
   std::string where_;
+};
+
+/// Reads a record (core/io/record.h); the value that a field has is its fallback.
+class ReadFields final : public FieldVisitor {
+ public:
+  explicit ReadFields(const Fields& in) : in_(in) {}
+  void visit(const Field& field) override;
+
+ private:
+  const Fields& in_;
+};
+
+/// Writes a record into an object.
+class WriteFields final : public FieldVisitor {
+ public:
+  explicit WriteFields(nlohmann::json& out) : out_(out) {}
+  void visit(const Field& field) override;
+
+ private:
+  nlohmann::json& out_;
 };
 
 }  // namespace lectern

@@ -12,6 +12,8 @@
 namespace lectern {
 namespace detail {
 
+constexpr int kLeastContrast = 64;  // grey levels between ink and paper
+
 /// Chance decisions about how a sample looks, in a fixed order.
 struct Style {
   std::size_t face = 0;

@@ -277,10 +277,14 @@ TEST(Synthetic, BadOptionsAndMissingFontsAreNamed) {
                           {"fonts must be installed", "No Such Font"}));
   EXPECT_TRUE(
       throws_with(with([](O& o) { o.rotation_degrees = 3; }), {"rotation_degrees", "got 3"}));
-  EXPECT_TRUE(throws_with(with([](O& o) { o.font_size = {9, 8}; }), {"font_size[1]", "got 8"}));
+  EXPECT_TRUE(throws_with(with([](O& o) {
+                            o.font_size = {9, 8};
+                          }),
+                          {"font_size must be two numbers, the smaller first", "got 9 8"}));
   EXPECT_TRUE(throws_with(with([](O& o) { o.min_characters = 13; }), {"min_characters", "13"}));
   EXPECT_TRUE(throws_with(with([](O& o) { o.bold_share = 1.5; }), {"bold_share", "1.5"}));
-  EXPECT_TRUE(throws_with(with([](O& o) { o.paper = 10; }), {"paper must be in 64 .. 255"}));
+  EXPECT_TRUE(throws_with(with([](O& o) { o.paper = 10; }),
+                          {"paper must be an integer from 64 to 255, got 10"}));
   EXPECT_TRUE(throws_with(with([](O& o) { o.region_lines = 1; }), {"region_lines"}));
   EXPECT_TRUE(throws_with(with([](O& o) { o.level = Level::text; }), {"level must be", "text"}));
   // DejaVu has no Han.

@@ -3,6 +3,7 @@
 #include "core/io/file.h"
 #include "nn/families.h"
 #include "nn/model.h"
+#include "recipes/config/find.h"
 #include "recipes/train/training_data.h"
 #include "tests/nn/tiny_model.h"
 #include "tests/testing.h"
@@ -170,8 +171,8 @@ TEST(Recipe, FullSizeRecipesFollowThePaper) {
     EXPECT_EQ(recipe.view.crop, expected.stage != 1);
     EXPECT_EQ(recipe.freeze, frozen_parts(expected.stage));
     EXPECT_EQ(recipe.encoder_cache.enabled, expected.stage == 3);
-    EXPECT_EQ(recipe.model.config.substr(0, 23), "recipes/configs/models/");
-    EXPECT_TRUE(std::filesystem::exists(testing::source_folder() / recipe.model.config));
+    EXPECT_NE(recipe.resolved.find("\nconfig = \"recipes/configs/models/"), std::string::npos);
+    EXPECT_TRUE(std::filesystem::exists(recipe.model.config));
     if (expected.stage == 1) {
       EXPECT_EQ(recipe.data.pack_tokens, 8192);
       EXPECT_EQ(recipe.view.resolutions, (std::vector<std::int64_t>{768, 1024}));
@@ -184,17 +185,17 @@ TEST(Recipe, QuickstartRecipesAreWellFormed) {
     const Recipe recipe = load_recipe(testing::source_folder() / "recipes" /
                                       fmt::format("configs/quickstart/stage{}.toml", stage));
     EXPECT_EQ(recipe.stage, stage);
-    EXPECT_TRUE(std::filesystem::exists(testing::source_folder() / recipe.model.config));
+    EXPECT_TRUE(std::filesystem::exists(recipe.model.config));
   }
 }
 
 TEST(Recipe, QuickstartGoesOnFromNano) {
-  std::string previous = "recipes/nano";
+  std::string previous = find_shipped("recipes/nano");
   for (int stage = 1; stage <= 3; ++stage) {
     const Recipe recipe = load_recipe(testing::source_folder() / "recipes" /
                                       fmt::format("configs/quickstart-nano/stage{}.toml", stage));
     EXPECT_EQ(recipe.stage, stage);
-    EXPECT_EQ(recipe.model.config, "recipes/nano");
+    EXPECT_EQ(recipe.model.config, find_shipped("recipes/nano"));
     EXPECT_EQ(recipe.model.init, previous);
     EXPECT_EQ(recipe.run_dir, fmt::format("out/quickstart/stage{}", stage));
     EXPECT_EQ(recipe.encoder_cache.enabled, stage == 3);
@@ -217,19 +218,19 @@ TEST(Recipe, AFileMayListStages) {
   const auto stages = recipe_stages(folder / "configs/quickstart-mhc/all.toml");
   ASSERT_EQ(stages.size(), 3u);
   for (std::size_t i = 0; i < stages.size(); ++i) {
-    const Recipe recipe = load_recipe(testing::source_folder() / stages[i]);
+    const Recipe recipe = load_recipe(stages[i]);
     EXPECT_EQ(recipe.stage, static_cast<std::int64_t>(i) + 1);
     ASSERT_TRUE(recipe.model.residual.has_value());
     EXPECT_EQ(recipe.model.residual->kind, ResidualKind::mhc);
     if (i > 0) {
-      EXPECT_EQ(recipe.model.init, load_recipe(testing::source_folder() / stages[i - 1]).run_dir);
+      EXPECT_EQ(recipe.model.init, load_recipe(stages[i - 1]).run_dir);
     }
   }
   const testing::TemporaryFolder temporary;
   write_file(temporary.path() / "a.toml", "stages = []");
   EXPECT_TRUE(throws_with([&] { recipe_stages(temporary.path() / "a.toml"); },
                           {"stages must name at least one recipe"}));
-  write_file(temporary.path() / "b.toml", "stages = [\"x\"]\nsteps = 3");
+  write_file(temporary.path() / "b.toml", "stages = [\"a\"]\nsteps = 3");
   EXPECT_TRUE(throws_with([&] { recipe_stages(temporary.path() / "b.toml"); }, {"unknown key"}));
 }
 
@@ -285,8 +286,7 @@ TEST(Recipe, NanoRecipeIsWellFormedAndLeavesOutWhatIsHeldOut) {
   EXPECT_GE(recipe.curriculum.size(), 2u);
   expect_held_out(recipe);
   // 12 MB in bf16.
-  const testing::AnyConfig config =
-      read_model_config(testing::source_folder() / recipe.model.config);
+  const testing::AnyConfig config = read_model_config(recipe.model.config);
   EXPECT_LE(2 * testing::make_model(config, 1)->store().parameter_count(), 12'000'000);
 }
 
