@@ -1,9 +1,14 @@
 #!/usr/bin/env bash
 # Fails on an #include that breaks the order of dependency or brings a library where it does not
 # belong:   core <- autograd <- nn <- distributed <- recipes;   cuda and data hang off core.
+# Inside a folder the rooms have an order too, and a header whose opening comment says
+# "Private to nn/blocks/." is included from nowhere but nn/blocks and tests/nn/blocks.
+# Refused as well: rooms that are too full, files that are too long, a model family that is named
+# outside its own rooms, and rooms of tests that mirror nothing.
 #
 # usage: scripts/check-includes.sh [SOURCE_FOLDER]
-# A new library is one line in libraries(); a header that no line names is refused everywhere.
+# A new library is one line in libraries(), a new room one word in rooms(); what no line names is
+# refused everywhere.
 set -euo pipefail
 cd "${1:-$(dirname "$0")/..}"
 
@@ -28,6 +33,149 @@ doors() {
 cuda/register.h  ^recipes/
 TABLE
 }
+
+# The rooms of a folder, ground up: a room sees itself and the rooms of the lines above its own. "."
+# are the files that lie in the folder itself, but for those that a line names (without suffix).
+rooms() {
+  cat <<'TABLE'
+core         .
+core         io cpu
+core         ops
+autograd     .
+autograd     ops
+nn           .
+nn           blocks optim
+nn           vision language
+nn           ocr2 ocr1
+nn           families
+distributed  .
+distributed  nccl
+cuda         .
+cuda         ops
+cuda         vendor
+cuda         memory
+cuda         register
+cuda         register_ops no_cuda
+data         .
+data         text images
+data         tokenizer pages
+data         layout shards synthetic
+data         samples
+recipes      config machine read
+recipes      recipe checkpoint evaluate
+recipes      log export
+recipes      train report
+recipes      parity plan bench ablate
+recipes      commands
+recipes      main
+TABLE
+}
+
+# Includes that still break the order of rooms: file, header. No line may be added.
+debts() {
+  cat <<'TABLE'
+data/shards/builder.cpp       data/samples/unit_index.h
+data/synthetic/synthetic.cpp  data/samples/unit_index.h
+data/synthetic/text.cpp       data/samples/unit_index.h
+nn/forward_context.h          nn/blocks/stream_statistics.h
+nn/language/generation.h      nn/ocr2/model.h
+nn/vision/sam.h               nn/ocr2/config.h
+recipes/config/reader.cpp     recipes/evaluate/score.h
+TABLE
+}
+
+# A model family: the regular expression that names it, and the files that may.
+families() {
+  cat <<'TABLE'
+[Oo]cr2  ^nn/(ocr2/|families)|^recipes/(parity|export)/ocr2|^tests/(nn/ocr2/|recipes/(parity|export)/ocr2|include_check_test\.cpp$)
+TABLE
+}
+
+# Files that still name a family: file, lines that do. No line may be added, no number may grow.
+# With family_debts=none they are refused like all others.
+family_debts=listed
+named_families() {
+  [[ $family_debts == none ]] || cat <<'TABLE'
+nn/blocks/transformer_block.h                 1
+nn/language/generation.cpp                    20
+nn/language/generation.h                      4
+nn/language/running_batch.cpp                 1
+nn/language/running_batch.h                   2
+nn/vision/sam.h                               2
+recipes/ablate/job.cpp                        10
+recipes/ablate/training.cpp                   1
+recipes/bench/checkpoint.cpp                  4
+recipes/bench/generate.cpp                    9
+recipes/bench/step.cpp                        10
+recipes/bench/step.h                          2
+recipes/checkpoint/model_folder.cpp           7
+recipes/checkpoint/model_folder.h             6
+recipes/checkpoint/saver.cpp                  1
+recipes/checkpoint/saver.h                    3
+recipes/checkpoint/training_state.cpp         2
+recipes/checkpoint/training_state.h           2
+recipes/commands/eval.cpp                     1
+recipes/commands/parity.cpp                   4
+recipes/evaluate/evaluate.cpp                 6
+recipes/evaluate/evaluate.h                   1
+recipes/export/export.cpp                     8
+recipes/export/export.h                       2
+recipes/plan/plan.cpp                         8
+recipes/plan/plan.h                           4
+recipes/plan/scale_input.cpp                  3
+recipes/plan/unit_work.cpp                    8
+recipes/plan/unit_work.h                      4
+recipes/read/piece_reader.h                   1
+recipes/read/reader.cpp                       6
+recipes/read/reader.h                         4
+recipes/recipe/recipe.cpp                     1
+recipes/recipe/recipe.h                       3
+recipes/report/quickstart_summary.cpp         2
+recipes/report/report.h                       1
+recipes/train/encoder_features.cpp            9
+recipes/train/encoder_features.h              6
+recipes/train/initial_weights.cpp             11
+recipes/train/initial_weights.h               6
+recipes/train/memory_budget.cpp               1
+recipes/train/memory_budget.h                 2
+recipes/train/placement.cpp                   5
+recipes/train/placement.h                     7
+recipes/train/trainer.cpp                     7
+recipes/train/training_data.cpp               7
+recipes/train/training_data.h                 5
+recipes/train/validation.cpp                  2
+recipes/train/validation.h                    2
+recipes/train/whole_model.cpp                 1
+recipes/train/whole_model.h                   4
+tests/core/io/safetensors_test.cpp            1
+tests/cuda/train_test.cpp                     7
+tests/distributed/train_faults_test.cpp       2
+tests/nn/blocks/residual_test.cpp             35
+tests/nn/language/generate_stream_test.cpp    14
+tests/nn/language/generation_test.cpp         16
+tests/nn/tiny_model.h                         6
+tests/ops/router_test.cpp                     1
+tests/oracle/export_case.cpp                  7
+tests/recipes/checkpoint/saver_test.cpp       4
+tests/recipes/commands/command_test.cpp       3
+tests/recipes/export/export_test.cpp          6
+tests/recipes/plan/scale_plan_test.cpp        7
+tests/recipes/read/piece_reader_test.cpp      2
+tests/recipes/recipe/recipe_test.cpp          5
+tests/recipes/tiny_run.h                      1
+tests/recipes/train/bf16_training_test.cpp    8
+tests/recipes/train/curriculum_test.cpp       1
+tests/recipes/train/initial_weights_test.cpp  10
+tests/recipes/train/memory_plan_test.cpp      6
+tests/recipes/train/train_test.cpp            9
+TABLE
+}
+
+# Sources that a room may hold, lines that a file may have, and the rooms that hold one operation a
+# file.
+most_sources=30
+most_lines=500
+full_rooms="core/ops cuda/ops"
 
 # Headers that are not ours, as a regular expression, and the files that may include them, as
 # another. Tests and benchmarks may include any that is listed.
@@ -60,22 +208,78 @@ if [[ ${#folders[@]} -eq 0 ]]; then
   exit 2
 fi
 
+sources() {
+  find "${folders[@]}" -type f \( -name '*.h' -o -name '*.cpp' -o -name '*.cu' -o -name '*.cuh' \) |
+    sort
+}
+
+# The headers that say "private to" in their opening comment: file:room, "" where no room is named.
+private_headers() {
+  sources | { grep -E '\.(h|cuh)$' || true; } | xargs -r awk '
+    function tell() {
+      if (comment !~ /[Pp]rivate to/) return
+      room = ""
+      if (match(comment, /[Pp]rivate to [a-z0-9_]+(\/[a-z0-9_]+)*\//))
+        room = substr(comment, RSTART + 11, RLENGTH - 12)
+      print file ":" room
+    }
+    FNR == 1 { if (file) tell(); file = FILENAME; comment = ""; opening = 1 }
+    opening && !/^\/\// { opening = 0 }
+    opening { sub(/^\/\/ */, ""); comment = comment " " $0 }
+    END { if (file) tell() }'
+}
+
+refused=0
+refuse() {
+  printf '%s\n' "$1" >&2
+  refused=$((refused + 1))
+}
+
 # One line an #include: file:line:text
-find "${folders[@]}" -type f \( -name '*.h' -o -name '*.cpp' -o -name '*.cu' -o -name '*.cuh' \) \
-  -exec grep -HnE '^[[:space:]]*#[[:space:]]*include' {} + | sort |
+sources | xargs grep -HnE '^[[:space:]]*#[[:space:]]*include' |
   awk -F: '
     function refuse(reason) {
       printf "%s:%s: %s: %s\n", file, line, header, reason
       refused++
     }
-    function check_ours(   i) {
+    # The line of rooms() that a file of a folder stands in; 0 where none does.
+    function tier_of(path, in_folder,   parts, n, name) {
+      n = split(path, parts, "/")
+      name = parts[2]
+      if (n == 2) sub(/\.[a-z]+$/, "", name)
+      room = name
+      if ((in_folder " " name) in tier) return tier[in_folder " " name]
+      room = "."
+      return n == 2 && (in_folder " .") in tier ? tier[in_folder " ."] : 0
+    }
+    function check_rooms(   from, to, from_room) {
+      from = tier_of(file, folder); from_room = room
+      to = tier_of(header, folder)
+      if (from == 0 || to == 0)
+        return refuse("its room, or that of the file, is not in rooms() of scripts/check-includes.sh")
+      if (to < from || room == from_room) return
+      if ((file " " header) in debt) return
+      refuse("a room may include only rooms below it, and " folder "/" room " is not below " \
+             folder "/" from_room)
+    }
+    function check_private(   own) {
+      if (!(header in private)) return
+      own = file
+      sub(/^tests\//, "", own)
+      sub(/\/[^\/]*$/, "", own)
+      if (own != private[header])
+        refuse("this header is private to " private[header] "/")
+    }
+    function check_ours(   i, target) {
+      check_private()
       for (i = 1; i <= doors; i++)
         if (header == door[i] && file ~ door_for[i]) return
       target = header
       sub(/\/.*/, "", target)
       if (!(target in allowed)) return refuse("name it from the source folder, as \"core/tensor.h\"")
       if (index(" " allowed[folder] " ", " " target " ") == 0)
-        refuse(folder " may include only: " allowed[folder])
+        return refuse(folder " may include only: " allowed[folder])
+      if (target == folder && folder in has_rooms) check_rooms()
     }
     function check_library(   i, known) {
       for (i = 1; i <= libraries; i++) {
@@ -86,13 +290,22 @@ find "${folders[@]}" -type f \( -name '*.h' -o -name '*.cpp' -o -name '*.cu' -o 
       refuse(known ? "this library does not belong in this file" : \
                      "this library is not in scripts/check-includes.sh")
     }
-    FILENAME == ARGV[1] { split($0, row, /  +/); allowed[row[1]] = row[2]; next }
-    FILENAME == ARGV[2] { split($0, row, /  +/); door[++doors] = row[1]; door_for[doors] = row[2]; next }
-    FILENAME == ARGV[3] {
+    FNR == 1 { table++ }
+    table == 1 { split($0, row, /  +/); allowed[row[1]] = row[2]; next }
+    table == 2 { split($0, row, /  +/); door[++doors] = row[1]; door_for[doors] = row[2]; next }
+    table == 3 {
       split($0, row, /  +/)
       library[++libraries] = row[1]; library_for[libraries] = row[2]
       next
     }
+    table == 4 {
+      n = split($0, row, / +/)
+      has_rooms[row[1]] = 1
+      for (i = 2; i <= n; i++) tier[row[1] " " row[i]] = FNR
+      next
+    }
+    table == 5 { split($0, row, / +/); debt[row[1] " " row[2]] = 1; next }
+    table == 6 && FILENAME != "-" { if ($1 != "") private[$1] = $2; next }
     {
       file = $1; line = $2; folder = file; header = $0
       sub(/\/.*/, "", folder)
@@ -101,7 +314,47 @@ find "${folders[@]}" -type f \( -name '*.h' -o -name '*.cpp' -o -name '*.cu' -o 
       header = substr(header, RSTART + 1, RLENGTH - 2)
       if (ours) check_ours(); else check_library()
     }
-    END {
-      if (refused > 0) { printf "check-includes: %d refused\n", refused; exit 1 }
-    }' <(arrows) <(doors) <(libraries) - >&2
+    END { exit refused > 0 }' \
+    <(arrows) <(doors) <(libraries) <(rooms) <(debts) <(private_headers; echo :) - >&2 ||
+  refused=$((refused + 1))
+
+# A header is private to the room that it lies in.
+while IFS=: read -r header room; do
+  [[ $room == "${header%/*}" ]] ||
+    refuse "$header: must say \"Private to ${header%/*}/.\", or nothing of the kind"
+done < <(private_headers)
+
+# Rooms that are too full, files that are too long.
+while read -r count room; do
+  [[ $count -le $most_sources || " $full_rooms " == *" $room "* ]] ||
+    refuse "$room: holds $count sources, $most_sources are the most"
+done < <(sources | { grep -E '\.(cpp|cu)$' || true; } | sed 's|/[^/]*$||' | sort | uniq -c)
+while read -r lines file; do
+  [[ $file == total || $lines -le $most_lines ]] ||
+    refuse "$file: has $lines lines, $most_lines are the most"
+done < <(sources | xargs wc -l)
+
+# Families that are named outside their rooms.
+while read -r name home; do
+  while IFS=: read -r file count; do
+    [[ $count -gt 0 && ! $file =~ $home ]] || continue
+    owed=$(named_families | awk -v file="$file" '$1 == file { print $2 }')
+    [[ $count -le ${owed:-0} ]] ||
+      refuse "$file: names the family $name in $count lines, may in ${owed:-0}"
+  done < <(sources | xargs grep -cHE "$name" || true)
+done < <(families)
+
+# Rooms of tests mirror rooms.
+for room in tests/*/*/; do
+  room=${room%/}
+  folder=${room#tests/}
+  folder=${folder%/*}
+  [[ " ${folders[*]} " != *" $folder "* || $folder == tests || -d ${room#tests/} ]] ||
+    refuse "$room: mirrors no room, ${room#tests/} does not exist"
+done
+
+if [[ $refused -gt 0 ]]; then
+  echo "check-includes: refused (above)" >&2
+  exit 1
+fi
 echo "check-includes: every include is allowed"

@@ -1,6 +1,6 @@
 // bfloat16 in vector registers: a 32-bit lane holds a pair of numbers, the first in its low half.
 // With AVX-512 BF16 each function is an instruction or two; elsewhere the same values come from
-// f32 arithmetic. Private to kernels.
+// f32 arithmetic.
 #pragma once
 
 #include <cstdint>

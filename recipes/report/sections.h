@@ -1,5 +1,5 @@
 // The parts of the report, each a piece of HTML ("" when there is nothing to show). Private to
-// report.cpp.
+// recipes/report/.
 #pragma once
 
 #include "recipes/report/report.h"

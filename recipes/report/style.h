@@ -1,4 +1,4 @@
-// The style sheet of the report (private to report.cpp).
+// The style sheet of reports.
 #pragma once
 
 namespace lectern {
