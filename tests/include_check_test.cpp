@@ -1,6 +1,7 @@
 // scripts/check-includes.sh must be able to fail: it is run here on folders with known faults.
 #include "tests/testing.h"
 
+#include <fmt/core.h>
 #include <sys/wait.h>
 
 #include <array>
@@ -16,22 +17,44 @@ struct Outcome {
   std::string output;
 };
 
+/// A folder of sources that the check is run on.
+class Tree {
+ public:
+  void add(const std::string& path, const std::string& text) const {
+    const auto file = folder_.path() / path;
+    std::filesystem::create_directories(file.parent_path());
+    std::ofstream(file) << text;
+  }
+
+  Outcome check() const {
+    const std::string command = (testing::source_folder() / "scripts/check-includes.sh").string() +
+                                " " + folder_.path().string() + " 2>&1";
+    Outcome outcome;
+    FILE* pipe = popen(command.c_str(), "r");
+    if (pipe == nullptr) return outcome;
+    std::array<char, 4096> buffer;
+    while (fgets(buffer.data(), static_cast<int>(buffer.size()), pipe) != nullptr)
+      outcome.output += buffer.data();
+    outcome.status = WEXITSTATUS(pclose(pipe));
+    return outcome;
+  }
+
+ private:
+  testing::TemporaryFolder folder_;
+};
+
 /// Runs the check on a folder that holds one file with one line.
 Outcome check(const std::string& path, const std::string& line) {
-  const testing::TemporaryFolder folder;
-  const auto file = folder.path() / path;
-  std::filesystem::create_directories(file.parent_path());
-  std::ofstream(file) << "// a comment with #include \"nn/module.h\"\n" << line << "\n";
-  const std::string command = (testing::source_folder() / "scripts/check-includes.sh").string() +
-                              " " + folder.path().string() + " 2>&1";
-  Outcome outcome;
-  FILE* pipe = popen(command.c_str(), "r");
-  if (pipe == nullptr) return outcome;
-  std::array<char, 4096> buffer;
-  while (fgets(buffer.data(), static_cast<int>(buffer.size()), pipe) != nullptr)
-    outcome.output += buffer.data();
-  outcome.status = WEXITSTATUS(pclose(pipe));
-  return outcome;
+  const Tree tree;
+  tree.add(path, "// a comment with #include \"nn/module.h\"\n" + line + "\n");
+  return tree.check();
+}
+
+/// Whether the check fails and says `reason`.
+::testing::AssertionResult refuses(const Outcome& outcome, const std::string& reason) {
+  if (outcome.status == 1 && outcome.output.find(reason) != std::string::npos)
+    return ::testing::AssertionSuccess();
+  return ::testing::AssertionFailure() << "status " << outcome.status << ": " << outcome.output;
 }
 
 TEST(IncludeCheck, lets_the_order_of_dependency_pass) {
@@ -92,6 +115,141 @@ TEST(IncludeCheck, refuses_libraries_out_of_place) {
   }
   EXPECT_NE(check("core/a.cpp", "#include <boost/any.hpp>").output.find("is not in scripts/"),
             std::string::npos);
+}
+
+TEST(IncludeCheck, lets_the_order_of_rooms_pass) {
+  for (const auto& [path, line] : std::initializer_list<std::pair<const char*, const char*>>{
+           {"core/ops/a.cpp", "#include \"core/cpu/gemm.h\""},
+           {"core/cpu/a.cpp", "#include \"core/parallel.h\""},
+           {"nn/language/a.cpp", "#include \"nn/blocks/residual.h\""},
+           {"nn/ocr2/a.cpp", "#include \"nn/vision/sam.h\""},
+           {"nn/families.cpp", "#include \"nn/ocr2/model.h\""},
+           {"data/samples/a.cpp", "#include \"data/synthetic/synthetic.h\""},
+           {"cuda/ops/a.cu", "#include \"cuda/launch.h\""},
+           {"cuda/register.cpp", "#include \"cuda/ops/register_ops.h\""},
+           {"recipes/main.cpp", "#include \"recipes/commands/command.h\""},
+           {"recipes/train/a.cpp", "#include \"recipes/checkpoint/saver.h\""}}) {
+    const Outcome outcome = check(path, line);
+    EXPECT_EQ(outcome.status, 0) << path << ": " << line << "\n" << outcome.output;
+  }
+}
+
+TEST(IncludeCheck, refuses_rooms_that_are_not_below) {
+  for (const auto& [path, line] : std::initializer_list<std::pair<const char*, const char*>>{
+           {"core/tensor.cpp", "#include \"core/ops/rms_norm.h\""},
+           {"core/cpu/a.h", "#include \"core/io/file.h\""},
+           {"autograd/variable.h", "#include \"autograd/ops/linear.h\""},
+           {"nn/parameter.h", "#include \"nn/blocks/residual.h\""},
+           {"nn/vision/sam.cpp", "#include \"nn/generation/generation.h\""},
+           {"nn/ocr2/model.cpp", "#include \"nn/families.h\""},
+           {"nn/ocr1/model.cpp", "#include \"nn/ocr2/model.h\""},
+           {"data/text/utf8.cpp", "#include \"data/tokenizer/tokenizer.h\""},
+           {"data/layout/a.cpp", "#include \"data/samples/sample.h\""},
+           {"cuda/launch.h", "#include \"cuda/ops/column_sum.h\""},
+           {"distributed/mesh.cpp", "#include \"distributed/nccl/library.h\""},
+           {"recipes/config/a.cpp", "#include \"recipes/evaluate/score.h\""},
+           {"recipes/log/a.cpp", "#include \"recipes/train/trainer.h\""},
+           {"recipes/parity/a.cpp", "#include \"recipes/plan/plan.h\""}})
+    EXPECT_TRUE(refuses(check(path, line), "a room may include only rooms below it")) << path;
+}
+
+TEST(IncludeCheck, refuses_rooms_that_no_line_names) {
+  EXPECT_TRUE(refuses(check("recipes/attic/a.cpp", "#include \"recipes/config/tree.h\""),
+                      "not in rooms()"));
+  EXPECT_TRUE(
+      refuses(check("recipes/train/a.cpp", "#include \"recipes/attic/a.h\""), "not in rooms()"));
+}
+
+TEST(IncludeCheck, keeps_private_headers_in_their_room) {
+  const std::string include = "#include \"nn/blocks/tiles.h\"\n";
+  for (const auto& [path, is_home] :
+       std::initializer_list<std::pair<const char*, bool>>{{"nn/blocks/a.cpp", true},
+                                                           {"tests/nn/blocks/a.cpp", true},
+                                                           {"nn/ocr2/a.cpp", false},
+                                                           {"distributed/a.cpp", false},
+                                                           {"tests/nn/ocr2/a.cpp", false}}) {
+    const Tree tree;
+    tree.add("nn/blocks/tiles.h", "// Tiles; two lines of\n// words. Private to\n// nn/blocks/.\n");
+    tree.add("nn/ocr2/model.cpp", "");
+    tree.add(path, include);
+    const Outcome outcome = tree.check();
+    if (is_home)
+      EXPECT_EQ(outcome.status, 0) << path << outcome.output;
+    else
+      EXPECT_TRUE(refuses(outcome, "this header is private to nn/blocks/")) << path;
+  }
+}
+
+TEST(IncludeCheck, wants_one_form_of_privacy) {
+  for (const char* line : {"// Tiles (private to tiles.cpp).", "// Tiles; private to nn/."})
+    for (const char* path : {"nn/blocks/tiles.h", "cuda/ops/tiles.cuh"}) {
+      const Tree tree;
+      tree.add(path, std::string(line) + "\n#pragma once\n#include <vector>\n");
+      EXPECT_TRUE(refuses(tree.check(), "must say \"Private to ")) << line;
+    }
+}
+
+TEST(IncludeCheck, refuses_crowded_rooms) {
+  for (const auto& [room, most] : std::initializer_list<std::pair<const char*, int>>{
+           {"nn/blocks", 30}, {"tests/nn/blocks", 30}, {"core/ops", 1000}}) {
+    const Tree tree;
+    tree.add("nn/blocks/a.h", "#include <vector>\n");
+    for (int i = 0; i < 31; ++i)
+      tree.add(fmt::format("{}/source{}.{}", room, i, i % 2 == 0 ? "cpp" : "cu"),
+               "#include <vector>\n");
+    const Outcome outcome = tree.check();
+    if (most < 31)
+      EXPECT_TRUE(refuses(outcome, fmt::format("{}: holds 31 sources", room)));
+    else
+      EXPECT_EQ(outcome.status, 0) << outcome.output;
+  }
+}
+
+TEST(IncludeCheck, refuses_long_files) {
+  for (const int lines : {500, 501}) {
+    std::string text = "#include <vector>\n";
+    for (int i = 1; i < lines; ++i) text += "\n";
+    const Tree tree;
+    tree.add("core/a.cpp", text);
+    const Outcome outcome = tree.check();
+    if (lines > 500)
+      EXPECT_TRUE(refuses(outcome, "core/a.cpp: has 501 lines"));
+    else
+      EXPECT_EQ(outcome.status, 0) << outcome.output;
+  }
+}
+
+TEST(IncludeCheck, refuses_families_outside_their_rooms) {
+  for (const auto& [path, is_home] : std::initializer_list<std::pair<const char*, bool>>{
+           {"nn/ocr2/a.cpp", true},
+           {"nn/families.cpp", true},
+           {"recipes/parity/ocr2.cpp", true},
+           {"recipes/export/ocr2_names.h", true},
+           {"tests/recipes/parity/ocr2_test.cpp", true},
+           {"nn/blocks/a.h", false},
+           {"recipes/train/a.cpp", false},
+           {"tests/recipes/train/a_test.cpp", false}})
+    for (const char* line : {"struct Ocr2Model;", "// see nn/ocr2/model.h"}) {
+      const Tree tree;
+      for (const char* room : {"nn/ocr2", "recipes/train", "recipes/parity"})
+        tree.add(std::string(room) + "/other.cpp", "#include <vector>\n");
+      tree.add(path, std::string(line) + "\n");
+      const Outcome outcome = tree.check();
+      if (is_home)
+        EXPECT_EQ(outcome.status, 0) << path << outcome.output;
+      else
+        EXPECT_TRUE(refuses(outcome, std::string(path) + ": names the family")) << line;
+    }
+}
+
+TEST(IncludeCheck, wants_tests_to_mirror_rooms) {
+  const Tree tree;
+  tree.add("recipes/train/a.cpp", "#include <vector>\n");
+  tree.add("tests/recipes/train/a_test.cpp", "#include <vector>\n");
+  tree.add("tests/fixtures/train/a.txt", "");
+  EXPECT_EQ(tree.check().status, 0);
+  tree.add("tests/recipes/trainer/a_test.cpp", "#include <vector>\n");
+  EXPECT_TRUE(refuses(tree.check(), "tests/recipes/trainer: mirrors no room"));
 }
 
 TEST(IncludeCheck, wants_paths_from_the_source_folder) {

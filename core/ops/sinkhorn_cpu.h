@@ -1,4 +1,4 @@
-// Sinkhorn for a register of tokens (private to the CPU kernels that need H_res).
+// Sinkhorn for a register of tokens, for the CPU kernels that need H_res. Private to core/ops/.
 #pragma once
 
 #include "core/cpu/simd.h"

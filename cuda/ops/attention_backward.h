@@ -1,4 +1,4 @@
-// What the two passes of attention's backward share. Private to cuda/ops/attention_*.cu.
+// What the two passes of attention's backward share. Private to cuda/ops/.
 #pragma once
 
 #include "cuda/ops/attention_problem.h"

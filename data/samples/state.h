@@ -1,4 +1,4 @@
-// What a SampleSet holds; private to data/.
+// What a SampleSet holds. Private to data/samples/.
 #pragma once
 
 #include "data/samples/sample.h"

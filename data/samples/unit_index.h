@@ -1,4 +1,4 @@
-// Which pieces of the pages pass a source's filters; private to data/.
+// Which pieces of the pages pass a source's filters.
 #pragma once
 
 #include "data/samples/sample.h"

@@ -1,4 +1,4 @@
-// What a synthetic source knows and how a sample looks; private to data/.
+// What a synthetic source knows and how a sample looks. Private to data/synthetic/.
 #pragma once
 
 #include "data/synthetic/image_effects.h"

@@ -296,11 +296,12 @@ SyntheticSource::SyntheticSource(TextCorpus corpus, SyntheticOptions options)
   FieldValues look;
   describe(o, look);
   describe_page(o, look);
-  state_->fingerprint = sha256_of(fmt::format("{} {} {} {} {} {} {}\n{}\n{}", name_of(o.level),
-                                              o.seed, o.min_characters, o.max_characters,
-                                              o.region_lines, look.text(), state_->corpus.sha256(),
-                                              faces, std::string(pango_version_string()) + cairo_version_string()))
-                            .substr(0, 16);
+  state_->fingerprint =
+      sha256_of(fmt::format("{} {} {} {} {} {} {}\n{}\n{}", name_of(o.level), o.seed,
+                            o.min_characters, o.max_characters, o.region_lines, look.text(),
+                            state_->corpus.sha256(), faces,
+                            std::string(pango_version_string()) + cairo_version_string()))
+          .substr(0, 16);
 }
 
 SyntheticSource::~SyntheticSource() = default;

@@ -1,4 +1,4 @@
-// Pieces of ablation reports (private to recipes/ablate_report*.cpp).
+// Pieces of ablation reports. Private to recipes/ablate/.
 #pragma once
 
 #include "recipes/ablate/report.h"

@@ -6,7 +6,7 @@
 #include "core/random.h"
 #include "core/stopwatch.h"
 #include "nn/families.h"
-#include "nn/language/generation.h"
+#include "nn/generation/generation.h"
 #include "recipes/checkpoint/model_folder.h"
 #include "recipes/machine/process_memory.h"
 #include "recipes/machine/versions.h"

@@ -21,11 +21,6 @@ struct Moved {
 };
 constexpr std::array kMoved = {
     Moved{"quickstart-mhc.toml", "quickstart-mhc/all.toml"},
-    Moved{"quickstart-mhc-", "quickstart-mhc/"},
-    Moved{"quickstart-nano-", "quickstart-nano/"},
-    Moved{"quickstart-", "quickstart/"},
-    Moved{"ocr2-", "ocr2/"},
-    Moved{"nano-", "nano/"},
     Moved{"ablate-", "ablations/"},
     Moved{"models/", "models/"},
     Moved{"gpus.toml", "machines/gpus.toml"},
@@ -68,6 +63,13 @@ std::string moved_to(const fs::path& name) {
   for (const Moved& moved : kMoved)
     if (rest.starts_with(moved.before))
       return std::string(moved.now) + std::string(rest.substr(moved.before.size()));
+  // All others were "<folder>-<name>".
+  std::error_code error;
+  for (auto dash = rest.rfind('-'); dash != std::string_view::npos && dash > 0;
+       dash = rest.rfind('-', dash - 1))
+    for (const fs::path& folder : recipe_folders())
+      if (fs::is_directory(folder / rest.substr(0, dash), error))
+        return fmt::format("{}/{}", rest.substr(0, dash), rest.substr(dash + 1));
   return "";
 }
 

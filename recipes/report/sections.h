@@ -1,4 +1,4 @@
-// What the pages of several reports have in common. Private to this room.
+// What the pages of several reports have in common. Private to recipes/report/.
 #pragma once
 
 #include "recipes/report/report.h"

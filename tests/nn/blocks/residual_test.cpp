@@ -5,7 +5,7 @@
 #include "core/allocator.h"
 #include "core/random.h"
 #include "nn/families.h"
-#include "nn/language/generation.h"
+#include "nn/generation/generation.h"
 #include "nn/model.h"
 #include "tests/nn/tiny_model.h"
 #include "tests/testing.h"

@@ -123,7 +123,7 @@ TEST(FindRecipe, OldNamesSayTheNewOnes) {
         std::pair{"recipes/quickstart-nano-stage2.toml", "quickstart-nano/stage2 ("},
         std::pair{"recipes/quickstart-mhc.toml", "quickstart-mhc/all ("},
         std::pair{"./recipes/quickstart-mhc-stage3.toml", "quickstart-mhc/stage3 ("},
-        std::pair{"recipes/ocr2-stage3.toml", "ocr2/stage3 ("},
+        std::pair{"recipes/nano-stage3.toml", "nano/stage3 ("},
         std::pair{"recipes/nano-pretrain.toml", "nano/pretrain ("},
         std::pair{"recipes/ablate-queries.toml", "ablations/queries ("},
         std::pair{"recipes/ablate-stages-smoke.toml", "ablations/stages-smoke ("},

@@ -160,8 +160,9 @@ TEST(Recipe, FullSizeRecipesFollowThePaper) {
   for (const Expected& expected :
        {Expected{1, 40000, 640, 1e-4, 1e-6}, Expected{2, 15000, 1280, 5e-5, 1e-6},
         Expected{3, 20000, 1280, 1e-6, 5e-8}}) {
-    const Recipe recipe = load_recipe(testing::source_folder() / "recipes" /
-                                      fmt::format("configs/ocr2/stage{}.toml", expected.stage));
+    const Recipe recipe = load_recipe(
+        testing::source_folder() / "recipes" /
+        fmt::format("configs/{}/stage{}.toml", testing::first_family(), expected.stage));
     EXPECT_EQ(recipe.stage, expected.stage);
     EXPECT_EQ(recipe.steps, expected.steps);
     EXPECT_EQ(recipe.batch.global_size, expected.batch);

@@ -104,14 +104,6 @@ Recipe curriculum(const TinyData& data, const std::string& run,
   return load_recipe(curriculum_file(data, run), overrides);
 }
 
-std::string metrics_text(const TinyData& data, const std::string& run) {
-  return read_file(data.folder() / run / "metrics.jsonl");
-}
-
-std::filesystem::path checkpoint(const TinyData& data, const std::string& run, std::int64_t step) {
-  return data.folder() / run / "checkpoints" / checkpoint_name(step);
-}
-
 TEST(Curriculum, LevelsBeginWhenTheRuleSays) {
   const TinyData data;
   train(curriculum(data, "run"), false);

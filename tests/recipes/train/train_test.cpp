@@ -24,27 +24,16 @@ namespace {
 using testing::Child;
 using testing::first_difference;
 using testing::same_bits;
+using testing::set;
 using testing::tensors_of;
 using testing::throws_with;
 using testing::TinyData;
-
-std::filesystem::path checkpoint(const TinyData& data, const std::string& run, std::int64_t step) {
-  return data.folder() / run / "checkpoints" / checkpoint_name(step);
-}
 
 std::vector<double> losses(const TinyData& data, const std::string& run) {
   std::vector<double> out;
   for (const MetricFields& record : read_metrics(data.folder() / run / "metrics.jsonl"))
     if (record.contains("loss")) out.push_back(record["loss"].get<double>());
   return out;
-}
-
-std::string metrics_text(const TinyData& data, const std::string& run) {
-  return read_file(data.folder() / run / "metrics.jsonl");
-}
-
-std::string set(const std::string& key, const std::filesystem::path& path) {
-  return fmt::format("{}=\"{}\"", key, path.string());
 }
 
 bool starts_with_any(const std::string& name, const std::vector<std::string>& prefixes) {
@@ -477,43 +466,6 @@ TEST(Train, PackedAndPaddedBatchesHaveTheSameLoss) {
     ASSERT_EQ(packed.input_ids.dim(0), 1);
     EXPECT_NEAR(mean_loss(recipe, model, packed), mean_loss(recipe, model, padded), 1e-5);
   }
-}
-
-// ---- bad recipes and folders --------------------------------------------------------------------
-
-TEST(Train, RefusesWhatDoesNotFitTogether) {
-  const TinyData data;
-  const auto refused = [&](const std::string& run, const std::vector<std::string>& overrides,
-                           std::initializer_list<std::string_view> parts) {
-    return throws_with([&] { train(data.recipe(run, overrides), false); }, parts);
-  };
-  EXPECT_TRUE(refused("init", {set("model.init", data.folder() / "none")},
-                      {"none", "must be a checkpoint or run folder"}));
-  EXPECT_TRUE(refused("freeze", {"freeze=[\"model.vision.\"]"},
-                      {"freeze: no parameter's name starts with model.vision."}));
-  EXPECT_TRUE(refused("config", {set("model.config", data.folder() / "none.json")}, {"none.json"}));
-  EXPECT_TRUE(refused("sources", {"data.shards=[\"/nowhere\"]"}, {"/nowhere"}));
-
-  nlohmann::json other = testing::tiny_config();
-  other["image_token_id"] = 7;
-  write_file(data.folder() / "other.json", other.dump());
-  EXPECT_TRUE(refused("image", {set("model.config", data.folder() / "other.json")},
-                      {"token <image> must have id 7", "got 3"}));
-  other = testing::tiny_config();
-  other["text_config"]["vocab_size"] = 100;
-  write_file(data.folder() / "other.json", other.dump());
-  EXPECT_TRUE(refused("vocabulary", {set("model.config", data.folder() / "other.json")},
-                      {"ids must be below text_config.vocab_size 100"}));
-  for (const char* run : {"config", "sources", "image", "vocabulary"})
-    EXPECT_FALSE(std::filesystem::exists(data.folder() / run)) << run << ": a typo left a folder";
-  other = testing::tiny_config();
-  other["text_config"]["hidden_size"] = 64;
-  write_file(data.folder() / "other.json", other.dump());
-  train(data.recipe("small", {"steps=1"}), false);
-  EXPECT_TRUE(refused("shape",
-                      {set("model.config", data.folder() / "other.json"),
-                       set("model.init", data.folder() / "small")},
-                      {"small", "tensor", "must be", "got"}));
 }
 
 }  // namespace

@@ -1,4 +1,4 @@
-#include "nn/language/running_batch.h"
+#include "nn/generation/running_batch.h"
 
 #include <algorithm>
 #include <utility>

@@ -1,7 +1,7 @@
 // Continuous batching: whoever shares the batch, a sequence gets the tokens that it gets alone; a
 // free slot never waits while somebody is in line; the cache has no more rows than slots.
 #include "core/ops/layout.h"
-#include "nn/language/running_batch.h"
+#include "nn/generation/running_batch.h"
 #include "tests/nn/tiny_model.h"
 
 #include <algorithm>

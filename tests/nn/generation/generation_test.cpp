@@ -1,6 +1,6 @@
 // Greedy decoding: the cache changes nothing, a batch changes nothing, and the repetition guard is
 // the one of the official scripts.
-#include "nn/language/generation.h"
+#include "nn/generation/generation.h"
 
 #include "core/io/safetensors.h"
 #include "nn/weights.h"

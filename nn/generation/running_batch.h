@@ -2,7 +2,7 @@
 // take it while the others go on (continuous batching).
 #pragma once
 
-#include "nn/language/generation.h"
+#include "nn/generation/generation.h"
 
 #include <cstddef>
 #include <cstdint>

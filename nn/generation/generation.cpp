@@ -1,9 +1,9 @@
-#include "nn/language/generation.h"
+#include "nn/generation/generation.h"
 
 #include "autograd/ops/layout.h"
 #include "core/ops/layout.h"
 #include "core/stopwatch.h"
-#include "nn/language/running_batch.h"
+#include "nn/generation/running_batch.h"
 
 #include <algorithm>
 #include <deque>
