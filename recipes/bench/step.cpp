@@ -166,6 +166,13 @@ void check_args(const BenchStepArgs& args, const ModelConfig& config) {
                                   config.decoder.vocab_size));
 }
 
+/// What a GPU holds is what its allocator has taken from the driver.
+std::int64_t peak_bytes_of(Device device) {
+  return device.type == DeviceType::cpu
+             ? peak_resident_bytes()
+             : static_cast<std::int64_t>(memory_statistics_of(device).peak_bytes);
+}
+
 }  // namespace
 
 ModelInput random_input(const ModelConfig& config, const BenchStepArgs& args) {
@@ -226,11 +233,6 @@ nlohmann::ordered_json bench_step(const BenchStepArgs& args) {
     const std::chrono::duration<double> passed = std::chrono::steady_clock::now() - start;
     if (step >= 2) seconds.push_back(passed.count());
   }
-  // What a GPU holds is what its allocator has taken from the driver.
-  const std::int64_t peak_bytes =
-      device.type == DeviceType::cpu
-          ? peak_resident_bytes()
-          : static_cast<std::int64_t>(memory_statistics_of(device).peak_bytes);
   const MemoryStatistics memory = memory_statistics_of(device);
   std::sort(seconds.begin(), seconds.end());
   const std::size_t middle = seconds.size() / 2;
@@ -247,7 +249,7 @@ nlohmann::ordered_json bench_step(const BenchStepArgs& args) {
                                 {"parameters", model.store().parameter_count()},
                                 {"seconds_min", round_to(seconds.front(), 1e-4)},
                                 {"seconds_median", round_to(median, 1e-4)},
-                                {"peak_bytes", peak_bytes},
+                                {"peak_bytes", peak_bytes_of(device)},
                                 {"tensor_peak_bytes", memory.peak_bytes},
                                 {"reserved_bytes", memory.reserved_bytes},
                                 {"loss_first", round_to(losses.front(), 1e-4)},
