@@ -175,7 +175,7 @@ TEST(IncludeCheck, KeepsPrivateHeadersInTheirRoom) {
                                                            {"distributed/a.cpp", false},
                                                            {"tests/nn/ocr2/a.cpp", false}}) {
     const Tree tree;
-    tree.add("nn/blocks/tiles.h", "// Tiles; two lines of\n// words. Private to\n// nn/blocks/.\n");
+    tree.add("nn/blocks/tiles.h", "// Tiles; two lines of\n// words. Private to\n// this room.\n");
     tree.add("nn/ocr2/model.cpp", "");
     tree.add(path, include);
     const Outcome outcome = tree.check();
@@ -191,7 +191,7 @@ TEST(IncludeCheck, WantsOneFormOfPrivacy) {
     for (const char* path : {"nn/blocks/tiles.h", "cuda/ops/tiles.cuh"}) {
       const Tree tree;
       tree.add(path, std::string(line) + "\n#pragma once\n#include <vector>\n");
-      EXPECT_TRUE(refuses(tree.check(), "must say \"Private to ")) << line;
+      EXPECT_TRUE(refuses(tree.check(), "must say \"Private to this room.\"")) << line;
     }
 }
 

@@ -1,4 +1,4 @@
-// What the two passes of attention's backward share. Private to cuda/ops/.
+// What the two passes of attention's backward share. Private to this room.
 #pragma once
 
 #include "cuda/ops/attention_problem.h"

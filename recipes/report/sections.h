@@ -1,5 +1,5 @@
-// The parts of the report, each a piece of HTML ("" when there is nothing to show). Private to
-// recipes/report/.
+// The parts of the report, each a piece of HTML ("" when there is nothing to show); the reports of
+// ablations, comparisons and evaluations take some of them.
 #pragma once
 
 #include "recipes/report/report.h"

@@ -1,4 +1,4 @@
-// The style sheet of reports.
+// The style sheet that all reports share.
 #pragma once
 
 namespace lectern {
