@@ -2,7 +2,7 @@
 #pragma once
 
 #include "autograd/variable.h"
-#include "nn/blocks/stream_statistics.h"
+#include "nn/stream_statistics.h"
 
 #include <functional>
 #include <map>

@@ -2,7 +2,7 @@
 # Fails on an #include that breaks the order of dependency or brings a library where it does not
 # belong:   core <- autograd <- nn <- distributed <- recipes;   cuda and data hang off core.
 # Inside a folder the rooms have an order too, and a header whose opening comment says
-# "Private to nn/blocks/." is included from nowhere but nn/blocks and tests/nn/blocks.
+# "Private to this room." is included from nowhere but its room and the tests of that.
 # Refused as well: rooms that are too full, files that are too long, a model family that is named
 # outside its own rooms, and rooms of tests that mirror nothing.
 #
@@ -35,8 +35,8 @@ TABLE
 }
 
 # The rooms of a folder, ground up: a room sees itself and the rooms of the lines above its own. "."
-# are the files that lie in the folder itself, but for those that a line names (without suffix); "+"
-# joins several files into one room.
+# are the files that lie in the folder itself, but for those that a line names (without suffix),
+# which are one room; a line may also name a file of a room that sees more than the room does.
 rooms() {
   cat <<'TABLE'
 core         .
@@ -46,8 +46,9 @@ autograd     .
 autograd     ops
 nn           .
 nn           blocks optim
+nn           unit_work
 nn           vision language
-nn           model+model_config+unit_work+weights+families
+nn           model model_config weights families
 nn           ocr2 ocr1 generation
 distributed  .
 distributed  nccl
@@ -78,7 +79,6 @@ debts() {
 data/shards/builder.cpp       data/samples/unit_index.h
 data/synthetic/synthetic.cpp  data/samples/unit_index.h
 data/synthetic/text.cpp       data/samples/unit_index.h
-nn/forward_context.h          nn/blocks/stream_statistics.h
 TABLE
 }
 
@@ -133,14 +133,16 @@ sources() {
     sort
 }
 
-# The headers that say "private to" in their opening comment: file:room, "" where no room is named.
+# The headers that say "private to" in their opening comment: file:room, "" where it is another.
 private_headers() {
   sources | { grep -E '\.(h|cuh)$' || true; } | xargs -r awk '
     function tell() {
       if (comment !~ /[Pp]rivate to/) return
       room = ""
-      if (match(comment, /[Pp]rivate to [a-z0-9_]+(\/[a-z0-9_]+)*\//))
-        room = substr(comment, RSTART + 11, RLENGTH - 12)
+      if (comment ~ /[Pp]rivate to this room/) {
+        room = file
+        sub(/\/[^\/]*$/, "", room)
+      }
       print file ":" room
     }
     FNR == 1 { if (file) tell(); file = FILENAME; comment = ""; opening = 1 }
@@ -165,13 +167,15 @@ sources | xargs grep -HnE '^[[:space:]]*#[[:space:]]*include' |
     # The line of rooms() that a file of a folder stands in; 0 where none does.
     function tier_of(path, in_folder,   parts, n, name) {
       n = split(path, parts, "/")
-      name = parts[2]
-      if (n == 2) sub(/\.[a-z]+$/, "", name)
-      room = name
+      name = path
+      sub(/^[^\/]*\//, "", name)
+      sub(/\.[a-z]+$/, "", name)
+      room = n == 2 ? name : parts[2]
       if ((in_folder " " name) in tier) {
-        room = joint[in_folder " " name]
+        room = "line " tier[in_folder " " name]
         return tier[in_folder " " name]
       }
+      if ((in_folder " " room) in tier) return tier[in_folder " " room]
       room = "."
       return n == 2 && (in_folder " .") in tier ? tier[in_folder " ."] : 0
     }
@@ -182,8 +186,7 @@ sources | xargs grep -HnE '^[[:space:]]*#[[:space:]]*include' |
         return refuse("its room, or that of the file, is not in rooms() of scripts/check-includes.sh")
       if (to < from || room == from_room) return
       if ((file " " header) in debt) return
-      refuse("a room may include only rooms below it, and " folder "/" room " is not below " \
-             folder "/" from_room)
+      refuse("a room may include only rooms below it")
     }
     function check_private(   own) {
       if (!(header in private)) return
@@ -224,14 +227,11 @@ sources | xargs grep -HnE '^[[:space:]]*#[[:space:]]*include' |
     table == 4 {
       n = split($0, row, / +/)
       has_rooms[row[1]] = 1
-      for (i = 2; i <= n; i++) {
-        m = split(row[i], files, "+")
-        for (j = 1; j <= m; j++) { tier[row[1] " " files[j]] = FNR; joint[row[1] " " files[j]] = row[i] }
-      }
+      for (i = 2; i <= n; i++) tier[row[1] " " row[i]] = FNR
       next
     }
     table == 5 { split($0, row, / +/); debt[row[1] " " row[2]] = 1; next }
-    table == 6 && FILENAME != "-" { if ($1 != "") private[$1] = $2; next }
+    table == 6 && FILENAME != "-" { if ($2 != "") private[$1] = $2; next }
     {
       file = $1; line = $2; folder = file; header = $0
       sub(/\/.*/, "", folder)
@@ -244,10 +244,9 @@ sources | xargs grep -HnE '^[[:space:]]*#[[:space:]]*include' |
     <(arrows) <(doors) <(libraries) <(rooms) <(debts) <(private_headers; echo :) - >&2 ||
   refused=$((refused + 1))
 
-# A header is private to the room that it lies in.
+# A header is private to the room that it lies in, or to none.
 while IFS=: read -r header room; do
-  [[ $room == "${header%/*}" ]] ||
-    refuse "$header: must say \"Private to ${header%/*}/.\", or nothing of the kind"
+  [[ -n $room ]] || refuse "$header: must say \"Private to this room.\", or nothing of the kind"
 done < <(private_headers)
 
 # Rooms that are too full, files that are too long.

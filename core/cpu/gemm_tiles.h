@@ -1,5 +1,5 @@
 // What the matrix products share: scratch memory, transposition in registers, the split of
-// the work over threads. Private to core/cpu/.
+// the work over threads. Private to this room.
 #pragma once
 
 #include "core/cpu/gemm.h"

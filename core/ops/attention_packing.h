@@ -1,5 +1,5 @@
 // How the CPU attention kernels bring their operands into the order in which the register tiles
-// read them. Private to core/ops/.
+// read them. Private to this room.
 #pragma once
 
 #include "core/ops/attention_tiles.h"

@@ -1,4 +1,4 @@
-// Sinkhorn for a register of tokens, for the CPU kernels that need H_res. Private to core/ops/.
+// Sinkhorn for a register of tokens, for the CPU kernels that need H_res. Private to this room.
 #pragma once
 
 #include "core/cpu/simd.h"

@@ -1,4 +1,4 @@
-// CPU kernels of stream_read. Private to core/ops/.
+// CPU kernels of stream_read. Private to this room.
 #pragma once
 
 #include "core/ops/stream_read.h"

@@ -1,5 +1,5 @@
 // Register tiles of the residual-stream kernels: products of a few token rows with a few rows of
-// the projection, and the two products of its gradient. Private to core/ops/.
+// the projection, and the two products of its gradient. Private to this room.
 //
 // The projection is packed into panels of kPanelColumns columns of one stream, all rows of a panel
 // side by side and padded with zeros: [panel][padded row][kPanelColumns]. Rows of the projection

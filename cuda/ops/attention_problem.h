@@ -1,5 +1,5 @@
 // What the attention kernels share: the problem without Tensors, and the tiles that a block works
-// on. Private to cuda/ops/.
+// on. Private to this room.
 #pragma once
 
 #include "core/ops/attention.h"

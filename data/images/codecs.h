@@ -1,4 +1,4 @@
-// The two decoders behind decode_image. Private to data/images/.
+// The two decoders behind decode_image. Private to this room.
 #pragma once
 
 #include "data/images/image.h"

@@ -1,4 +1,4 @@
-// What a SampleSet holds. Private to data/samples/.
+// What a SampleSet holds. Private to this room.
 #pragma once
 
 #include "data/samples/sample.h"

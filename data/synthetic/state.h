@@ -1,4 +1,4 @@
-// What a synthetic source knows and how a sample looks. Private to data/synthetic/.
+// What a synthetic source knows and how a sample looks. Private to this room.
 #pragma once
 
 #include "data/synthetic/image_effects.h"

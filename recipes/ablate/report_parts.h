@@ -1,4 +1,4 @@
-// Pieces of ablation reports. Private to recipes/ablate/.
+// Pieces of ablation reports. Private to this room.
 #pragma once
 
 #include "recipes/ablate/report.h"

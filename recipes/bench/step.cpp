@@ -167,6 +167,13 @@ void check_args(const BenchStepArgs& args, const ModelConfig& config) {
                                   config.decoder.vocab_size));
 }
 
+/// What a GPU holds is what its allocator has taken from the driver.
+std::int64_t peak_bytes_of(Device device) {
+  return device.type == DeviceType::cpu
+             ? peak_resident_bytes()
+             : static_cast<std::int64_t>(memory_statistics_of(device).peak_bytes);
+}
+
 }  // namespace
 
 ModelInput random_input(const ModelConfig& config, const BenchStepArgs& args) {
@@ -226,11 +233,6 @@ nlohmann::ordered_json bench_step(const BenchStepArgs& args) {
     synchronize(device);
     if (step >= 2) seconds.push_back(watch.seconds());
   }
-  // What a GPU holds is what its allocator has taken from the driver.
-  const std::int64_t peak_bytes =
-      device.type == DeviceType::cpu
-          ? peak_resident_bytes()
-          : static_cast<std::int64_t>(memory_statistics_of(device).peak_bytes);
   const MemoryStatistics memory = memory_statistics_of(device);
   nlohmann::ordered_json out = {
       {"peer", std::string("lectern ") + kVersion},
@@ -244,7 +246,7 @@ nlohmann::ordered_json bench_step(const BenchStepArgs& args) {
       {"parameters", model.store().parameter_count()},
       {"seconds_min", round_to(*std::min_element(seconds.begin(), seconds.end()), 1e-4)},
       {"seconds_median", round_to(median(seconds), 1e-4)},
-      {"peak_bytes", peak_bytes},
+      {"peak_bytes", peak_bytes_of(device)},
       {"tensor_peak_bytes", memory.peak_bytes},
       {"reserved_bytes", memory.reserved_bytes},
       {"loss_first", round_to(losses.front(), 1e-4)},

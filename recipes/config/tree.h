@@ -1,5 +1,5 @@
 // The parsed form of a configuration file, free of the TOML library. Private to
-// recipes/config/.
+// this room.
 #pragma once
 
 #include "recipes/config/toml_config.h"

@@ -1,4 +1,4 @@
-// Reading [[data.sources]] and [[curriculum]]. Private to recipes/recipe/.
+// Reading [[data.sources]] and [[curriculum]]. Private to this room.
 #pragma once
 
 #include "recipes/recipe/recipe.h"

@@ -1,4 +1,4 @@
-// What the pages of several reports have in common. Private to recipes/report/.
+// What the pages of several reports have in common. Private to this room.
 #pragma once
 
 #include "recipes/report/report.h"

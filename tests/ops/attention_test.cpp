@@ -60,6 +60,7 @@ struct Reference {
 };
 
 /// The definition, one (batch, head) at a time, with the whole probability matrix.
+/// Over 60 lines: forward and backward of the definition, to be read as one.
 Reference reference(const Tensor& qkv, const Tensor& grad_out, const Case& c, const Tensor& table_h,
                     const Tensor& table_w) {
   const std::int64_t T = c.rows, H = c.args.heads, G = c.args.kv_heads, D = c.args.head_dim;
@@ -357,6 +358,7 @@ TEST(Attention, RoundedProductsAreRounded) {
                           {"attention: qkv must be f32 when products are rounded", "got f64"}));
 }
 
+// Over 60 lines: a case an error.
 TEST(Attention, Errors) {
   const Tensor qkv = Tensor::zeros({1, 6, 24});
   const AttentionArgs args = make_args(2, 2, 4);

@@ -6,12 +6,10 @@
 
 #include <cmath>
 #include <cstring>
-#include <fstream>
 
 namespace lectern {
 namespace {
 
-using testing::fixture;
 using testing::random_tensor;
 using testing::throws_with;
 

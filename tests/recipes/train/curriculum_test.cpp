@@ -21,6 +21,7 @@ using testing::throws_with;
 using testing::TinyData;
 
 /// A recipe file of three levels over a drawn and a cut source.
+/// Over 60 lines: the text of a recipe.
 std::filesystem::path curriculum_file(const TinyData& data, const std::string& run) {
   const auto path = data.folder() / (run + ".toml");
   write_file(data.folder() / "text.txt", testing::kEnglish);

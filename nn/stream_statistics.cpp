@@ -1,4 +1,4 @@
-#include "nn/blocks/stream_statistics.h"
+#include "nn/stream_statistics.h"
 
 #include "core/parallel.h"
 
