@@ -196,14 +196,13 @@ TEST(Report, BadInputNamesFileAndField) {
     };
   };
   EXPECT_TRUE(throws_with(with("{"), {"report.json: not valid JSON"}));
-  EXPECT_TRUE(throws_with(with("[]"), {"report.json must be an object, got array"}));
-  EXPECT_TRUE(
-      throws_with(with(R"({"title": 3})"), {"report.json: title must be a string, got num"}));
+  EXPECT_TRUE(throws_with(with("[]"), {"report.json: must be an object, got array"}));
+  EXPECT_TRUE(throws_with(with(R"({"title": 3})"), {"report.json.title: must be a string, got 3"}));
   EXPECT_TRUE(throws_with(with(R"({"stages": [{"stage": "x"}]})"),
-                          {"report.json: stages[0]: stage must be an integer, got string"}));
+                          {"report.json.stages[0].stage: must be an integer"}));
   EXPECT_TRUE(throws_with(with(R"({"stages": [{"run": "none"}]})"), {"none/metrics.jsonl"}));
   EXPECT_TRUE(
-      throws_with(with(R"({"facts": {"a": "b"}})"), {"facts must be a list of [text, text]"}));
+      throws_with(with(R"({"facts": {"a": "b"}})"), {"facts: must be a list of [text, text]"}));
   EXPECT_TRUE(throws_with(with(R"({"samples": [{"image": "no.png"}]})"), {"no.png: cannot open"}));
   EXPECT_TRUE(throws_with(with(std::string(100000, '[')), {"report.json"}));
 }
