@@ -125,7 +125,8 @@ TEST(Report, AssemblesFromItsFolder) {
                {"stage": 3, "run": "stage3", "heldout": "eval3.json", "name": "own name"}],
     "samples": [{"image": "crop.png", "truth": "a<b", "read": "a<c", "note": "doc 1"},
                 {"image": "crop.png", "truth": "page text", "read": "page", "page": true}],
-    "token_budget": [{"name": "page", "width": 1240, "height": 1754, "tiles": 6, "text_tokens": 2242}],
+    "token_budget": [{"name": "page", "width": 1240, "height": 1754, "tiles": 6, "vision_tokens": 1121,
+                      "text_tokens": 2242}],
     "exports": [{"format": "hf", "path": "out/hf", "check": "equal", "bytes": 15600000}],
     "next": [["longer", "lectern train x.toml"]], "limits": ["It is small."]})");
   const ReportData data = load_report(folder.path());
