@@ -1,7 +1,5 @@
 #include "core/io/fields.h"
 
-#include "core/error.h"
-
 #include <nlohmann/json.hpp>
 
 #include <algorithm>
@@ -17,6 +15,10 @@ Fields::Fields(const json& object, std::string where) : object_(object), where_(
 
 bool Fields::has(const char* field) const {
   return object_.contains(field) && !object_[field].is_null();
+}
+
+void Fields::required(const char* field) const {
+  if (!has(field)) fail<ConfigError>(fmt::format("{}.{}: is required", where_, field));
 }
 
 std::int64_t Fields::size(const char* field, std::int64_t fallback, std::int64_t low,
@@ -91,8 +93,30 @@ void Fields::only(const char* field, const json& expected) const {
 }
 
 Fields Fields::object(const char* field) const {
-  if (!has(field)) fail<ConfigError>(fmt::format("{}.{}: is required", where_, field));
+  required(field);
   return Fields(object_[field], where_ + "." + field);
+}
+
+std::vector<Fields> Fields::objects(const char* field) const {
+  std::vector<Fields> out;
+  if (!has(field)) return out;
+  const json& list = object_[field];
+  if (!list.is_array())
+    fail<ConfigError>(
+        fmt::format("{}.{}: must be a list of objects, got {}", where_, field, list.type_name()));
+  for (std::size_t i = 0; i < list.size(); ++i)
+    out.emplace_back(list[i], fmt::format("{}.{}[{}]", where_, field, i));
+  return out;
+}
+
+std::vector<std::string> Fields::texts(const char* field) const {
+  if (!has(field)) return {};
+  const json& list = object_[field];
+  if (!list.is_array() ||
+      !std::all_of(list.begin(), list.end(), [](const json& text) { return text.is_string(); }))
+    fail<ConfigError>(
+        fmt::format("{}.{}: must be a list of strings, got {}", where_, field, list.dump()));
+  return list.get<std::vector<std::string>>();
 }
 
 const json& Fields::raw(const char* field) const { return object_[field]; }
@@ -132,8 +156,7 @@ struct ReadValue {
 
 void ReadFields::visit(const Field& field) {
   const std::string key(field.key);
-  if (field.note.required && !in_.has(key.c_str()))
-    fail<ConfigError>(fmt::format("{}.{}: is required", in_.where(), key));
+  if (field.note.required) in_.required(key.c_str());
   std::visit(ReadValue{in_, field, key}, field.value);
   FieldCheck(in_.where()).visit(field);
 }

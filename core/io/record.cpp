@@ -38,7 +38,7 @@ struct Rule {
   std::string each(const std::vector<T>& values, const Range<T>& range) const {
     const bool fits =
         std::all_of(values.begin(), values.end(), [&](T value) { return contains(range, value); });
-    return fits ? "" : "of each " + wording(range);
+    return fits ? "" : "a list, each " + wording(range);
   }
   template <typename T>
   std::string pair(const std::array<T, 2>& values, const Range<T>& range) const {

@@ -74,11 +74,9 @@ std::string residual_in(const ResidualConfig& config) {
 }
 
 ResidualConfig parse_residual(const Fields& in) {
-  ResidualConfig out{
+  const ResidualConfig out{
       .kind = residual_kind_from(in.choice("residual", "plain", {"plain", "hc", "mhc"}))};
-  ReadFields read(in);
-  if (!out.is_plain()) describe(out, read);
-  return out;
+  return out.is_plain() ? out : read_record(in, out);
 }
 
 void write_residual(ResidualConfig residual, nlohmann::json& out) {

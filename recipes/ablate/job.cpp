@@ -2,7 +2,6 @@
 #include "autograd/ops/elementwise.h"
 #include "core/allocator.h"
 #include "core/io/file.h"
-#include "core/ops/sinkhorn.h"
 #include "core/random.h"
 #include "core/statistics.h"
 #include "core/stopwatch.h"
@@ -260,7 +259,6 @@ nlohmann::ordered_json run_text_job(const AblationRecipe& recipe, const Ablation
 
 nlohmann::ordered_json run_ocr_job(const AblationRecipe& recipe, const AblationJob& job,
                                    const std::filesystem::path& folder) {
-  const ResidualConfig residual = ablation_variant(job.variant).residual;
   const auto run = folder / "run";
   std::filesystem::remove_all(run);
   std::vector<std::string> overrides = {
@@ -273,17 +271,11 @@ nlohmann::ordered_json run_ocr_job(const AblationRecipe& recipe, const AblationJ
       "checkpoint.every=0",
       "log.tensorboard=false",
       "log.progress_seconds=3600",
-      fmt::format("log.diagnostics_every={}", recipe.diagnostics_every),
-      fmt::format("model.residual={}", name_of(residual.kind))};
-  if (!residual.is_plain())
-    for (const std::string& more :
-         {fmt::format("model.convention={}", name_of(residual.convention)),
-          fmt::format("model.exact_h_res={}", residual.exact),
-          fmt::format("model.merge={}", name_of(residual.merge)),
-          fmt::format("model.h_pre={}", residual.h_pre),
-          fmt::format("model.h_post={}", residual.h_post),
-          fmt::format("model.h_res={}", residual.h_res)})
-      overrides.push_back(more);
+      fmt::format("log.diagnostics_every={}", recipe.diagnostics_every)};
+  nlohmann::json settings;
+  write_residual(ablation_variant(job.variant).residual, settings);
+  for (const auto& [key, value] : settings.items())
+    overrides.push_back(fmt::format("model.{}={}", key, value.dump()));
   if (train(load_recipe(recipe.ocr.recipe, overrides), false).stopped_by != 0)
     fail<Error>(fmt::format("ablate: {} was stopped", job.id));
   nlohmann::ordered_json out;

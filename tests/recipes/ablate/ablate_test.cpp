@@ -128,6 +128,17 @@ TEST_F(Ablate, TheCommandGoesOnWhereItWas) {
   EXPECT_NE(again.errors.find("2 of 12 jobs to run"), std::string::npos) << again.errors;
 }
 
+// `fetch` is a command line: with words of its own, and the folder after them.
+TEST_F(Ablate, FetchesWhatIsMissing) {
+  const auto fresh = folder_.path() / "fresh";
+  const auto run = testing::run_lectern(
+      {"ablate", file().string(), "--set", "text.folder=" + fresh.string(), "--set",
+       "text.fetch=cp -r " + (folder_.path() / "text").string(), "--set", "text.depths=[1]",
+       "--set", "text.seeds=[1]", "--set", "text.variants=[\"plain\"]"});
+  EXPECT_EQ(run.status, 0) << run.errors;
+  EXPECT_TRUE(std::filesystem::exists(fresh / "a.txt"));
+}
+
 TEST_F(Ablate, TablesByHand) {
   const AblationRecipe r = recipe({"text.depths=[1]"});
   std::vector<json> results;
