@@ -35,9 +35,7 @@ constexpr Rename kPrefixes[] = {
 constexpr Rename kSamNorms[] = {{".layer_norm1.", ".norm1."}, {".layer_norm2.", ".norm2."}};
 
 bool wanted(const std::string& name, const std::vector<std::string>& prefixes) {
-  return prefixes.empty() ||
-         std::any_of(prefixes.begin(), prefixes.end(),
-                     [&](const std::string& prefix) { return name.starts_with(prefix); });
+  return prefixes.empty() || matches_any(name, prefixes);
 }
 
 /// The folder's tensors under the names that parameters ask for: the parameter's own (a stack), or

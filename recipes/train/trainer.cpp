@@ -84,7 +84,7 @@ class Training : private PipelineModel {
         saver_(model_, optimizer_, mesh_, saver_options()) {
     model_.store().to(device_);
     model_.store().freeze(recipe.freeze);
-    add_parameters(optimizer_, model_.store(), recipe, placement_, mesh_);
+    add_parameters(optimizer_, model_.store(), recipe, mesh_);
     restore(resume);
     if (state_.level >= data_.levels())
       fail<ConfigError>(

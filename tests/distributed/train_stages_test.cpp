@@ -102,6 +102,7 @@ TEST_F(TrainStages, BeginFromTheReleasedLayouts) {
   write_file(data_.config(), testing::tiny_config(144, 256).dump());  // as the layouts want them
   run(0, "source", {"steps=2"});
   write_released("source");
+  run(0, "other", {"steps=1", "seed=9"});
   const auto key = [&](const char* name, const char* file) {
     return fmt::format("model.{}=\"{}\"", name, folder(file).string());
   };
@@ -109,8 +110,8 @@ TEST_F(TrainStages, BeginFromTheReleasedLayouts) {
       {"hf", {key("init", "hf")}},
       {"original", {key("init", "original")}},
       {"parts",
-       {key("init_encoder", "source"), key("init_decoder", "hf"),
-        key("init_sam", "sam.safetensors"), key("init_qwen2", "qwen2.safetensors")}}};
+       {key("init_encoder", "other"), key("init_decoder", "hf"), key("init_sam", "sam.safetensors"),
+        key("init_qwen2", "qwen2.safetensors")}}};
   const Overrides kind = {"steps=2", "checkpoint.every=0", "seed=4", "optimizer.schedule=constant"};
   std::vector<MeshCase> meshes = {{4, 2, 2, false}};
   if (testing::is_long())
