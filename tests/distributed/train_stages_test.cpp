@@ -49,8 +49,8 @@ class TrainStages : public TrainRanks {
   /// "original"; "sam.safetensors" as segment-anything, "qwen2.safetensors" as Qwen2 names it.
   void write_released(const std::string& from) {
     const LoadedModel model = load_model_folder(folder(from));
-    export_model(model, ExportFormat::hf, folder("hf"));
-    export_model(model, ExportFormat::original, folder("original"));
+    export_model(model, "hf", folder("hf"));
+    export_model(model, "original", folder("original"));
     std::vector<std::pair<std::string, Tensor>> sam, qwen2;
     const std::string sam_prefix = "model.sam_model.";
     const std::string qwen2_prefix = "model.qwen2_model.model.model.";
