@@ -56,8 +56,4 @@ Mesh::Mesh(std::shared_ptr<Communicator> world, std::int64_t pp, std::int64_t ep
   if (pipeline_->size() > 1) pipeline_->prepare_neighbours();
 }
 
-bool is_spread_expert(const std::string& parameter, const Mesh& mesh) {
-  return mesh.shape().ep > 1 && parameter.find(".mlp.experts.") != std::string::npos;
-}
-
 }  // namespace lectern

@@ -50,8 +50,4 @@ class Mesh {
   std::shared_ptr<Communicator> data_, pipeline_, experts_, expert_replicas_;
 };
 
-/// Whether a parameter, by its name, is one of the routed experts that the ranks of mesh.experts()
-/// hold different parts of.
-bool is_spread_expert(const std::string& parameter, const Mesh& mesh);
-
 }  // namespace lectern

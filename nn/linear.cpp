@@ -31,7 +31,7 @@ Variable joined_updates(const Parameter& weight, int dim, OfPair of_pair, ZerosF
   return updates.size() == 1 ? updates[0] : concat(updates, dim);
 }
 
-/// One matrix: {name, rows 0 .. rows - 1 of it}.
+/// The rows of each published tensor, one after the other.
 std::vector<ParameterPart> parts_named(const std::vector<LinearPart>& parts, const char* tensor) {
   std::vector<ParameterPart> out;
   std::int64_t row = 0;

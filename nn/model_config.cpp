@@ -5,6 +5,8 @@
 #include "nn/model.h"
 
 #include <algorithm>
+#include <iterator>
+#include <map>
 
 namespace lectern {
 
@@ -41,10 +43,8 @@ std::vector<bool> ModelConfig::trained_units(const std::vector<std::string>& fro
   const auto names = make(0, DType::f32, ParameterValues::absent);
   std::vector<bool> out(static_cast<std::size_t>(unit_count()), false);
   for (const Parameter& parameter : names->store().parameters()) {
-    const bool is_frozen = std::any_of(frozen.begin(), frozen.end(), [&](const auto& prefix) {
-      return parameter.name.starts_with(prefix);
-    });
-    if (!is_frozen) out[static_cast<std::size_t>(unit_of_parameter(parameter.name))] = true;
+    if (!matches_any(parameter.name, frozen))
+      out[static_cast<std::size_t>(unit_of_parameter(parameter.name))] = true;
   }
   return out;
 }
@@ -68,18 +68,29 @@ std::vector<double> ModelConfig::estimated_unit_costs(std::int64_t text_tokens) 
 }
 
 std::vector<std::string> ModelConfig::prefixes_of(const std::vector<std::string>& names) const {
+  const ModelParts& all = parts();
+  const std::map<std::string, std::vector<std::string>> known = {
+      {"tokenizer", all.tokenizer}, {"encoder", all.encoder}, {"decoder", all.decoder},
+      {"head", all.head},           {"router", {kRouters}},   {"experts", {kExperts}}};
+  const auto model = make(0, DType::f32, ParameterValues::absent);
+  const auto is_used = [&](const std::string& pattern) {
+    const auto& parameters = model->store().parameters();
+    return std::any_of(parameters.begin(), parameters.end(), [&](const Parameter& parameter) {
+      return matches_any(parameter.name, {pattern});
+    });
+  };
   std::vector<std::string> out;
   for (const std::string& name : names) {
-    const ModelParts& all = parts();
-    const std::vector<std::string>* prefixes = name == "tokenizer" ? &all.tokenizer
-                                               : name == "encoder" ? &all.encoder
-                                               : name == "decoder" ? &all.decoder
-                                               : name == "head"    ? &all.head
-                                                                   : nullptr;
-    if (prefixes == nullptr)
+    const auto part = known.find(name);
+    if (part == known.end()) {
       out.push_back(name);
-    else
-      out.insert(out.end(), prefixes->begin(), prefixes->end());
+      continue;
+    }
+    // A family's parts name what only some of its models have; a part that is nowhere is kept, to
+    // be refused.
+    const std::size_t before = out.size();
+    std::copy_if(part->second.begin(), part->second.end(), std::back_inserter(out), is_used);
+    if (out.size() == before) out.insert(out.end(), part->second.begin(), part->second.end());
   }
   return out;
 }

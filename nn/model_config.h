@@ -126,8 +126,8 @@ class ModelConfig {
   /// global view and `text_tokens`. Rough; `lectern plan` times them.
   std::vector<double> estimated_unit_costs(std::int64_t text_tokens = 256) const;
 
-  /// Prefixes of parameter names for a list of parts ("tokenizer", "encoder", "decoder", "head")
-  /// and prefixes, which stay as they are.
+  /// Patterns of parameter names (matches_any()) for a list of parts ("tokenizer", "encoder",
+  /// "decoder", "head", "router", "experts") and patterns, which stay as they are.
   std::vector<std::string> prefixes_of(const std::vector<std::string>& parts) const;
 
  protected:

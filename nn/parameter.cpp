@@ -3,13 +3,19 @@
 #include "core/random.h"
 
 #include <algorithm>
+#include <string_view>
 
 namespace lectern {
 namespace {
 
-bool starts_with_any(const std::string& name, const std::vector<std::string>& prefixes) {
-  return std::any_of(prefixes.begin(), prefixes.end(),
-                     [&](const std::string& prefix) { return name.starts_with(prefix); });
+/// Whether `name` begins as `pattern` says.
+bool matches(std::string_view name, std::string_view pattern) {
+  const std::size_t star = pattern.find('*');
+  if (star == std::string_view::npos) return name.starts_with(pattern);
+  if (!name.starts_with(pattern.substr(0, star))) return false;
+  name.remove_prefix(star);
+  const std::size_t step = std::min(name.find('.'), name.size());
+  return step > 0 && matches(name.substr(step), pattern.substr(star + 1));
 }
 
 /// Whether the parts, one after the other, are all rows of the shape, each once.
@@ -40,17 +46,21 @@ void sort_by_name(std::vector<std::pair<std::string, Tensor>>& tensors) {
 
 }  // namespace
 
+bool matches_any(const std::string& name, const std::vector<std::string>& patterns) {
+  return std::any_of(patterns.begin(), patterns.end(),
+                     [&](const std::string& pattern) { return matches(name, pattern); });
+}
+
 Shape Parameter::whole_shape() const {
   Shape shape = variable.shape();
-  if (share.ranks > 1) shape[0] *= share.ranks;
+  if (is_spread()) shape[0] *= share.ranks;
   return shape;
 }
 
 Tensor Parameter::share_of(const Tensor& stack) const {
   check_shape(stack, whole_shape(), name, "stack to share");
   const std::int64_t matrices = variable.dim(0);
-  return share.ranks == 1 ? stack
-                          : stack.slice(0, share.rank * matrices, (share.rank + 1) * matrices);
+  return !is_spread() ? stack : stack.slice(0, share.rank * matrices, (share.rank + 1) * matrices);
 }
 
 Tensor Parameter::part_of(const Tensor& whole, const ParameterPart& part) const {
@@ -187,11 +197,14 @@ std::int64_t ParameterStore::parameter_count() const {
   return count;
 }
 
-std::vector<std::pair<std::string, Tensor>> ParameterStore::file_order_state() const {
+std::vector<std::pair<std::string, Tensor>> ParameterStore::file_order_state(
+    const std::vector<std::string>& patterns) const {
   std::vector<std::pair<std::string, Tensor>> out;
-  for (const Parameter& parameter : parameters_)
+  for (const Parameter& parameter : parameters_) {
+    if (!matches_any(parameter.name, patterns)) continue;
     for (const ParameterPart& part : parameter.parts)
       out.emplace_back(part.name, parameter.part_of(parameter.variable.value(), part));
+  }
   return out;
 }
 
@@ -213,18 +226,17 @@ std::vector<std::pair<std::string, Tensor>> ParameterStore::gradients() const {
   return out;
 }
 
-void ParameterStore::freeze(const std::vector<std::string>& prefixes) {
-  for (const std::string& prefix : prefixes) {
-    const bool used =
-        std::any_of(
-            parameters_.begin(), parameters_.end(),
-            [&](const Parameter& parameter) { return parameter.name.starts_with(prefix); }) ||
-        std::any_of(elsewhere_.begin(), elsewhere_.end(),
-                    [&](const std::string& name) { return name.starts_with(prefix); });
-    if (!used) fail<ConfigError>(fmt::format("freeze: no parameter's name starts with {}", prefix));
+void ParameterStore::freeze(const std::vector<std::string>& patterns) {
+  for (const std::string& pattern : patterns) {
+    const auto fits = [&](const std::string& name) { return matches(name, pattern); };
+    const bool used = std::any_of(elsewhere_.begin(), elsewhere_.end(), fits) ||
+                      std::any_of(parameters_.begin(), parameters_.end(),
+                                  [&](const Parameter& parameter) { return fits(parameter.name); });
+    if (!used)
+      fail<ConfigError>(fmt::format("freeze: no parameter's name starts with {}", pattern));
   }
   for (Parameter& parameter : parameters_)
-    parameter.variable.set_requires_grad(!starts_with_any(parameter.name, prefixes));
+    parameter.variable.set_requires_grad(!matches_any(parameter.name, patterns));
 }
 
 std::vector<std::pair<std::string, Variable>> ParameterStore::trainable() const {

@@ -52,6 +52,8 @@ struct Parameter {
   StackShare share{};                ///< of the stack that the model has under this name
   std::shared_ptr<LowRankPairs> pairs{};  ///< of linear layers: a place for each part
 
+  /// Whether other ranks hold other matrices of the stack.
+  bool is_spread() const { return share.ranks > 1; }
   /// Shape of the whole stack; of any other parameter its own.
   Shape whole_shape() const;
   /// View of what lives here in `stack`, which has whole_shape().
@@ -59,6 +61,10 @@ struct Parameter {
   /// View of a part in `whole`, which has the parameter's shape (its value, gradient, moment).
   Tensor part_of(const Tensor& whole, const ParameterPart& part) const;
 };
+
+/// Whether a parameter's name begins as one of the patterns says: prefixes, in which `*` stands for
+/// one step of the path ("model.layers.*.mlp.experts.").
+bool matches_any(const std::string& name, const std::vector<std::string>& patterns);
 
 /// Whether new parameters get memory and values, or wait for load_weights() to give them both: a
 /// model that is about to be read needs neither the time nor the second copy.
@@ -106,14 +112,15 @@ class ParameterStore {
   /// Every checkpoint tensor as (name, view of the value), in order of name.
   std::vector<std::pair<std::string, Tensor>> state() const;
   /// The same in the order of files: the parts of a parameter one after the other, so that the
-  /// parameter can be a view of the mapped file.
-  std::vector<std::pair<std::string, Tensor>> file_order_state() const;
+  /// parameter can be a view of the mapped file. With patterns only what matches them.
+  std::vector<std::pair<std::string, Tensor>> file_order_state(
+      const std::vector<std::string>& patterns = {""}) const;
   /// The same for gradients; a parameter without one gives zeros.
   std::vector<std::pair<std::string, Tensor>> gradients() const;
 
-  /// Freezes every parameter whose name starts with one of `prefixes`, unfreezes all others. Throws
-  /// ConfigError when a prefix matches nothing, here or in another process.
-  void freeze(const std::vector<std::string>& prefixes);
+  /// Freezes every parameter that matches_any() of the patterns, unfreezes all others. Throws
+  /// ConfigError when a pattern matches nothing, here or in another process.
+  void freeze(const std::vector<std::string>& patterns);
   /// (name, variable) of the parameters that are not frozen.
   std::vector<std::pair<std::string, Variable>> trainable() const;
   void clear_gradients();

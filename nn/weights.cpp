@@ -11,9 +11,7 @@ namespace lectern {
 namespace {
 
 bool wanted(const std::string& name, const std::vector<std::string>& prefixes) {
-  return prefixes.empty() ||
-         std::any_of(prefixes.begin(), prefixes.end(),
-                     [&](const std::string& prefix) { return name.starts_with(prefix); });
+  return prefixes.empty() || matches_any(name, prefixes);
 }
 
 /// The folder's tensors under the names that parameters ask for: the parameter's own (a stack), or

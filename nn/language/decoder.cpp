@@ -1,7 +1,6 @@
 #include "nn/language/decoder.h"
 
 #include "autograd/ops/layout.h"
-#include "autograd/ops/linear.h"
 #include "autograd/ops/linear_cross_entropy.h"
 #include "autograd/ops/rms_norm.h"
 #include "autograd/ops/rows.h"
@@ -66,9 +65,7 @@ ResidualStack decoder_residual(ParameterStore& store, const DecoderConfig& confi
   return {store, "model.", "decoder", residual.of_stack(residual.in_decoder), config.hidden_size};
 }
 
-bool is_routed_expert(const std::string& parameter) {
-  return parameter.find(".mlp.experts.") != std::string::npos;
-}
+bool is_routed_expert(const std::string& parameter) { return matches_any(parameter, {kExperts}); }
 
 SequenceLayout causal_layout(const ModelInput& input) {
   SequenceLayout layout;
@@ -92,7 +89,7 @@ Decoder::Decoder(ParameterStore& store, const DecoderConfig& config, ResidualSta
                          sparse ? std::optional(moe) : std::nullopt);
   }
   norm_ = store.add("model.norm.weight", {config.hidden_size}, Initialiser::ones());
-  head_ = store.add_matrix(std::string(kHead) + "weight", table, normal);
+  head_ = Linear(store, {"lm_head", config.vocab_size}, config.hidden_size, normal);
 }
 
 std::optional<std::int64_t> Decoder::unit_of(const DecoderConfig& config, const std::string& name) {
@@ -134,7 +131,7 @@ Variable Decoder::finish(const Streams& x, ForwardContext& context) const {
   return normed;
 }
 
-Variable Decoder::logits(const Variable& hidden) const { return linear(hidden, head_); }
+Variable Decoder::logits(const Variable& hidden) const { return head_.forward(hidden); }
 
 Variable Decoder::forward(const Variable& embeddings, const SequenceLayout& layout,
                           ForwardContext& context) const {
@@ -145,7 +142,7 @@ Variable Decoder::forward(const Variable& embeddings, const SequenceLayout& layo
 ModelLoss Decoder::loss(const Streams& hidden, const Tensor& labels,
                         ForwardContext& context) const {
   const auto result = linear_cross_entropy(view(finish(hidden, context), {-1, config_.hidden_size}),
-                                           head_, shift_labels(labels));
+                                           head_.weight(), shift_labels(labels));
   return {result.loss_sum, result.count};
 }
 

@@ -6,6 +6,7 @@
 #include "nn/forward_context.h"
 #include "nn/language/decoder_config.h"
 #include "nn/language/decoding_cache.h"
+#include "nn/linear.h"
 #include "nn/model_input.h"
 #include "nn/parameter.h"
 
@@ -22,6 +23,9 @@ inline constexpr const char* kDecoderBlocks = "model.layers.";
 /// The entry and exit of its residual streams.
 ResidualStack decoder_residual(ParameterStore& store, const DecoderConfig& config,
                                const ResidualConfig& residual);
+/// Patterns (ParameterStore::freeze()) of the routers' parameters and of the routed experts'.
+inline constexpr const char* kRouters = "model.layers.*.mlp.gate.";
+inline constexpr const char* kExperts = "model.layers.*.mlp.experts.";
 /// Whether a parameter is a stack of routed experts.
 bool is_routed_expert(const std::string& parameter);
 
@@ -72,7 +76,8 @@ class Decoder {
   ResidualStack residual_;
   Variable embedding_;
   std::vector<TransformerBlock> blocks_;
-  Variable norm_, head_;
+  Variable norm_;
+  Linear head_;
 };
 
 }  // namespace lectern

@@ -16,10 +16,9 @@ std::vector<SharedWeight> weights_of_rank(const ParameterStore& store, const Mes
     const std::int64_t ranks = replicas.size(), rank = replicas.rank();
     std::int64_t total = 0, at = 0;
     for (const Parameter& parameter : store.parameters())
-      if (is_spread_expert(parameter.name, mesh) == experts)
-        total += parameter.variable.value().numel();
+      if (parameter.is_spread() == experts) total += parameter.variable.value().numel();
     for (const Parameter& parameter : store.parameters()) {
-      if (is_spread_expert(parameter.name, mesh) != experts) continue;
+      if (parameter.is_spread() != experts) continue;
       const Tensor& value = parameter.variable.value();
       const std::int64_t middle = at + value.numel() / 2;
       if (middle * ranks / std::max<std::int64_t>(total, 1) == rank)

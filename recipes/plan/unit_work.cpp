@@ -107,9 +107,7 @@ std::vector<UnitWork> count_units(const ModelConfig& config, const PageShape& pa
     UnitWork& unit = units[static_cast<std::size_t>(u)];
     const std::int64_t size = parameter.variable.value().numel();
     const bool expert = is_routed_expert(parameter.name);
-    const bool trained = std::none_of(prefixes.begin(), prefixes.end(), [&](const auto& prefix) {
-      return parameter.name.starts_with(prefix);
-    });
+    const bool trained = !matches_any(parameter.name, prefixes);
     unit.parameters += size;
     if (expert) unit.expert_parameters += size;
     if (trained) {

@@ -58,8 +58,9 @@ void describe(Recipe& r, FieldVisitor& f) {
   r.freeze = frozen_parts(r.stage);
   f.texts(
       "freeze", r.freeze,
-      {"parts of the model or prefixes of parameter names",
-       "what does not train: `\"tokenizer\"`, `\"encoder\"`, `\"decoder\"`, `\"head\"`, or names",
+      {"parts of the model, or prefixes of parameter names where `*` is one step of the path",
+       "what does not train: `\"tokenizer\"`, `\"encoder\"`, `\"decoder\"`, `\"head\"`, "
+       "`\"router\"`, `\"experts\"`, or names (`model.layers.*.self_attn.`)",
        "by stage: none; `\"tokenizer\"`; `\"encoder\"`"});
 }
 

@@ -23,15 +23,15 @@ ScheduleArgs schedule_args(const Recipe& recipe) {
 }
 
 void add_parameters(ParallelAdamW& optimizer, const ParameterStore& store, const Recipe& recipe,
-                    const RankPlacement& placement, const Mesh& mesh) {
-  for (const auto& [name, variable] : store.trainable()) {
+                    const Mesh& mesh) {
+  for (const Parameter& parameter : store.parameters()) {
+    const Variable& variable = parameter.variable;
+    if (!variable.requires_grad()) continue;
     const bool decays = variable.value().ndim() >= 2 || recipe.optimizer.decay_norms_and_biases;
     const double decay = decays ? recipe.optimizer.weight_decay : 0.0;
-    if (is_spread_expert(name, mesh))
-      optimizer.add_group(name, {{name, variable}}, decay, mesh.expert_replicas(),
-                          placement.model.expert_rank, placement.model.expert_ranks);
-    else
-      optimizer.add_group(name, {{name, variable}}, decay, mesh.data());
+    const auto& replicas = parameter.is_spread() ? mesh.expert_replicas() : mesh.data();
+    optimizer.add_group(parameter.name, {{parameter.name, variable}}, decay, replicas,
+                        parameter.share.rank, parameter.share.ranks);
   }
 }
 

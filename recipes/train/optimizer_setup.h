@@ -6,7 +6,6 @@
 #include "nn/optim/schedule.h"
 #include "nn/parameter.h"
 #include "recipes/recipe/recipe.h"
-#include "recipes/train/placement.h"
 
 namespace lectern {
 
@@ -16,6 +15,6 @@ ScheduleArgs schedule_args(const Recipe& recipe);
 /// Gives the trained parameters to the optimizer, each with the ranks that hold it too. Matrices
 /// decay; norms, biases and other vectors do so only when the recipe says.
 void add_parameters(ParallelAdamW& optimizer, const ParameterStore& store, const Recipe& recipe,
-                    const RankPlacement& placement, const Mesh& mesh);
+                    const Mesh& mesh);
 
 }  // namespace lectern

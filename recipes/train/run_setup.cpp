@@ -37,7 +37,7 @@ RunSetup::RunSetup(const Recipe& recipe, bool resume, const std::shared_ptr<Comm
       saver(*model, optimizer, mesh, saver_options()) {
   model->store().to(device);
   model->store().freeze(config->prefixes_of(recipe.freeze));
-  add_parameters(optimizer, model->store(), recipe, placement, mesh);
+  add_parameters(optimizer, model->store(), recipe, mesh);
   restore(resume);
   if (state.level >= data.levels())
     fail<ConfigError>(

@@ -49,8 +49,8 @@ class TrainStages : public TrainRanks {
   /// "original"; "sam.safetensors" as segment-anything, "qwen2.safetensors" as Qwen2 names it.
   void write_released(const std::string& from) {
     const LoadedModel model = load_model_folder(folder(from));
-    export_model(model, ExportFormat::hf, folder("hf"));
-    export_model(model, ExportFormat::original, folder("original"));
+    export_model(model, "hf", folder("hf"));
+    export_model(model, "original", folder("original"));
     std::vector<std::pair<std::string, Tensor>> sam, qwen2;
     const std::string sam_prefix = "model.sam_model.";
     const std::string qwen2_prefix = "model.qwen2_model.model.model.";
@@ -102,6 +102,7 @@ TEST_F(TrainStages, BeginFromTheReleasedLayouts) {
   write_file(data_.config(), testing::tiny_config(144, 256).dump());  // as the layouts want them
   run(0, "source", {"steps=2"});
   write_released("source");
+  run(0, "other", {"steps=1", "seed=9"});
   const auto key = [&](const char* name, const char* file) {
     return fmt::format("model.{}=\"{}\"", name, folder(file).string());
   };
@@ -109,8 +110,8 @@ TEST_F(TrainStages, BeginFromTheReleasedLayouts) {
       {"hf", {key("init", "hf")}},
       {"original", {key("init", "original")}},
       {"parts",
-       {key("init_encoder", "source"), key("init_decoder", "hf"),
-        key("init_sam", "sam.safetensors"), key("init_qwen2", "qwen2.safetensors")}}};
+       {key("init_encoder", "other"), key("init_decoder", "hf"), key("init_sam", "sam.safetensors"),
+        key("init_qwen2", "qwen2.safetensors")}}};
   const Overrides kind = {"steps=2", "checkpoint.every=0", "seed=4", "optimizer.schedule=constant"};
   std::vector<MeshCase> meshes = {{4, 2, 2, false}};
   if (testing::is_long())

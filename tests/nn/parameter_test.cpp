@@ -101,6 +101,27 @@ TEST(Parameter, FreezingIsByPrefixAndReplacesTheOldChoice) {
   EXPECT_EQ(trained().size(), 3u);
 }
 
+TEST(Parameter, AStarInAPatternIsOneStepOfThePath) {
+  const auto matches = [](const std::string& name, const std::string& pattern) {
+    return matches_any(name, {"other.", pattern});
+  };
+  EXPECT_TRUE(matches("layers.11.mlp.gate.weight", "layers.*.mlp.gate."));
+  EXPECT_TRUE(matches("layers.11.mlp.gate.weight", "*.11."));
+  EXPECT_TRUE(matches("layers.11.mlp.gate.weight", "layers.*.*.gate"));
+  EXPECT_FALSE(matches("layers.11.mlp.gate_up_proj", "layers.*.mlp.gate."));
+  EXPECT_FALSE(matches("layers.11.mlp.gate.weight", "layers.*.gate."));
+  EXPECT_FALSE(matches("layers.11", "layers.*.mlp."));
+  EXPECT_FALSE(matches("layers..mlp", "layers.*.mlp"));
+  EXPECT_FALSE(matches_any("layers.11", {}));
+  ParameterStore store = example();
+  store.freeze({"*.qk"});
+  EXPECT_EQ(store.trainable().size(), 2u);
+  EXPECT_TRUE(
+      throws_with([&] { store.freeze({"*.kq"}); }, {"no parameter's name starts with *.kq"}));
+  EXPECT_EQ(names(store.file_order_state({"a.*k"})), (std::vector<std::string>{}));
+  EXPECT_EQ(names(store.file_order_state({"*.qk"})), (std::vector<std::string>{"a.q", "a.k"}));
+}
+
 TEST(Parameter, ValuesDependOnSeedAndNameOnly) {
   const auto value = [](const ParameterStore& store, const std::string& wanted) {
     for (const auto& [name, tensor] : store.state())

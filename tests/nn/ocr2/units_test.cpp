@@ -156,5 +156,29 @@ TEST(Units, FreezesByNamesOfOtherPieces) {
   EXPECT_THROW(head.store().freeze({"model.nobody."}), ConfigError);
 }
 
+TEST(Units, PartsAreFrozenByName) {
+  const Ocr2Config config = config_of(ResidualKind::plain);
+  Ocr2Model model(config, 3);
+  const auto frozen = [&](const std::vector<std::string>& parts) {
+    model.store().freeze(config.prefixes_of(parts));
+    std::set<std::string> out;
+    for (const Parameter& parameter : model.store().parameters())
+      if (!parameter.variable.requires_grad()) out.insert(parameter.name);
+    return out;
+  };
+  EXPECT_EQ(frozen({"router"}), (std::set<std::string>{"model.layers.1.mlp.gate.weight"}));
+  EXPECT_EQ(frozen({"experts"}),
+            (std::set<std::string>{"model.layers.1.mlp.experts.down_proj",
+                                   "model.layers.1.mlp.experts.gate_up_proj"}));
+  EXPECT_EQ(frozen({"head", "model.norm."}),
+            (std::set<std::string>{"lm_head.weight", "model.norm.weight"}));
+  EXPECT_EQ(frozen({"encoder", "decoder"}).size(), model.store().parameters().size());
+  // A unit of which only the experts are frozen still trains.
+  const std::vector<bool> trained =
+      config.trained_units(config.prefixes_of({"encoder", "experts"}));
+  for (std::int64_t unit = 0; unit < config.unit_count(); ++unit)
+    EXPECT_EQ(trained[static_cast<std::size_t>(unit)], unit >= config.first_decoder_unit()) << unit;
+}
+
 }  // namespace
 }  // namespace lectern

@@ -170,7 +170,7 @@ Named stacked(const Ocr2Model& model) {
 }
 
 TEST_F(Weights, EveryRankOfAMeshTakesItsOwnAndKnowsTheOthers) {
-  const std::int64_t units = unit_count(source_.config());
+  const std::int64_t units = source_.config().unit_count();
   std::map<std::string, Tensor> want;
   for (const auto& [name, tensor] : published()) want[name] = tensor;
   for (const bool stacks : {false, true})
@@ -180,12 +180,11 @@ TEST_F(Weights, EveryRankOfAMeshTakesItsOwnAndKnowsTheOthers) {
         std::size_t tensors = 0;
         for (const bool late : {false, true})
           for (std::int64_t rank = 0; rank < expert_ranks; ++rank) {
-            Ocr2Placement placement{{}, rank, expert_ranks};
-            if (cut > 0)
-              placement.units = {late ? Ocr2UnitRange{cut, units} : Ocr2UnitRange{0, cut}};
+            ModelPlacement placement{{}, rank, expert_ranks};
+            if (cut > 0) placement.units = {late ? UnitRange{cut, units} : UnitRange{0, cut}};
             Ocr2Model part(source_.config(), 2, DType::f32, ParameterValues::initialised,
                            placement);
-            const LoadReport report = load_weights(part.store(), path);
+            const LoadReport report = load_weights(part, path);
             EXPECT_TRUE(report.skipped.empty());
             for (const auto& [name, tensor] : part.store().state())
               EXPECT_TRUE(testing::near(tensor, want.at(name), 0)) << name;
@@ -196,12 +195,12 @@ TEST_F(Weights, EveryRankOfAMeshTakesItsOwnAndKnowsTheOthers) {
 }
 
 TEST_F(Weights, ARankOfAMeshRefusesWhatIsForeignToAllOfThem) {
-  const Ocr2Placement placement{{{0, 2}}, 1, 3};
+  const ModelPlacement placement{{{0, 2}}, 1, 3};
   Named tensors = published();
   tensors.emplace_back("model.layers.1.mlp.experts.3.gate_proj.weight", Tensor::zeros({4, 8}));
   const auto path = write(tensors);
   Ocr2Model part(source_.config(), 2, DType::f32, ParameterValues::initialised, placement);
-  EXPECT_TRUE(throws_with([&] { load_weights(part.store(), path); },
+  EXPECT_TRUE(throws_with([&] { load_weights(part, path); },
                           {"tensor model.layers.1.mlp.experts.3.gate_proj.weight is not part of "
                            "this model (1 such"}));
   // A stack of another number of experts does not fit any share.
@@ -210,7 +209,7 @@ TEST_F(Weights, ARankOfAMeshRefusesWhatIsForeignToAllOfThem) {
     if (name == "model.layers.1.mlp.experts.down_proj") tensor = tensor.slice(0, 0, 2);
   const auto short_stack = write(stacks);
   Ocr2Model experts(source_.config(), 2, DType::f32, ParameterValues::initialised, {{}, 1, 3});
-  EXPECT_TRUE(throws_with([&] { load_weights(experts.store(), short_stack); },
+  EXPECT_TRUE(throws_with([&] { load_weights(experts, short_stack); },
                           {"experts.down_proj must be [3, 8, 4], got f32 [2, 8, 4]"}));
 }
 
@@ -218,7 +217,7 @@ TEST_F(Weights, ARankOfAMeshRefusesWhatIsForeignToAllOfThem) {
 TEST_F(Weights, ASharedStackStaysMapped) {
   const auto path = write(stacked(source_));
   Ocr2Model part(source_.config(), 0, DType::f32, ParameterValues::absent, {{}, 2, 3});
-  const LoadReport report = load_weights(part.store(), path);
+  const LoadReport report = load_weights(part, path);
   EXPECT_EQ(report.mapped, report.loaded);
   std::map<std::string, Tensor> want;
   for (const auto& [name, tensor] : published()) want[name] = tensor;
