@@ -385,7 +385,7 @@ template <typename T, typename Cell>
 void backward_with_cells(const AttentionView<T>& view, const AttentionBackwardView<T>& backward) {
   const BackwardPlan<T, Cell> plan(view, backward);
   const TaskRunner runner(view.work());
-  Carver<T> size(nullptr);
+  BumpAllocator<T> size(nullptr);
   BackwardBuffers<T, Cell>(size, plan);
   const Tensor buffers = Tensor::empty({runner.slots(), size.used()}, kDTypeOf<T>);
   const std::int64_t groups = std::min(plan.units(), kTaskGroups);
@@ -398,8 +398,8 @@ void backward_with_cells(const AttentionView<T>& view, const AttentionBackwardVi
   T* partial_data = partial.defined() ? partial.data<T>() : nullptr;
 
   runner.run(groups, [&](std::int64_t group) {
-    Carver<T> carver(buffers.data<T>() + runner.current() * size.used());
-    const BackwardBuffers<T, Cell> mine(carver, plan);
+    BumpAllocator<T> memory(buffers.data<T>() + runner.current() * size.used());
+    const BackwardBuffers<T, Cell> mine(memory, plan);
     for (std::int64_t unit = plan.units() * group / groups;
          unit < plan.units() * (group + 1) / groups; ++unit)
       BackwardUnit<T, Cell>(plan, mine, unit, tables.data<T>() + group * table_size, partial_data)

@@ -68,39 +68,39 @@ struct BackwardBuffers {
   Cell *p_cells, *ds_cells, *ds_rows;          // of a tile, and of a group; pairs only
   T *relative, *p, *ds, *log_sum_exp, *delta;  // of a tile
 
-  BackwardBuffers(Carver<T>& carver, const BackwardPlan<T, Cell>& plan) {
+  BackwardBuffers(BumpAllocator<T>& memory, const BackwardPlan<T, Cell>& plan) {
     const std::int64_t dim = plan.view.dim, padded_dim = plan.view.padded_dim();
     const std::int64_t depth = cells<Cell>(dim);
     const auto take_cells = [&](std::int64_t count) {
-      return carver.template take_cells<Cell>(count);
+      return memory.template take_cells<Cell>(count);
     };
     keys = take_cells(plan.chunk_keys * depth);
     values = take_cells(plan.chunk_keys * depth);
     key_rows = take_cells(cells<Cell>(plan.chunk_keys) * padded_dim);
-    grad_k = carver.take((plan.chunk_keys + kRows) * padded_dim);
-    grad_v = carver.take((plan.chunk_keys + kRows) * padded_dim);
+    grad_k = memory.take((plan.chunk_keys + kRows) * padded_dim);
+    grad_v = memory.take((plan.chunk_keys + kRows) * padded_dim);
     query_rows =
-        carver.take(kIsPair<Cell> && !plan.tables.used() ? 0 : plan.padded_rows * padded_dim);
+        memory.take(kIsPair<Cell> && !plan.tables.used() ? 0 : plan.padded_rows * padded_dim);
     query_cells = take_cells(if_pairs<Cell>(cells<Cell>(plan.padded_rows) * padded_dim));
     if constexpr (!kIsPair<Cell>) query_cells = query_rows;
-    grad_q = carver.take(plan.chunks == 1 ? plan.partial_size() : 0);
-    grad_h = carver.take(plan.relative_rows * plan.stride_h);
-    grad_w = carver.take(plan.relative_rows * plan.stride_w);
+    grad_q = memory.take(plan.chunks == 1 ? plan.partial_size() : 0);
+    grad_h = memory.take(plan.relative_rows * plan.stride_h);
+    grad_w = memory.take(plan.relative_rows * plan.stride_w);
     query = take_cells(kTileRows * depth);
     grad_out = take_cells(kTileRows * depth);
     grad_out_rows = take_cells(cells<Cell>(kTileRows) * padded_dim);
     p_cells = take_cells(if_pairs<Cell>(cells<Cell>(kTileRows) * kStride<T>));
     ds_cells = take_cells(if_pairs<Cell>(cells<Cell>(kTileRows) * kStride<T>));
     ds_rows = take_cells(if_pairs<Cell>(kRows * kStride<T>));
-    relative = carver.take(kTileRows * plan.tables.stride);
-    p = carver.take(kTileRows * kStride<T>);
-    ds = carver.take(kTileRows * kStride<T>);
+    relative = memory.take(kTileRows * plan.tables.stride);
+    p = memory.take(kTileRows * kStride<T>);
+    ds = memory.take(kTileRows * kStride<T>);
     if constexpr (!kIsPair<Cell>) {
       p_cells = p;
       ds_cells = ds;
     }
-    log_sum_exp = carver.take(kTileRows);
-    delta = carver.take(kTileRows);
+    log_sum_exp = memory.take(kTileRows);
+    delta = memory.take(kTileRows);
   }
 };
 

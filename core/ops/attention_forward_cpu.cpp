@@ -27,16 +27,16 @@ struct ForwardBuffers {
   Cell *query, *probabilities;
   T *relative, *scores, *out, *sum, *max;
 
-  ForwardBuffers(Carver<T>& carver, const AttentionView<T>& view,
+  ForwardBuffers(BumpAllocator<T>& memory, const AttentionView<T>& view,
                  const RelativeScores<T, Cell>& tables)
-      : query(carver.template take_cells<Cell>(kTileRows * cells<Cell>(view.dim))),
+      : query(memory.template take_cells<Cell>(kTileRows * cells<Cell>(view.dim))),
         probabilities(
-            carver.template take_cells<Cell>(kIsPair<Cell> ? kRows * kProbabilityStride<Cell> : 0)),
-        relative(carver.take(tables.used() ? kTileRows * tables.stride : 0)),
-        scores(carver.take(kRows * kScoreStride<T>)),
-        out(carver.take(kTileRows * view.padded_dim())),
-        sum(carver.take(kTileRows * kLanes<T>)),
-        max(carver.take(kTileRows)) {}
+            memory.template take_cells<Cell>(kIsPair<Cell> ? kRows * kProbabilityStride<Cell> : 0)),
+        relative(memory.take(tables.used() ? kTileRows * tables.stride : 0)),
+        scores(memory.take(kRows * kScoreStride<T>)),
+        out(memory.take(kTileRows * view.padded_dim())),
+        sum(memory.take(kTileRows * kLanes<T>)),
+        max(memory.take(kTileRows)) {}
 };
 
 /// Keys and values of one (batch, kv head): K^T in panels, V in padded rows.
@@ -44,9 +44,9 @@ template <typename T, typename Cell>
 struct PackedKeys {
   Cell *keys, *values;
 
-  PackedKeys(Carver<T>& carver, const AttentionView<T>& view)
-      : keys(carver.template take_cells<Cell>(view.padded_keys() * cells<Cell>(view.dim))),
-        values(carver.template take_cells<Cell>(cells<Cell>(view.keys) * view.padded_dim())) {}
+  PackedKeys(BumpAllocator<T>& memory, const AttentionView<T>& view)
+      : keys(memory.template take_cells<Cell>(view.padded_keys() * cells<Cell>(view.dim))),
+        values(memory.template take_cells<Cell>(cells<Cell>(view.keys) * view.padded_dim())) {}
 
   void fill(const AttentionView<T>& view, std::int64_t batch, std::int64_t kv_head) const {
     const std::int64_t column = kv_head * view.dim;
@@ -259,7 +259,7 @@ void forward_with_cells(const AttentionView<T>& view, const StridedRows<T>& out,
   // keys are packed first and the tiles are shared out. The arithmetic is the same.
   const bool by_unit = units % runner.slots() == 0 || units >= 8 * runner.slots();
 
-  Carver<T> keys_size(nullptr), buffers_size(nullptr);
+  BumpAllocator<T> keys_size(nullptr), buffers_size(nullptr);
   PackedKeys<T, Cell>(keys_size, view);
   ForwardBuffers<T, Cell>(buffers_size, view, tables);
   const Tensor keys =
@@ -267,13 +267,13 @@ void forward_with_cells(const AttentionView<T>& view, const StridedRows<T>& out,
   const Tensor buffers = Tensor::empty({runner.slots(), buffers_size.used()}, kDTypeOf<T>);
 
   const auto packed_keys = [&](std::int64_t slot) {
-    Carver<T> carver(keys.data<T>() + slot * keys_size.used());
-    return PackedKeys<T, Cell>(carver, view);
+    BumpAllocator<T> memory(keys.data<T>() + slot * keys_size.used());
+    return PackedKeys<T, Cell>(memory, view);
   };
   const auto run_tile = [&](std::int64_t unit, const PackedKeys<T, Cell>& packed,
                             std::int64_t in_group, std::int64_t tile) {
-    Carver<T> carver(buffers.data<T>() + runner.current() * buffers_size.used());
-    const ForwardBuffers<T, Cell> mine(carver, view, tables);
+    BumpAllocator<T> memory(buffers.data<T>() + runner.current() * buffers_size.used());
+    const ForwardBuffers<T, Cell> mine(memory, view, tables);
     const std::int64_t head = unit % view.kv_heads * view.group() + in_group;
     ForwardTile<T, Cell>(view, tables, packed, mine, unit / view.kv_heads, head, tile * kTileRows)
         .run(out, log_sum_exp);

@@ -138,9 +138,9 @@ inline void pack_rows(const float* source, std::int64_t rows, std::int64_t sourc
 
 /// Cuts one block of memory into aligned pieces; with a null base it only counts.
 template <typename T>
-class Carver {
+class BumpAllocator {
  public:
-  explicit Carver(T* base) : base_(base) {}
+  explicit BumpAllocator(T* base) : base_(base) {}
   T* take(std::int64_t count) {
     T* piece = base_ == nullptr ? nullptr : base_ + used_;
     used_ += round_up(count, 64 / std::int64_t(sizeof(T)));

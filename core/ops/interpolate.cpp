@@ -99,7 +99,7 @@ ResampleWeights linear_weights(std::int64_t input, std::int64_t output) {
 ResampleWeights transpose(const ResampleWeights& weights) {
   // Runs start and end at inputs that never fall from one output to the next, so the outputs that
   // read one input are neighbours too.
-  ResampleWeights turned{weights.output, weights.input, {}, {0}, {}};
+  ResampleWeights transposed{weights.output, weights.input, {}, {0}, {}};
   for (std::int64_t i = 0; i < weights.input; ++i) {
     std::int64_t first = -1;
     for (std::int64_t o = 0; o < weights.output; ++o) {
@@ -107,12 +107,12 @@ ResampleWeights transpose(const ResampleWeights& weights) {
       const std::int64_t at = weights.start[row] + i - weights.first[row];
       if (i < weights.first[row] || at >= weights.start[row + 1]) continue;
       if (first < 0) first = o;
-      turned.weight.push_back(weights.weight[static_cast<std::size_t>(at)]);
+      transposed.weight.push_back(weights.weight[static_cast<std::size_t>(at)]);
     }
-    turned.first.push_back(std::max<std::int64_t>(first, 0));
-    turned.start.push_back(static_cast<std::int64_t>(turned.weight.size()));
+    transposed.first.push_back(std::max<std::int64_t>(first, 0));
+    transposed.start.push_back(static_cast<std::int64_t>(transposed.weight.size()));
   }
-  return turned;
+  return transposed;
 }
 
 Tensor resample(const Tensor& x, int dim, const ResampleWeights& weights) {

@@ -56,12 +56,11 @@ void describe(Recipe& r, FieldVisitor& f) {
   f.integer("log_every", r.log_every, within(1, kMaxSteps),
             {"steps", "between records of `metrics.jsonl`"});
   r.freeze = frozen_parts(r.stage);
-  f.texts(
-      "freeze", r.freeze,
-      {"parts of the model, or prefixes of parameter names where `*` is one step of the path",
-       "what does not train: `\"tokenizer\"`, `\"encoder\"`, `\"decoder\"`, `\"head\"`, "
-       "`\"router\"`, `\"experts\"`, or names (`model.layers.*.self_attn.`)",
-       "by stage: none; `\"tokenizer\"`; `\"encoder\"`"});
+  f.texts("freeze", r.freeze,
+          {"parts of the model, or prefixes of parameter names where `*` is one step of the path",
+           "what does not train: `\"tokenizer\"`, `\"encoder\"`, `\"decoder\"`, `\"head\"`, "
+           "`\"router\"`, `\"experts\"`, or names (`model.layers.*.self_attn.`)",
+           "by stage: none; `\"tokenizer\"`; `\"encoder\"`"});
 }
 
 void describe(MeshRecipe& r, FieldVisitor& f) {
