@@ -32,17 +32,12 @@ void bound_spinning(char** argv) {
 
 int main(int argc, char** argv) {
   bound_spinning(argv);
-  CLI::App app{"lectern trains, evaluates and exports optical-compression OCR models"};
-  app.name("lectern");
-  app.require_subcommand(1);
-  lectern::commands::add_all(app);
+  lectern::commands::CommandLine line(
+      "lectern", "lectern trains, evaluates and exports optical-compression OCR models");
+  line.root().require_subcommand();
+  lectern::commands::add_all(line.root());
   try {
-    app.parse(argc, argv);
-  } catch (const CLI::Success& success) {  // --help
-    return app.exit(success);
-  } catch (const CLI::ParseError& error) {
-    app.exit(error);
-    return 2;
+    if (const auto status = line.run(argc, argv)) return *status;
   } catch (const lectern::commands::AlreadyTold&) {
     return 1;
   } catch (const std::exception& error) {

@@ -23,7 +23,7 @@ void run_one(const AblationRecipe& recipe, const std::string& id) {
 
 }  // namespace
 
-void add_ablate(CLI::App& app) {
+void add_ablate(Command app) {
   struct Options {
     std::string recipe, job;
     std::vector<std::string> overrides;
@@ -31,17 +31,16 @@ void add_ablate(CLI::App& app) {
     bool json = false;
   };
   auto options = std::make_shared<Options>();
-  CLI::App* command = app.add_subcommand(
+  Command command = app.add_subcommand(
       "ablate", "train the variants of an ablation; run again, it goes on where it was");
-  command->add_option("RECIPE", options->recipe, "ablation recipe, TOML")->required();
-  command->add_option("--set", options->overrides, "key=value; table.key reaches into a table")
-      ->take_all()
-      ->allow_extra_args(false);
-  command->add_option("--job", options->job, "run this job only, in this process");
-  command->add_option("--threads", options->threads, "CPU threads of --job; 0: all cores")
-      ->check(CLI::Range(0, 4096));
-  command->add_flag("--json", options->json, "print one JSON object at the end");
-  command->callback([options] {
+  command.add_option("RECIPE", options->recipe, "ablation recipe, TOML").required();
+  command.add_option("--set", options->overrides, "key=value; table.key reaches into a table")
+      .repeated();
+  command.add_option("--job", options->job, "run this job only, in this process");
+  command.add_option("--threads", options->threads, "CPU threads of --job; 0: all cores")
+      .range(0, 4096);
+  command.add_flag("--json", options->json, "print one JSON object at the end");
+  command.callback([options] {
     install_signal_handlers();
     set_up_log();
     if (options->threads > 0) set_thread_count(static_cast<int>(options->threads));

@@ -3,7 +3,7 @@
 // line on stderr and an exit status.
 #pragma once
 
-#include <CLI/CLI.hpp>
+#include "recipes/commands/command_line.h"
 
 namespace lectern::commands {
 
@@ -11,23 +11,23 @@ namespace lectern::commands {
 struct AlreadyTold {};
 
 /// Adds every command, in the order that --help lists them.
-void add_all(CLI::App& app);
+void add_all(Command app);
 
-void add_tokenizer(CLI::App& app);
-void add_data(CLI::App& app);
-void add_data_shards(CLI::App& data);     // under `lectern data`
-void add_data_synthetic(CLI::App& data);  // the same
-void add_data_segments(CLI::App& data);   // the same
-void add_score(CLI::App& app);
-void add_info(CLI::App& app);
-void add_parity(CLI::App& app);
-void add_train(CLI::App& app);
-void add_plan(CLI::App& app);
-void add_eval(CLI::App& app);
-void add_ocr(CLI::App& app);
-void add_export(CLI::App& app);
-void add_bench(CLI::App& app);
-void add_report(CLI::App& app);
-void add_ablate(CLI::App& app);
+void add_tokenizer(Command app);
+void add_data(Command app);
+void add_data_shards(Command data);     // under `lectern data`
+void add_data_synthetic(Command data);  // the same
+void add_data_segments(Command data);   // the same
+void add_score(Command app);
+void add_info(Command app);
+void add_parity(Command app);
+void add_train(Command app);
+void add_plan(Command app);
+void add_eval(Command app);
+void add_ocr(Command app);
+void add_export(Command app);
+void add_bench(Command app);
+void add_report(Command app);
+void add_ablate(Command app);
 
 }  // namespace lectern::commands

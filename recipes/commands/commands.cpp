@@ -2,7 +2,7 @@
 
 namespace lectern::commands {
 
-void add_all(CLI::App& app) {
+void add_all(Command app) {
   add_data(app);
   add_tokenizer(app);
   add_train(app);

@@ -112,43 +112,40 @@ void build(PagesArguments arguments) {
     std::cout << summary_text(summary, arguments.out) << '\n';
 }
 
-void add_pages(CLI::App& data) {
-  CLI::App* command = data.add_subcommand(
+void add_pages(Command data) {
+  Command command = data.add_subcommand(
       "pages", "PDF documents -> page pictures (.png), text (.txt), words with boxes (.json)");
   const auto arguments = std::make_shared<PagesArguments>();
   PageBuildOptions& options = arguments->options;
   command
-      ->add_option("--pdf", arguments->pdf,
-                   "PDF files, also .pdf.gz; FILE:20-290 takes those pages only")
-      ->required();
-  command->add_option("--out", arguments->out, "Folder; documents already in it stay")->required();
-  command->add_option("--dpi", options.dots_per_inch, "Resolution of the pictures")
-      ->capture_default_str();
-  command->add_option("--first", arguments->first, "First page, from 1")->capture_default_str();
-  command->add_option("--last", arguments->last, "Last page; 0: the document's last")
-      ->capture_default_str();
-  command->add_option("--jobs", options.jobs, "PDF tools that run at the same time")
-      ->capture_default_str();
-  command->add_option("--document-id", arguments->document_id,
-                      "Name of the document in the folder (one --pdf only)");
-  command->add_option("--licence", options.licence, "Recorded with the documents in pages.json");
+      .add_option("--pdf", arguments->pdf,
+                  "PDF files, also .pdf.gz; FILE:20-290 takes those pages only")
+      .required();
+  command.add_option("--out", arguments->out, "Folder; documents already in it stay").required();
+  command.add_option("--dpi", options.dots_per_inch, "Resolution of the pictures").show_default();
+  command.add_option("--first", arguments->first, "First page, from 1").show_default();
+  command.add_option("--last", arguments->last, "Last page; 0: the document's last").show_default();
+  command.add_option("--jobs", options.jobs, "PDF tools that run at the same time").show_default();
+  command.add_option("--document-id", arguments->document_id,
+                     "Name of the document in the folder (one --pdf only)");
+  command.add_option("--licence", options.licence, "Recorded with the documents in pages.json");
   command
-      ->add_option("--min-characters", options.quality.min_characters,
-                   "Pages with less text are dropped")
-      ->capture_default_str();
-  command->add_flag("--json", arguments->json, "Print one JSON object about the result");
-  command->callback([arguments] { build(*arguments); });
+      .add_option("--min-characters", options.quality.min_characters,
+                  "Pages with less text are dropped")
+      .show_default();
+  command.add_flag("--json", arguments->json, "Print one JSON object about the result");
+  command.callback([arguments] { build(*arguments); });
 }
 
 }  // namespace
 
-void add_data(CLI::App& app) {
-  CLI::App* data = app.add_subcommand("data", "Make training data");
-  data->require_subcommand(1);
-  add_pages(*data);
-  add_data_shards(*data);
-  add_data_synthetic(*data);
-  add_data_segments(*data);
+void add_data(Command app) {
+  Command data = app.add_subcommand("data", "Make training data");
+  data.require_subcommand();
+  add_pages(data);
+  add_data_shards(data);
+  add_data_synthetic(data);
+  add_data_segments(data);
 }
 
 }  // namespace lectern::commands

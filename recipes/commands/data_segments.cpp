@@ -198,36 +198,35 @@ void resize(const ResizeArguments& arguments) {
 
 }  // namespace
 
-void add_data_segments(CLI::App& data) {
+void add_data_segments(Command data) {
   auto arguments = std::make_shared<SegmentArguments>();
-  CLI::App* command = data.add_subcommand(
+  Command command = data.add_subcommand(
       "segments",
       "Lines and pieces of pages, found by ink alone, beside their text layer: true lines found, "
       "found ones out of order, words cut in two, lines that are none, and the character error "
       "rate "
       "of a reader that makes no mistake");
-  command->add_option("--pages", arguments->pages, "folder made by `lectern data pages`")
-      ->required();
-  command->add_option("--documents", arguments->documents, "ids; none: all");
-  command->add_option("--width", arguments->width, "pixels: longest run of words")
-      ->check(CLI::Range(1, 1 << 16))
-      ->capture_default_str();
-  command->add_option("--draw", arguments->draw, "folder for the pages with the pieces' boxes");
-  command->add_flag("--json", arguments->json, "print one JSON array");
-  command->callback([arguments] { run(*arguments); });
+  command.add_option("--pages", arguments->pages, "folder made by `lectern data pages`").required();
+  command.add_option("--documents", arguments->documents, "ids; none: all");
+  command.add_option("--width", arguments->width, "pixels: longest run of words")
+      .range(1, 1 << 16)
+      .show_default();
+  command.add_option("--draw", arguments->draw, "folder for the pages with the pieces' boxes");
+  command.add_flag("--json", arguments->json, "print one JSON array");
+  command.callback([arguments] { run(*arguments); });
 
   auto sizes = std::make_shared<ResizeArguments>();
   command = data.add_subcommand("resize", "Pictures of a folder, larger or smaller (bicubic)");
-  command->add_option("--pictures", sizes->pictures, "folder with .png, .jpg")->required();
-  command->add_option("--scale", sizes->scale, "sides become so many times as long")
-      ->check(CLI::Range(0.01, 100.0))
-      ->required();
+  command.add_option("--pictures", sizes->pictures, "folder with .png, .jpg").required();
+  command.add_option("--scale", sizes->scale, "sides become so many times as long")
+      .range(0.01, 100.0)
+      .required();
   command
-      ->add_option("--trim", sizes->trim,
-                   "before that, cut white borders but for so many pixels; without it they stay")
-      ->check(CLI::Range(0, 1000));
-  command->add_option("--out", sizes->out, "folder for the .png files")->required();
-  command->callback([sizes] { resize(*sizes); });
+      .add_option("--trim", sizes->trim,
+                  "before that, cut white borders but for so many pixels; without it they stay")
+      .range(0, 1000);
+  command.add_option("--out", sizes->out, "folder for the .png files").required();
+  command.callback([sizes] { resize(*sizes); });
 }
 
 }  // namespace lectern::commands

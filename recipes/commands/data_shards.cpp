@@ -86,28 +86,28 @@ void run(Arguments& arguments) {
 
 }  // namespace
 
-void add_data_shards(CLI::App& data) {
+void add_data_shards(Command data) {
   auto arguments = std::make_shared<Arguments>();
   ShardBuildOptions& options = arguments->options;
-  CLI::App* command = data.add_subcommand(
+  Command command = data.add_subcommand(
       "shards", "Folders of pages -> HDF5 shards OUT/train, OUT/validation and a manifest");
-  command->add_option("--pages", arguments->pages, "Folders that `data pages` wrote")->required();
-  command->add_option("--tokenizer", arguments->tokenizer, "tokenizer.json")->required();
-  command->add_option("--out", arguments->out, "Folder of shards, made anew")->required();
-  command->add_option("--validation-documents", options.validation_documents,
-                      "Ids of documents that training must not see");
+  command.add_option("--pages", arguments->pages, "Folders that `data pages` wrote").required();
+  command.add_option("--tokenizer", arguments->tokenizer, "tokenizer.json").required();
+  command.add_option("--out", arguments->out, "Folder of shards, made anew").required();
+  command.add_option("--validation-documents", options.validation_documents,
+                     "Ids of documents that training must not see");
   command
-      ->add_option("--split", options.train_share,
-                   "Share of the pages for training; whole documents make up the rest")
-      ->capture_default_str();
-  command->add_option("--seed", options.seed, "Of the split and of the order of pages")
-      ->capture_default_str();
+      .add_option("--split", options.train_share,
+                  "Share of the pages for training; whole documents make up the rest")
+      .show_default();
+  command.add_option("--seed", options.seed, "Of the split and of the order of pages")
+      .show_default();
   command
-      ->add_option("--pages-per-shard", options.pages_per_shard,
-                   "0: as many as make a file of about 64 MiB")
-      ->capture_default_str();
-  command->add_flag("--json", arguments->json, "Print one JSON object");
-  command->callback([arguments] { run(*arguments); });
+      .add_option("--pages-per-shard", options.pages_per_shard,
+                  "0: as many as make a file of about 64 MiB")
+      .show_default();
+  command.add_flag("--json", arguments->json, "Print one JSON object");
+  command.callback([arguments] { run(*arguments); });
 }
 
 }  // namespace lectern::commands

@@ -77,69 +77,57 @@ void run(Arguments& arguments) {
     fmt::print("not installed: {}\n", family);
 }
 
-void add_look(CLI::App& command, SyntheticOptions& o) {
-  command.add_option("--font-size", o.font_size, "Least and largest em, pixels")
-      ->capture_default_str();
-  command.add_option("--bold-share", o.bold_share, "")->capture_default_str();
-  command.add_option("--italic-share", o.italic_share, "")->capture_default_str();
-  command.add_option("--stretch", o.stretch, "Widths vary by up to this factor")
-      ->capture_default_str();
-  command.add_option("--rotation-degrees", o.rotation_degrees, "Largest, at most 2")
-      ->capture_default_str();
-  command.add_option("--blur", o.blur, "Largest standard deviation, pixels")->capture_default_str();
-  command.add_option("--noise", o.noise, "Largest standard deviation, grey levels")
-      ->capture_default_str();
-  command.add_option("--jpeg-share", o.jpeg_share, "Samples that went through JPEG")
-      ->capture_default_str();
-  command.add_option("--jpeg-quality", o.jpeg_quality, "Least")->capture_default_str();
-  command.add_option("--ink", o.ink, "Lightest ink, grey level")->capture_default_str();
-  command.add_option("--paper", o.paper, "Darkest paper, grey level")->capture_default_str();
-  command.add_option("--colour-share", o.colour_share, "Samples in colour")->capture_default_str();
-  command.add_option("--page-width", o.page_width, "Least and largest, pixels")
-      ->capture_default_str();
+void add_look(Command command, SyntheticOptions& o) {
+  command.add_option("--font-size", o.font_size, "Least and largest em, pixels").show_default();
+  command.add_option("--bold-share", o.bold_share, "").show_default();
+  command.add_option("--italic-share", o.italic_share, "").show_default();
+  command.add_option("--stretch", o.stretch, "Widths vary by up to this factor").show_default();
+  command.add_option("--rotation-degrees", o.rotation_degrees, "Largest, at most 2").show_default();
+  command.add_option("--blur", o.blur, "Largest standard deviation, pixels").show_default();
+  command.add_option("--noise", o.noise, "Largest standard deviation, grey levels").show_default();
+  command.add_option("--jpeg-share", o.jpeg_share, "Samples that went through JPEG").show_default();
+  command.add_option("--jpeg-quality", o.jpeg_quality, "Least").show_default();
+  command.add_option("--ink", o.ink, "Lightest ink, grey level").show_default();
+  command.add_option("--paper", o.paper, "Darkest paper, grey level").show_default();
+  command.add_option("--colour-share", o.colour_share, "Samples in colour").show_default();
+  command.add_option("--page-width", o.page_width, "Least and largest, pixels").show_default();
 }
 
 }  // namespace
 
-void add_data_synthetic(CLI::App& data) {
+void add_data_synthetic(Command data) {
   auto arguments = std::make_shared<Arguments>();
   SyntheticOptions& o = arguments->options;
-  CLI::App* command = data.add_subcommand(
+  Command command = data.add_subcommand(
       "synthetic", "Text -> drawn samples (.png, .txt) and a contact sheet to look at");
-  command->add_option("--text", arguments->text, "UTF-8 files, or folders of .txt")->required();
-  command->add_option("--exclude", arguments->exclude, "Files whose names begin so are left out");
-  command->add_option("--out", arguments->out, "Folder for one .png and .txt a sample");
-  command->add_option("--contact-sheet", arguments->sheet, "One PNG of all samples");
-  command->add_option("--count", arguments->count, "Samples")->capture_default_str();
-  command->add_option("--first", arguments->first, "Index of the first")->capture_default_str();
-  command->add_option("--level", arguments->level, "character, word, line, region or page")
-      ->capture_default_str();
-  command->add_option("--seed", o.seed, "")->capture_default_str();
-  command->add_option("--fonts", o.fonts, "Families; none: the default ones that are installed");
-  command->add_option("--scripts", arguments->scripts, "latin, greek, cyrillic, cjk")
-      ->capture_default_str();
-  command->add_flag("--ascii-only", arguments->ascii_only, "Leave out words with other characters");
-  command->add_option("--min-characters", o.min_characters, "Of a word or line")
-      ->capture_default_str();
-  command->add_option("--max-characters", o.max_characters, "Of a word or line")
-      ->capture_default_str();
-  command->add_option("--region-lines", o.region_lines, "Most lines of a region")
-      ->capture_default_str();
-  command->add_option("--distinct-share", o.distinct_share, "Words from the list of different ones")
-      ->capture_default_str();
-  command->add_option("--random-share", o.random_share, "Words of random characters")
-      ->capture_default_str();
-  add_look(*command, o);
-  command->add_option("--view", arguments->placement.size, "Side of the square view, pixels")
-      ->capture_default_str();
-  command->add_option("--margin", arguments->placement.margin, "")->capture_default_str();
-  command->add_option("--jitter", arguments->placement.jitter, "Pixels that a text moves by")
-      ->capture_default_str();
-  command->add_option("--columns", arguments->columns, "Of the contact sheet")
-      ->capture_default_str();
-  command->add_option("--zoom", arguments->zoom, "Of the contact sheet")->capture_default_str();
-  command->add_flag("--json", arguments->json, "Print one JSON object");
-  command->callback([arguments] { run(*arguments); });
+  command.add_option("--text", arguments->text, "UTF-8 files, or folders of .txt").required();
+  command.add_option("--exclude", arguments->exclude, "Files whose names begin so are left out");
+  command.add_option("--out", arguments->out, "Folder for one .png and .txt a sample");
+  command.add_option("--contact-sheet", arguments->sheet, "One PNG of all samples");
+  command.add_option("--count", arguments->count, "Samples").show_default();
+  command.add_option("--first", arguments->first, "Index of the first").show_default();
+  command.add_option("--level", arguments->level, "character, word, line, region or page")
+      .show_default();
+  command.add_option("--seed", o.seed, "").show_default();
+  command.add_option("--fonts", o.fonts, "Families; none: the default ones that are installed");
+  command.add_option("--scripts", arguments->scripts, "latin, greek, cyrillic, cjk").show_default();
+  command.add_flag("--ascii-only", arguments->ascii_only, "Leave out words with other characters");
+  command.add_option("--min-characters", o.min_characters, "Of a word or line").show_default();
+  command.add_option("--max-characters", o.max_characters, "Of a word or line").show_default();
+  command.add_option("--region-lines", o.region_lines, "Most lines of a region").show_default();
+  command.add_option("--distinct-share", o.distinct_share, "Words from the list of different ones")
+      .show_default();
+  command.add_option("--random-share", o.random_share, "Words of random characters").show_default();
+  add_look(command, o);
+  command.add_option("--view", arguments->placement.size, "Side of the square view, pixels")
+      .show_default();
+  command.add_option("--margin", arguments->placement.margin, "").show_default();
+  command.add_option("--jitter", arguments->placement.jitter, "Pixels that a text moves by")
+      .show_default();
+  command.add_option("--columns", arguments->columns, "Of the contact sheet").show_default();
+  command.add_option("--zoom", arguments->zoom, "Of the contact sheet").show_default();
+  command.add_flag("--json", arguments->json, "Print one JSON object");
+  command.callback([arguments] { run(*arguments); });
 }
 
 }  // namespace lectern::commands

@@ -150,52 +150,50 @@ void run(Options& options) {
 
 }  // namespace
 
-void add_eval(CLI::App& app) {
+void add_eval(Command app) {
   auto options = std::make_shared<Options>();
-  CLI::App* command = app.add_subcommand("eval", "read held-out samples and score them");
-  command->add_option("--checkpoint", options->checkpoint, "model, checkpoint or run folder")
-      ->required();
-  command->add_option("--shards", options->shards, "folder made by `lectern data shards`")
-      ->required();
-  command->add_option("--level", options->level, "word, line, region or page")
-      ->check(CLI::IsMember({"word", "line", "region", "page"}));
-  command->add_option("--samples", options->evaluation.samples, "how many")
-      ->check(CLI::Range(1, 1 << 30));
-  command->add_option("--seed", options->evaluation.seed, "which ones");
+  Command command = app.add_subcommand("eval", "read held-out samples and score them");
+  command.add_option("--checkpoint", options->checkpoint, "model, checkpoint or run folder")
+      .required();
+  command.add_option("--shards", options->shards, "folder made by `lectern data shards`")
+      .required();
+  command.add_option("--level", options->level, "word, line, region or page")
+      .one_of({"word", "line", "region", "page"});
+  command.add_option("--samples", options->evaluation.samples, "how many").range(1, 1 << 30);
+  command.add_option("--seed", options->evaluation.seed, "which ones");
   command
-      ->add_option("--max-tokens", options->max_tokens,
-                   "longest answer; default: 1024, for a piece of a page 64")
-      ->check(CLI::Range(1, 1 << 20));
-  auto* pieces = command->add_flag("--pieces", options->by_pieces,
+      .add_option("--max-tokens", options->max_tokens,
+                  "longest answer; default: 1024, for a piece of a page 64")
+      .range(1, 1 << 20);
+  Option pieces = command.add_flag("--pieces", options->by_pieces,
                                    "level page: read runs of words, which are found by their ink; "
                                    "default: as the model's config.json says (read_by)");
-  command->add_flag("--whole-pages", options->by_page, "level page: read pages as wholes")
-      ->excludes(pieces);
-  command->add_option("--no-repeat-ngram", options->evaluation.reader.guard.ngram,
-                      "forbid repeating n-grams of this length; 0: off");
-  command->add_flag("--ascii-only", options->source.ascii_only, "leave out other text");
-  command->add_option("--max-characters", options->source.max_characters,
-                      "longest word or line; 0: any");
+  command.add_flag("--whole-pages", options->by_page, "level page: read pages as wholes")
+      .excludes(pieces);
+  command.add_option("--no-repeat-ngram", options->evaluation.reader.guard.ngram,
+                     "forbid repeating n-grams of this length; 0: off");
+  command.add_flag("--ascii-only", options->source.ascii_only, "leave out other text");
+  command.add_option("--max-characters", options->source.max_characters,
+                     "longest word or line; 0: any");
   command
-      ->add_option("--cut-width", options->source.cut_width,
-                   "cut lines between words into runs, regions into windows, of so many pixels")
-      ->check(CLI::Range(0, 1 << 20));
-  command->add_option("--region-lines", options->source.region_lines, "most lines of a region")
-      ->check(CLI::Range(1, 1000));
-  command->add_option("--text-height", options->text_height,
-                      "pixels that words and lines are scaled to, 0: as they are; default: as the "
-                      "model reads pieces");
-  command->add_option("--margin", options->margin,
-                      "pixels left of a word or line; default: as the model reads pieces");
-  command->add_option("--out", options->out,
-                      "write predictions, truths, pictures, scores and a report");
-  command->add_option("--device", options->device, "cpu or cuda")
-      ->check(CLI::IsMember({"cpu", "cuda"}));
-  command->add_option("--dtype", options->dtype, "of the weights: fp32 or bf16")
-      ->check(CLI::IsMember({"fp32", "bf16"}));
-  command->add_option("--threads", options->threads, "CPU threads; 0: all cores");
-  command->add_flag("--json", options->json, "print one JSON object");
-  command->callback([options] { run(*options); });
+      .add_option("--cut-width", options->source.cut_width,
+                  "cut lines between words into runs, regions into windows, of so many pixels")
+      .range(0, 1 << 20);
+  command.add_option("--region-lines", options->source.region_lines, "most lines of a region")
+      .range(1, 1000);
+  command.add_option("--text-height", options->text_height,
+                     "pixels that words and lines are scaled to, 0: as they are; default: as the "
+                     "model reads pieces");
+  command.add_option("--margin", options->margin,
+                     "pixels left of a word or line; default: as the model reads pieces");
+  command.add_option("--out", options->out,
+                     "write predictions, truths, pictures, scores and a report");
+  command.add_option("--device", options->device, "cpu or cuda").one_of({"cpu", "cuda"});
+  command.add_option("--dtype", options->dtype, "of the weights: fp32 or bf16")
+      .one_of({"fp32", "bf16"});
+  command.add_option("--threads", options->threads, "CPU threads; 0: all cores");
+  command.add_flag("--json", options->json, "print one JSON object");
+  command.callback([options] { run(*options); });
 }
 
 }  // namespace lectern::commands

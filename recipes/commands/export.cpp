@@ -11,24 +11,24 @@
 
 namespace lectern::commands {
 
-void add_export(CLI::App& app) {
+void add_export(Command app) {
   struct Options {
     std::string checkpoint, format, out, dtype = "fp32";
     bool json = false;
   };
   auto options = std::make_shared<Options>();
-  CLI::App* command = app.add_subcommand("export", "write a model for other programs");
-  command->add_option("--checkpoint", options->checkpoint, "model, checkpoint or run folder")
-      ->required();
+  Command command = app.add_subcommand("export", "write a model for other programs");
+  command.add_option("--checkpoint", options->checkpoint, "model, checkpoint or run folder")
+      .required();
   command
-      ->add_option("--format", options->format,
-                   "hf: transformers; original: vLLM, SGLang; lectern: a model folder of our own")
-      ->required();
-  command->add_option("--out", options->out, "folder to make")->required();
-  command->add_option("--dtype", options->dtype, "of matrices with --format lectern: fp32 or bf16")
-      ->check(CLI::IsMember({"fp32", "bf16"}));
-  command->add_flag("--json", options->json, "print one JSON object");
-  command->callback([options] {
+      .add_option("--format", options->format,
+                  "hf: transformers; original: vLLM, SGLang; lectern: a model folder of our own")
+      .required();
+  command.add_option("--out", options->out, "folder to make").required();
+  command.add_option("--dtype", options->dtype, "of matrices with --format lectern: fp32 or bf16")
+      .one_of({"fp32", "bf16"});
+  command.add_flag("--json", options->json, "print one JSON object");
+  command.callback([options] {
     const ExportReport report =
         export_model(load_model_folder(options->checkpoint), options->format, options->out,
                      weight_dtype(options->dtype));

@@ -40,11 +40,11 @@ std::vector<std::string> cpu_features() {
 
 }  // namespace
 
-void add_info(CLI::App& app) {
+void add_info(Command app) {
   auto as_json = std::make_shared<bool>(false);
-  CLI::App* command = app.add_subcommand("info", "devices, ranks, libraries, CPU features");
-  command->add_flag("--json", *as_json, "print one JSON object");
-  command->callback([as_json] {
+  Command command = app.add_subcommand("info", "devices, ranks, libraries, CPU features");
+  command.add_flag("--json", *as_json, "print one JSON object");
+  command.callback([as_json] {
     nlohmann::ordered_json info;
     info["lectern"] = kVersion;
     info["git_revision"] = git_revision();

@@ -256,50 +256,47 @@ void run(const Options& options) {
 
 }  // namespace
 
-void add_ocr(CLI::App& app) {
+void add_ocr(Command app) {
   auto options = std::make_shared<Options>();
-  CLI::App* command = app.add_subcommand("ocr", "read images and PDFs; Markdown on stdout");
-  command->add_option("FILE", options->files, "PNG, JPEG or PDF")->required();
-  command->add_option("--checkpoint", options->checkpoint,
-                      "model, checkpoint or run folder; default: the small one of recipes/nano");
-  command->add_option("--out", options->out, "write <stem>.md files here instead of stdout");
-  command->add_option("--prompt", options->reader.prompt, "default: the model's own");
+  Command command = app.add_subcommand("ocr", "read images and PDFs; Markdown on stdout");
+  command.add_option("FILE", options->files, "PNG, JPEG or PDF").required();
+  command.add_option("--checkpoint", options->checkpoint,
+                     "model, checkpoint or run folder; default: the small one of recipes/nano");
+  command.add_option("--out", options->out, "write <stem>.md files here instead of stdout");
+  command.add_option("--prompt", options->reader.prompt, "default: the model's own");
   command
-      ->add_option("--max-tokens", options->max_tokens,
-                   "longest answer; default: 1024 for a page, 64 for a piece")
-      ->check(CLI::Range(1, 1 << 20));
+      .add_option("--max-tokens", options->max_tokens,
+                  "longest answer; default: 1024 for a page, 64 for a piece")
+      .range(1, 1 << 20);
   command
-      ->add_option("--slots", options->slots,
-                   "sequences decoded together: a page (or piece) takes one, and one more for each "
-                   "of its tiles; default: 16 for pages, 64 for pieces")
-      ->check(CLI::Range(1, 1 << 16));
-  auto* pieces = command->add_flag("--pieces", options->by_pieces,
+      .add_option("--slots", options->slots,
+                  "sequences decoded together: a page (or piece) takes one, and one more for each "
+                  "of its tiles; default: 16 for pages, 64 for pieces")
+      .range(1, 1 << 16);
+  Option pieces = command.add_flag("--pieces", options->by_pieces,
                                    "read each page in runs of words, which are found by their ink; "
                                    "default: as the model's config.json says (read_by)");
-  command->add_flag("--whole-pages", options->by_page, "read each page as a whole")
-      ->excludes(pieces);
+  command.add_flag("--whole-pages", options->by_page, "read each page as a whole").excludes(pieces);
   command
-      ->add_option("--no-repeat-ngram", options->reader.guard.ngram,
-                   "forbid repeating n-grams of this length; 0: off")
-      ->check(CLI::Range(0, 1024));
+      .add_option("--no-repeat-ngram", options->reader.guard.ngram,
+                  "forbid repeating n-grams of this length; 0: off")
+      .range(0, 1024);
   command
-      ->add_option("--repeat-window", options->reader.guard.window,
-                   "tokens that --no-repeat-ngram looks back")
-      ->check(CLI::Range(1, 1 << 20));
+      .add_option("--repeat-window", options->reader.guard.window,
+                  "tokens that --no-repeat-ngram looks back")
+      .range(1, 1 << 20);
   command
-      ->add_option("--dpi", options->dots_per_inch,
-                   "whole pages: resolution at which PDF pages are drawn, 144. Pieces: resolution "
-                   "of the picture files, which are scaled to the model's; without it they stay as "
-                   "they are. PDFs are then drawn at the model's")
-      ->check(CLI::Range(18.0, 1200.0));
-  command->add_option("--device", options->device, "cpu or cuda")
-      ->check(CLI::IsMember({"cpu", "cuda"}));
-  command->add_option("--dtype", options->dtype, "of the weights: fp32 or bf16")
-      ->check(CLI::IsMember({"fp32", "bf16"}));
-  command->add_option("--threads", options->threads, "CPU threads; 0: all cores")
-      ->check(CLI::Range(0, 1024));
-  command->add_flag("--json", options->json, "print one JSON array instead of Markdown");
-  command->callback([options] { run(*options); });
+      .add_option("--dpi", options->dots_per_inch,
+                  "whole pages: resolution at which PDF pages are drawn, 144. Pieces: resolution "
+                  "of the picture files, which are scaled to the model's; without it they stay as "
+                  "they are. PDFs are then drawn at the model's")
+      .range(18.0, 1200.0);
+  command.add_option("--device", options->device, "cpu or cuda").one_of({"cpu", "cuda"});
+  command.add_option("--dtype", options->dtype, "of the weights: fp32 or bf16")
+      .one_of({"fp32", "bf16"});
+  command.add_option("--threads", options->threads, "CPU threads; 0: all cores").range(0, 1024);
+  command.add_flag("--json", options->json, "print one JSON array instead of Markdown");
+  command.callback([options] { run(*options); });
 }
 
 }  // namespace lectern::commands

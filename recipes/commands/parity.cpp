@@ -55,20 +55,19 @@ void print_json(const ParityReport& report) {
 
 }  // namespace
 
-void add_parity(CLI::App& app) {
+void add_parity(Command app) {
   struct Options {
     std::string folder, device = "cpu";
     bool json = false;
   };
   auto options = std::make_shared<Options>();
-  CLI::App* command =
-      app.add_subcommand("parity", "compare with a reference fixture, seam by seam");
-  command->add_option("DIR", options->folder, "fixture folder (case.json names its kind)")
-      ->required();
-  command->add_option("--device", options->device, "cpu, or cuda for fixtures of whole models")
-      ->check(CLI::IsMember({"cpu", "cuda"}));
-  command->add_flag("--json", options->json, "print one JSON object");
-  command->callback([options] {
+  Command command = app.add_subcommand("parity", "compare with a reference fixture, seam by seam");
+  command.add_option("DIR", options->folder, "fixture folder (case.json names its kind)")
+      .required();
+  command.add_option("--device", options->device, "cpu, or cuda for fixtures of whole models")
+      .one_of({"cpu", "cuda"});
+  command.add_flag("--json", options->json, "print one JSON object");
+  command.callback([options] {
     const ParityReport report = run_parity(options->folder, use_device(options->device));
     options->json ? print_json(report) : print_table(report);
     if (!report.passed()) fail<NumericError>(fmt::format("{}: parity failed", options->folder));

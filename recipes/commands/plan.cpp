@@ -93,53 +93,51 @@ void run_here(const PlanOptions& options, const Recipe& recipe) {
 
 }  // namespace
 
-void add_plan(CLI::App& app) {
+void add_plan(Command app) {
   auto options = std::make_shared<PlanOptions>();
-  CLI::App* command = app.add_subcommand(
+  Command command = app.add_subcommand(
       "plan",
       "predict a step on every mesh: of ranks of this machine (each unit of the model timed once), "
       "or of nodes of GPUs (operations counted)");
-  command->add_option("RECIPE", options->recipe, "recipe, TOML")->required();
-  auto* ranks = command->add_option("--ranks", options->ranks, "processes that there will be")
-                    ->check(CLI::Range(1, 1 << 20));
-  auto* gpus = command->add_option("--gpus", options->gpus, "ranks of a node")
-                   ->check(CLI::Range(1, 1024))
-                   ->excludes(ranks);
-  auto* gpu = command->add_option("--gpu", options->gpu,
+  command.add_option("RECIPE", options->recipe, "recipe, TOML").required();
+  Option ranks = command.add_option("--ranks", options->ranks, "processes that there will be")
+                     .range(1, 1 << 20);
+  Option gpus =
+      command.add_option("--gpus", options->gpus, "ranks of a node").range(1, 1024).excludes(ranks);
+  Option gpu = command.add_option("--gpu", options->gpu,
                                   "what a rank is: a GPU of the figures file, or cpu: a process "
                                   "of this machine");
-  gpu->needs(gpus);
-  gpus->needs(gpu);
-  const auto scale = [&](CLI::Option* option) { return option->needs(gpu); };
-  scale(command->add_option("--nodes", options->nodes, "machines"))->check(CLI::Range(1, 65536));
-  scale(command->add_option("--figures", options->figures, "rates of GPUs, TOML"));
-  scale(command->add_option("--measured", options->measured,
-                            "a line of `lectern bench step` on that GPU: replaces the assumed "
-                            "share of the peak rate"));
-  scale(command->add_option("--utilisation", options->products,
-                            "assumed share of the peak rate that products reach"))
-      ->check(CLI::Range(0.001, 1.0));
-  scale(command->add_option("--link-rate", options->link_rate,
-                            "from a GPU to others of its node, one direction, GB/s"))
-      ->check(CLI::PositiveNumber);
-  scale(command->add_option("--network-rate", options->network_rate,
-                            "from a node to others, one direction, GB/s"))
-      ->check(CLI::PositiveNumber);
-  scale(command->add_option("--crops", options->crops, "tiles of a page, where the recipe crops"))
-      ->check(CLI::Range(0, 6));
-  scale(command->add_option("--text", options->text, "tokens of a page's prompt and text"))
-      ->check(CLI::Range(1, 1 << 20));
-  scale(command->add_flag("--text-only", options->text_only, "rows of text without pictures"));
-  scale(command->add_option("--observed", options->observed,
-                            "tokens a day that somebody reported: says what they imply"))
-      ->check(CLI::PositiveNumber);
-  command->add_option("--set", options->overrides, "key=value; table.key reaches into a table")
-      ->take_all()
-      ->allow_extra_args(false);
-  command->add_flag("--json", options->json, "print one JSON object");
-  command->callback([options] {
+  gpu.needs(gpus);
+  gpus.needs(gpu);
+  const auto scale = [&](Option option) { return option.needs(gpu); };
+  scale(command.add_option("--nodes", options->nodes, "machines")).range(1, 65536);
+  scale(command.add_option("--figures", options->figures, "rates of GPUs, TOML"));
+  scale(command.add_option("--measured", options->measured,
+                           "a line of `lectern bench step` on that GPU: replaces the assumed "
+                           "share of the peak rate"));
+  scale(command.add_option("--utilisation", options->products,
+                           "assumed share of the peak rate that products reach"))
+      .range(0.001, 1.0);
+  scale(command.add_option("--link-rate", options->link_rate,
+                           "from a GPU to others of its node, one direction, GB/s"))
+      .positive();
+  scale(command.add_option("--network-rate", options->network_rate,
+                           "from a node to others, one direction, GB/s"))
+      .positive();
+  scale(command.add_option("--crops", options->crops, "tiles of a page, where the recipe crops"))
+      .range(0, 6);
+  scale(command.add_option("--text", options->text, "tokens of a page's prompt and text"))
+      .range(1, 1 << 20);
+  scale(command.add_flag("--text-only", options->text_only, "rows of text without pictures"));
+  scale(command.add_option("--observed", options->observed,
+                           "tokens a day that somebody reported: says what they imply"))
+      .positive();
+  command.add_option("--set", options->overrides, "key=value; table.key reaches into a table")
+      .repeated();
+  command.add_flag("--json", options->json, "print one JSON object");
+  command.callback([options] {
     if (options->ranks == 0 && options->gpu.empty())
-      throw CLI::RequiredError("--ranks, or --gpus and --gpu");
+      fail_with_missing("--ranks, or --gpus and --gpu");
     const Recipe recipe = load_recipe(options->recipe, options->overrides);
     if (options->gpu.empty())
       run_here(*options, recipe);

@@ -13,27 +13,27 @@
 
 namespace lectern::commands {
 
-void add_report(CLI::App& app) {
+void add_report(Command app) {
   struct Arguments {
     std::string run, quickstart, beside, out = "report.html";
   };
   auto arguments = std::make_shared<Arguments>();
-  CLI::App* command = app.add_subcommand("report", "Write the HTML report of a run");
-  auto* run = command->add_option(
-      "--run", arguments->run,
-      "Folder with report.json, metrics.jsonl, or run folders stage1 to stage3");
-  auto* quickstart = command->add_option("--quickstart", arguments->quickstart,
+  Command command = app.add_subcommand("report", "Write the HTML report of a run");
+  Option run =
+      command.add_option("--run", arguments->run,
+                         "Folder with report.json, metrics.jsonl, or run folders stage1 to stage3");
+  Option quickstart = command.add_option("--quickstart", arguments->quickstart,
                                          "Folder that quickstart.sh made; also writes its "
                                          "metrics.json");
-  auto* beside = command->add_option(
+  Option beside = command.add_option(
       "--beside", arguments->beside,
       "Folder of scripts/eval-beside-tesseract.sh; also writes its results.json and table.md");
-  run->excludes(quickstart)->excludes(beside);
-  quickstart->excludes(beside);
-  command->add_option("--out", arguments->out, "HTML file to write")->capture_default_str();
-  command->callback([arguments] {
+  run.excludes(quickstart).excludes(beside);
+  quickstart.excludes(beside);
+  command.add_option("--out", arguments->out, "HTML file to write").show_default();
+  command.callback([arguments] {
     if (arguments->run.empty() && arguments->quickstart.empty() && arguments->beside.empty())
-      throw CLI::RequiredError("--run, --quickstart or --beside");
+      fail_with_missing("--run, --quickstart or --beside");
     if (!arguments->beside.empty()) {
       const Comparison comparison = read_comparison(arguments->beside);
       write_file(comparison.folder / "results.json", comparison_json(comparison).dump(1) + "\n");

@@ -49,18 +49,17 @@ void run(const Arguments& arguments) {
 
 }  // namespace
 
-void add_score(CLI::App& app) {
+void add_score(Command app) {
   auto arguments = std::make_shared<Arguments>();
-  CLI::App* command = app.add_subcommand("score", "Score predicted pages against their truth");
-  command->add_option("--pred", arguments->predicted, "Folder of predictions, <page>.md or .txt")
-      ->required();
-  command->add_option("--gt", arguments->truth, "Folder of truths, the same file stems")
-      ->required();
-  command->add_option("--out", arguments->out, "Write all scores, page by page, to this JSON file");
-  command->add_flag("--json", arguments->json, "Print one JSON object");
-  command->add_flag("--normalize", arguments->normalize,
-                    "Before scoring: NFKC, runs of white space as one space, ends trimmed");
-  command->callback([arguments] { run(*arguments); });
+  Command command = app.add_subcommand("score", "Score predicted pages against their truth");
+  command.add_option("--pred", arguments->predicted, "Folder of predictions, <page>.md or .txt")
+      .required();
+  command.add_option("--gt", arguments->truth, "Folder of truths, the same file stems").required();
+  command.add_option("--out", arguments->out, "Write all scores, page by page, to this JSON file");
+  command.add_flag("--json", arguments->json, "Print one JSON object");
+  command.add_flag("--normalize", arguments->normalize,
+                   "Before scoring: NFKC, runs of white space as one space, ends trimmed");
+  command.callback([arguments] { run(*arguments); });
 }
 
 }  // namespace lectern::commands

@@ -108,27 +108,27 @@ void decode(const std::string& path, bool skip_special) {
   });
 }
 
-void add_train_command(CLI::App& tokenizer) {
-  CLI::App* command = tokenizer.add_subcommand(
+void add_train_command(Command tokenizer) {
+  Command command = tokenizer.add_subcommand(
       "train", "Train a byte-level BPE tokenizer and write it as a tokenizer.json");
   const auto arguments = std::make_shared<TrainArguments>();
-  command->add_option("--text", arguments->text, "UTF-8 text files to learn from")->required();
+  command.add_option("--text", arguments->text, "UTF-8 text files to learn from").required();
   command
-      ->add_option("--vocab", arguments->vocab,
-                   "Number of tokens: special tokens, 256 bytes and merges together")
-      ->required();
-  command->add_option("--out", arguments->out, "The tokenizer.json to write")->required();
+      .add_option("--vocab", arguments->vocab,
+                  "Number of tokens: special tokens, 256 bytes and merges together")
+      .required();
+  command.add_option("--out", arguments->out, "The tokenizer.json to write").required();
   command
-      ->add_option("--style", arguments->style,
-                   "How text is cut before merging: deepseek, qwen2, gpt2")
-      ->check(CLI::IsMember({"deepseek", "qwen2", "gpt2"}))
-      ->capture_default_str();
+      .add_option("--style", arguments->style,
+                  "How text is cut before merging: deepseek, qwen2, gpt2")
+      .one_of({"deepseek", "qwen2", "gpt2"})
+      .show_default();
   command
-      ->add_option("--min-frequency", arguments->min_frequency,
-                   "Pairs seen less often are not merged")
-      ->capture_default_str();
-  command->add_flag("--json", arguments->json, "Print one JSON object about the result");
-  command->callback([arguments] { train(*arguments); });
+      .add_option("--min-frequency", arguments->min_frequency,
+                  "Pairs seen less often are not merged")
+      .show_default();
+  command.add_flag("--json", arguments->json, "Print one JSON object about the result");
+  command.callback([arguments] { train(*arguments); });
 }
 
 struct CodeArguments {
@@ -138,28 +138,28 @@ struct CodeArguments {
 
 }  // namespace
 
-void add_tokenizer(CLI::App& app) {
-  CLI::App* tokenizer = app.add_subcommand("tokenizer", "Train and run tokenizers");
-  tokenizer->require_subcommand(1);
-  add_train_command(*tokenizer);
+void add_tokenizer(Command app) {
+  Command tokenizer = app.add_subcommand("tokenizer", "Train and run tokenizers");
+  tokenizer.require_subcommand();
+  add_train_command(tokenizer);
 
-  CLI::App* encoding = tokenizer->add_subcommand(
+  Command encoding = tokenizer.add_subcommand(
       "encode", "stdin: one JSON string a line; stdout: one JSON array of ids a line");
   const auto encode_arguments = std::make_shared<CodeArguments>();
-  encoding->add_option("--tokenizer", encode_arguments->tokenizer, "tokenizer.json")->required();
-  encoding->add_flag(
+  encoding.add_option("--tokenizer", encode_arguments->tokenizer, "tokenizer.json").required();
+  encoding.add_flag(
       "--no-special", encode_arguments->flag,
       "Leave out the tokens that the file's template puts around a text; added tokens "
       "in the text are recognised either way");
-  encoding->callback(
+  encoding.callback(
       [encode_arguments] { encode(encode_arguments->tokenizer, !encode_arguments->flag); });
 
-  CLI::App* decoding = tokenizer->add_subcommand(
+  Command decoding = tokenizer.add_subcommand(
       "decode", "stdin: one JSON array of ids a line; stdout: one JSON string a line");
   const auto decode_arguments = std::make_shared<CodeArguments>();
-  decoding->add_option("--tokenizer", decode_arguments->tokenizer, "tokenizer.json")->required();
-  decoding->add_flag("--skip-special", decode_arguments->flag, "Leave out special tokens");
-  decoding->callback(
+  decoding.add_option("--tokenizer", decode_arguments->tokenizer, "tokenizer.json").required();
+  decoding.add_flag("--skip-special", decode_arguments->flag, "Leave out special tokens");
+  decoding.callback(
       [decode_arguments] { decode(decode_arguments->tokenizer, decode_arguments->flag); });
 }
 

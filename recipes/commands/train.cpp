@@ -60,26 +60,25 @@ void run_stages(const std::vector<Recipe>& recipes, bool resume, bool profile, b
 
 }  // namespace
 
-void add_train(CLI::App& app) {
+void add_train(Command app) {
   struct Options {
     std::string recipe;
     std::vector<std::string> overrides;
     bool resume = false, profile = false, json = false;
   };
   auto options = std::make_shared<Options>();
-  CLI::App* command = app.add_subcommand(
+  Command command = app.add_subcommand(
       "train", "run one stage of training, or several in turn; under mpirun -np N on N ranks");
   command
-      ->add_option("RECIPE", options->recipe, "recipe, TOML; or a list of recipes, stages = [...]")
-      ->required();
-  command->add_option("--set", options->overrides, "key=value; table.key reaches into a table")
-      ->take_all()
-      ->allow_extra_args(false);
-  command->add_flag("--resume", options->resume, "go on from the newest complete checkpoint");
-  command->add_flag("--profile", options->profile,
-                    "write RUN_DIR/trace.json, a Chrome trace of three steps, for ui.perfetto.dev");
-  command->add_flag("--json", options->json, "print one JSON object at the end");
-  command->callback([options] {
+      .add_option("RECIPE", options->recipe, "recipe, TOML; or a list of recipes, stages = [...]")
+      .required();
+  command.add_option("--set", options->overrides, "key=value; table.key reaches into a table")
+      .repeated();
+  command.add_flag("--resume", options->resume, "go on from the newest complete checkpoint");
+  command.add_flag("--profile", options->profile,
+                   "write RUN_DIR/trace.json, a Chrome trace of three steps, for ui.perfetto.dev");
+  command.add_flag("--json", options->json, "print one JSON object at the end");
+  command.callback([options] {
     install_signal_handlers();
     std::vector<Recipe> recipes;  // all are read before the first runs
     for (const std::filesystem::path& path : recipe_stages(options->recipe))
