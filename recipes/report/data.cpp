@@ -93,7 +93,7 @@ void read_lists(const Fields& in, const fs::path& folder, ReportData& out) {
     row.width = integer(each, "width");
     row.height = integer(each, "height");
     row.tiles = integer(each, "tiles");
-    row.vision_tokens = integer(each, "vision_tokens");
+    row.vision_tokens = each.size("vision_tokens", 0);
     row.text_tokens = integer(each, "text_tokens");
   }
   for (const Fields& each : in.objects("exports")) {
