@@ -34,8 +34,6 @@ void check_range(std::string_view name, T value, T least, T most) {
 }
 
 void check_options(const SyntheticOptions& o) {
-  if (o.level == Level::text)
-    fail<ConfigError>("synthetic: level must be character, word, line, region or page, got text");
   check_range<std::int64_t>("max_characters", o.max_characters, 1, 1000);
   check_range<std::int64_t>("min_characters", o.min_characters, 1, o.max_characters);
   check_range<std::int64_t>("region_lines", o.region_lines, 2, 200);

@@ -5,13 +5,14 @@
 #pragma once
 
 #include "core/dtype.h"
-#include "data/synthetic/synthetic.h"
+#include "data/samples/kinds.h"
 #include "nn/blocks/residual_config.h"
 #include "nn/ocr2/config.h"
 #include "recipes/config/toml_config.h"
 
 #include <cstdint>
 #include <filesystem>
+#include <memory>
 #include <optional>
 #include <string>
 #include <string_view>
@@ -50,24 +51,10 @@ struct ModelRecipe {
 
 /// [[data.sources]], [[data.validation_sources]] One ingredient of the mixture.
 struct SourceRecipe {
-  std::string name;   // of the source, unique; default: "<level> <number from 1>"
-  std::string kind;   // "shards": cut from pages, "synthetic": drawn from text
-  std::string level;  // of shards "page" | "region" | "line" | "word"; drawn also "character"
+  std::string name;   // of the source, unique; default: "<level or kind> <number from 1>"
+  std::string kind;   // one of source_kinds(): "shards": cut from pages, "synthetic": drawn ...
   double weight = 1;  // how often it is drawn, before a curriculum says otherwise; above 0
-  bool weight_by_pages = false;  // data.shards without shard_weights: times the number of pages
-  bool ascii_only = false;
-  std::int64_t max_characters = 0;   // of a word or line (of each line of a drawn region)
-  std::int64_t max_text_tokens = 0;  // longest answer
-  std::int64_t region_lines = 4;     // most lines of a region
-  // kind = "shards"
-  std::string shards;  // folder made by `lectern data shards`
-  // Lines are cut into runs, regions into windows of this many pixels of the page; 0: whole lines.
-  std::int64_t cut_width = 0;
-  // kind = "synthetic"
-  std::vector<std::string> text;     // UTF-8 files and folders of .txt
-  std::vector<std::string> exclude;  // files whose names begin so are left out
-  std::vector<std::string> scripts;  // "latin", "greek", "cyrillic", "cjk"
-  SyntheticOptions synthetic;        // keys have its names; level, seed and lengths come from above
+  std::shared_ptr<const SourceSettings> settings;  // the keys of its kind (data/samples/kinds.h)
 };
 
 /// [[curriculum]] One level of it. Levels come in their order; the last is never left.

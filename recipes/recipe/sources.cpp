@@ -4,88 +4,64 @@
 
 #include <algorithm>
 #include <array>
+#include <optional>
+#include <utility>
 
 namespace lectern {
 namespace {
 
-const std::vector<std::string> kCutLevels = {"page", "region", "line", "word"};
-const std::vector<std::string> kDrawnLevels = {"page", "region", "line", "word", "character"};
+/// A table of the recipe as sources read it.
+class TableReader final : public SettingsReader {
+ public:
+  explicit TableReader(ConfigReader& table) : table_(table) {}
 
-std::array<double, 2> pair_of(ConfigReader& table, std::string_view key,
-                              const std::array<double, 2>& otherwise, Range<double> range) {
-  const auto values =
-      table.numbers(key, std::vector<double>(otherwise.begin(), otherwise.end()), range);
-  if (values.size() != 2 || values[0] > values[1])
-    table.refuse(key, "must be two numbers, the smaller first");
-  return {values[0], values[1]};
-}
-
-/// What a drawn source looks like; the ranges are those of SyntheticSource.
-void read_look(ConfigReader& table, SyntheticOptions& out) {
-  const SyntheticOptions usual;
-  const auto share = [&](std::string_view key, double otherwise) {
-    return table.number(key, otherwise, between(0, 1));
-  };
-  out.fonts = table.strings("fonts", std::vector<std::string>{});
-  out.distinct_share = share("distinct_share", usual.distinct_share);
-  out.random_share = share("random_share", usual.random_share);
-  out.font_size = pair_of(table, "font_size", usual.font_size, between(2, 512));
-  out.bold_share = share("bold_share", usual.bold_share);
-  out.italic_share = share("italic_share", usual.italic_share);
-  out.stretch = table.number("stretch", usual.stretch, between(0, 0.5));
-  out.rotation_degrees = table.number("rotation_degrees", usual.rotation_degrees, between(0, 2));
-  out.blur = table.number("blur", usual.blur, between(0, 8));
-  out.noise = table.number("noise", usual.noise, between(0, 100));
-  out.jpeg_share = share("jpeg_share", usual.jpeg_share);
-  out.jpeg_quality = table.integer("jpeg_quality", usual.jpeg_quality, within(1, 95));
-  out.ink = table.integer("ink", usual.ink, within(0, 191));
-  out.paper = table.integer("paper", usual.paper, within(out.ink + 64, 255));
-  out.colour_share = share("colour_share", usual.colour_share);
-  if (out.level != Level::page) return;
-  const auto width = pair_of(table, "page_width", {600, 900}, between(64, 8192));
-  out.page_width = {static_cast<std::int64_t>(width[0]), static_cast<std::int64_t>(width[1])};
-}
-
-void read_synthetic(ConfigReader& table, SourceRecipe& out) {
-  out.text = table.strings("text", kRequired);
-  if (out.text.empty()) table.refuse("text", "must name a file or folder, got none");
-  out.exclude = table.strings("exclude", std::vector<std::string>{});
-  out.scripts = table.strings("scripts", std::vector<std::string>{"latin"});
-  for (const std::string& name : out.scripts)
-    if (name != "latin" && name != "greek" && name != "cyrillic" && name != "cjk")
-      table.refuse("scripts", fmt::format("must be of \"latin\", \"greek\", \"cyrillic\" and "
-                                          "\"cjk\", got \"{}\"",
-                                          name));
-  SyntheticOptions& look = out.synthetic;
-  look.level = level_from(out.level);
-  look.max_characters = out.max_characters;
-  look.min_characters = table.integer("min_characters", 1, within(1, out.max_characters));
-  look.region_lines = out.region_lines;
-  read_look(table, look);
-}
-
-SourceRecipe read_source(ConfigReader table, std::size_t index, const DataRecipe& defaults) {
-  SourceRecipe out;
-  out.kind = table.choice("kind", kRequired, {"shards", "synthetic"});
-  const bool drawn = out.kind == "synthetic";
-  out.level = table.choice("level", kRequired, drawn ? kDrawnLevels : kCutLevels);
-  out.name = table.string("name", fmt::format("{} {}", out.level, index + 1));
-  out.weight = table.number("weight", 1.0, positive());
-  out.ascii_only = table.boolean("ascii_only", defaults.ascii_only);
-  const std::int64_t usual = drawn && defaults.max_characters == 0 ? 12 : defaults.max_characters;
-  out.max_characters =
-      table.integer("max_characters", usual, within(drawn ? 1 : 0, drawn ? 1000 : 1 << 20));
-  out.max_text_tokens =
-      table.integer("max_text_tokens", defaults.max_text_tokens, within(1, 1 << 20));
-  if (out.level == "region")
-    out.region_lines = table.integer("region_lines", 4, within(drawn ? 2 : 1, 200));
-  if (drawn) {
-    read_synthetic(table, out);
-    return out;
+  std::int64_t integer(std::string_view key, std::optional<std::int64_t> otherwise,
+                       std::int64_t least, std::int64_t most) override {
+    return table_.integer(key, otherwise, within(least, most));
   }
-  out.shards = table.string("shards", kRequired);
-  if (out.level == "line" || out.level == "region")
-    out.cut_width = table.integer("cut_width", 0, within(0, 1 << 20));
+  double number(std::string_view key, std::optional<double> otherwise, double least,
+                double most) override {
+    return table_.number(key, otherwise, between(least, most));
+  }
+  std::array<double, 2> range(std::string_view key, std::array<double, 2> otherwise, double least,
+                              double most) override {
+    const auto values = table_.numbers(key, std::vector<double>(otherwise.begin(), otherwise.end()),
+                                       between(least, most));
+    if (values.size() != 2 || values[0] > values[1])
+      table_.refuse(key, "must be two numbers, the smaller first");
+    return {values[0], values[1]};
+  }
+  bool boolean(std::string_view key, std::optional<bool> otherwise) override {
+    return table_.boolean(key, otherwise);
+  }
+  std::string string(std::string_view key, std::optional<std::string> otherwise) override {
+    return table_.string(key, std::move(otherwise));
+  }
+  std::string choice(std::string_view key, std::optional<std::string> otherwise,
+                     const std::vector<std::string>& choices) override {
+    return table_.choice(key, std::move(otherwise), choices);
+  }
+  std::vector<std::string> strings(std::string_view key,
+                                   std::optional<std::vector<std::string>> otherwise) override {
+    return table_.strings(key, std::move(otherwise));
+  }
+  void refuse(std::string_view key, std::string_view message) override {
+    table_.refuse(key, message);
+  }
+
+ private:
+  ConfigReader& table_;
+};
+
+SourceRecipe read_source(ConfigReader table, std::size_t index, const DataRecipe& data) {
+  SourceRecipe out;
+  out.kind = table.choice("kind", kRequired, source_kinds());
+  TableReader reader(table);
+  const SourceDefaults defaults{data.prompt, data.ascii_only, data.max_characters,
+                                data.max_text_tokens};
+  out.settings = read_source_settings(out.kind, reader, defaults);
+  out.name = table.string("name", fmt::format("{} {}", out.settings->label, index + 1));
+  out.weight = table.number("weight", 1.0, positive());
   return out;
 }
 

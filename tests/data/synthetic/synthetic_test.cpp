@@ -282,7 +282,6 @@ TEST(Synthetic, BadOptionsAndMissingFontsAreNamed) {
   EXPECT_TRUE(throws_with(with([](O& o) { o.bold_share = 1.5; }), {"bold_share", "1.5"}));
   EXPECT_TRUE(throws_with(with([](O& o) { o.paper = 10; }), {"paper must be in 64 .. 255"}));
   EXPECT_TRUE(throws_with(with([](O& o) { o.region_lines = 1; }), {"region_lines"}));
-  EXPECT_TRUE(throws_with(with([](O& o) { o.level = Level::text; }), {"level must be", "text"}));
   // DejaVu has no Han.
   CorpusOptions han;
   han.scripts = {Script::cjk};
