@@ -4,6 +4,7 @@
 #include "core/random.h"
 #include "data/images/piece_view.h"
 #include "data/samples/unit_index.h"
+#include "data/tokenizer/prompt.h"
 
 #include <algorithm>
 #include <array>

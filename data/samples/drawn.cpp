@@ -1,6 +1,7 @@
 #include "data/samples/drawn.h"
 
 #include "core/error.h"
+#include "data/tokenizer/prompt.h"
 
 #include <algorithm>
 #include <utility>

@@ -3,6 +3,7 @@
 #include "core/error.h"
 #include "data/samples/cut.h"
 #include "data/samples/drawn.h"
+#include "data/samples/pairs.h"
 #include "data/samples/text.h"
 
 namespace lectern {
@@ -18,6 +19,7 @@ struct Kind {
 constexpr Kind kKinds[] = {
     {"shards", read_cut_settings},
     {"synthetic", read_drawn_settings},
+    {"pairs", read_pair_settings},
     {"text", read_text_settings},
 };
 

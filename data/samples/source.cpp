@@ -17,15 +17,6 @@ WholePage SampleSource::whole_page(std::int64_t /*index*/) const {
   fail<ConfigError>(fmt::format("samples: {} is no part of a page", describe()));
 }
 
-std::vector<std::int32_t> encode_prompt(const Tokenizer& tokenizer, std::string_view prompt) {
-  constexpr std::string_view kTag = "<image>";
-  if (prompt.starts_with(kTag)) prompt.remove_prefix(kTag.size());
-  if (prompt.find(kTag) != std::string_view::npos)
-    fail<ConfigError>(
-        fmt::format("samples: <image> must come first in the prompt, got \"{}\"", prompt));
-  return tokenizer.encode(prompt);
-}
-
 void check_tokenizer(const Tokenizer& tokenizer, const std::string& sha256,
                      const std::string& folder) {
   const std::string wanted = sha256_of(tokenizer.json());

@@ -99,10 +99,6 @@ class SampleSource {
   virtual WholePage whole_page(std::int64_t index) const;
 };
 
-/// Tokens of a prompt without the `<image>` that it may begin with, for which the image's
-/// placeholders stand. Throws ConfigError when another `<image>` is in it.
-std::vector<std::int32_t> encode_prompt(const Tokenizer& tokenizer, std::string_view prompt);
-
 /// Where samples are counted by what a shard says of its pages, other tokens would not fit: throws
 /// ConfigError unless `sha256` is that of the tokenizer's file. `folder` is for the message.
 void check_tokenizer(const Tokenizer& tokenizer, const std::string& sha256,

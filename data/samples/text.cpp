@@ -13,7 +13,7 @@ class TextSource final : public SampleSource {
   TextSource(CutOptions options, const Tokenizer& tokenizer) : options_(std::move(options)) {
     options_.level = Level::page;
     options_.cut_width = 0;
-    index_ = detail::index_units(options_, tokenizer, describe());
+    index_ = detail::index_units(options_, tokenizer, describe(), true);
   }
 
   std::string describe() const override {

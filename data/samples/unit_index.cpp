@@ -101,13 +101,14 @@ UnitIndex index_regions(const CutOptions& source, std::int64_t newline_tokens) {
 }
 
 /// Whole pages; the text itself is read only when a filter asks for it.
-UnitIndex index_pages(const CutOptions& source) {
+UnitIndex index_pages(const CutOptions& source, bool text_only) {
   UnitIndex index;
   const ShardSet& shards = *source.shards;
   const bool reads = source.ascii_only || source.max_characters > 0;
   for (std::int64_t page = 0; page < shards.pages(); ++page) {
     const std::int64_t tokens = shards.token_count(page);
-    const bool fits = tokens >= 1 && tokens <= std::min(source.max_response_tokens, kMostTokens);
+    const bool fits = tokens >= 1 && tokens <= std::min(source.max_response_tokens, kMostTokens) &&
+                      (text_only || shards.size(page)[0] > 0);
     bool passes = fits;
     if (fits && reads) {
       std::string text = shards.read(page)->page.text;
@@ -123,9 +124,9 @@ UnitIndex index_pages(const CutOptions& source) {
   return index;
 }
 
-UnitIndex index_level(const CutOptions& source, const Tokenizer& tokenizer) {
+UnitIndex index_level(const CutOptions& source, const Tokenizer& tokenizer, bool text_only) {
   if (source.has_cuts()) return index_cut(source, tokenizer);
-  if (source.level == Level::page) return index_pages(source);
+  if (source.level == Level::page) return index_pages(source, text_only);
   if (source.level == Level::region)
     return index_regions(source, static_cast<std::int64_t>(tokenizer.encode("\n").size()));
   return index_pieces(source);
@@ -199,10 +200,11 @@ std::vector<std::vector<std::int64_t>> words_in_window(const std::function<Box(s
   return out;
 }
 
-UnitIndex index_units(const CutOptions& source, const Tokenizer& tokenizer, std::string_view what) {
+UnitIndex index_units(const CutOptions& source, const Tokenizer& tokenizer, std::string_view what,
+                      bool text_only) {
   check_options(source, what);
   check_tokenizer(tokenizer, source.shards->tokenizer_sha256(), source.shards->folder().string());
-  UnitIndex index = index_level(source, tokenizer);
+  UnitIndex index = index_level(source, tokenizer, text_only);
   if (index.units.empty())
     fail<ConfigError>(
         fmt::format("samples: no {} passes the filters ({} did not)", what, index.dropped));

@@ -28,8 +28,9 @@ struct UnitIndex {
 /// joined by a newline. With source.cut_width lines become runs of words (`first` is a word) and
 /// regions windows (`first` is the word at their left edge, in the first line). Throws ConfigError
 /// on bad options, when the shards were made with another tokenizer and when nothing passes,
-/// IoError on damaged shards.
-UnitIndex index_units(const CutOptions& source, const Tokenizer& tokenizer, std::string_view what);
+/// IoError on damaged shards. `text_only` takes whole records that have no picture, too.
+UnitIndex index_units(const CutOptions& source, const Tokenizer& tokenizer, std::string_view what,
+                      bool text_only = false);
 
 /// Words of the lines `line` .. `line + count - 1` that lie inside a window of `width` pixels which
 /// begins at word `start`; lines without any are left out. `first_word` is ShardPage::first_word.

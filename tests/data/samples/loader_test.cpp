@@ -259,7 +259,7 @@ TEST_F(Loading, CachedImagesComeWithoutPixels) {
 
 TEST_F(Loading, ErrorsReachTheConsumerInOrder) {
   ShardPage broken = testing::shard_page(testing::synthetic_page("broken", 1));
-  broken.png.resize(40);
+  broken.picture.resize(40);
   const TemporaryFolder folder;
   ShardWriter writer;
   for (int i = 1; i < 4; ++i) writer.add(testing::shard_page(testing::synthetic_page("doc", i)));
