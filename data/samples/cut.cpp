@@ -236,6 +236,7 @@ Sample CutSource::make(const SampleRequest& request, bool pixels) const {
   Sample out;
   out.kind = name_of(options_.level);
   out.page_id = page->page.id;
+  out.document = page->page.document;
   out.prompt_ids = prompt_ids_;
   out.columns = lengths.grid.columns;
   out.rows = lengths.grid.rows;

@@ -61,6 +61,7 @@ class DrawnSource final : public SampleSource {
     Sample out;
     out.kind = name_of(level());
     out.page_id = fmt::format("drawn/{}", at);
+    out.document = "drawn";
     out.prompt_ids = prompt_ids_;
     out.text = std::move(text.text);
     out.response_ids = std::move(text.ids);

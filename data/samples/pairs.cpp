@@ -66,6 +66,7 @@ class PairSource final : public SampleSource {
     Sample out;
     out.kind = page.kind;
     out.page_id = page.id;
+    out.document = page.document;
     out.columns = lengths.grid.columns;
     out.rows = lengths.grid.rows;
     out.image_tokens = lengths.image;

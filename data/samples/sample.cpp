@@ -61,15 +61,13 @@ std::int64_t SampleSet::trained_count(const Draw& draw) const {
   return lengths(draw, 0).response + 1;
 }
 
+std::int64_t SampleSet::token_count(const SampleLengths& lengths) const {
+  return (options_.begin_token >= 0 ? 1 : 0) + lengths.sum() + 1;
+}
+
 std::int64_t SampleSet::token_count(const Draw& draw, int view) const {
-  return (options_.begin_token >= 0 ? 1 : 0) + lengths(draw, view).sum() + 1;
+  return token_count(lengths(draw, view));
 }
-
-std::int64_t SampleSet::image_tokens(const Draw& draw, int view) const {
-  return lengths(draw, view).image;
-}
-
-ViewGrid SampleSet::grid(const Draw& draw, int view) const { return lengths(draw, view).grid; }
 
 std::int64_t SampleSet::longest(int view) const {
   const ViewOptions& views = options_.views[static_cast<std::size_t>(view)];

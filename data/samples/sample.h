@@ -33,12 +33,12 @@ class SampleSet {
   /// Tokens of the whole sample, and of those the trained ones.
   std::int64_t token_count(const Draw& draw, int view = 0) const;
   std::int64_t trained_count(const Draw& draw) const;
-  /// Of them those that stand for the image.
-  std::int64_t image_tokens(const Draw& draw, int view = 0) const;
   /// The largest token_count of all samples; of drawn ones the largest that is possible.
   std::int64_t longest(int view = 0) const;
-  /// The sample's local tiles.
-  ViewGrid grid(const Draw& draw, int view = 0) const;
+  /// What they are made of, and the sample's local tiles.
+  SampleLengths lengths(const Draw& draw, int view = 0) const;
+  /// Tokens of a sample of these lengths.
+  std::int64_t token_count(const SampleLengths& lengths) const;
 
   Sample make(const Draw& draw, int view = 0, bool pixels = true) const;
   /// The page that a sample shows a part of. Throws ConfigError for pieces of none.
@@ -48,7 +48,6 @@ class SampleSet {
 
  private:
   const SampleSource& source(int index) const;
-  SampleLengths lengths(const Draw& draw, int view) const;
 
   std::vector<WeightedSource> sources_;
   SampleOptions options_;

@@ -47,11 +47,12 @@ struct Sample {
   int columns = 0, rows = 0;
   std::int64_t image_tokens = 0;
   std::vector<std::int32_t> prompt_ids, response_ids;
-  std::string text;     // of the response
-  std::string page_id;  // "<document>/<number>"
-  std::string kind;     // what it shows: "word", "page", or as a stored record says
-  Box box;              // on the page
-  std::string key;      // SampleSource::key
+  std::string text;      // of the response
+  std::string page_id;   // names the page or record in messages
+  std::string document;  // by which samples are reported and split
+  std::string kind;      // what it shows: "word", "page", or as a stored record says
+  Box box;               // on the page
+  std::string key;       // SampleSource::key
 };
 
 /// One draw of a set, seen in one of its views.

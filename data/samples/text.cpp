@@ -40,6 +40,7 @@ class TextSource final : public SampleSource {
     Sample out;
     out.kind = "text";
     out.page_id = page.id;
+    out.document = page.document;
     out.text = page.text;
     out.response_ids = page.ids;
     out.box = {0, 0, static_cast<double>(page.width), static_cast<double>(page.height)};

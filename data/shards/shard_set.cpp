@@ -184,9 +184,7 @@ Image DecodedPage::crop(std::int64_t left, std::int64_t top, std::int64_t width,
 
 struct ShardSet::State {
   struct PageFacts {
-    std::int32_t width, height;
-    std::int64_t tokens;
-    std::optional<std::int64_t> prompt_tokens;
+    std::int32_t width, height, tokens, prompt_tokens;  // -1: no prompt
   };
 
   State(const std::filesystem::path& path, std::int64_t cache_bytes)
@@ -238,7 +236,8 @@ ShardSet::ShardSet(const std::filesystem::path& folder, std::int64_t cache_bytes
     for (std::int64_t page = 0; page < shard->pages(); ++page) {
       const auto [width, height] = shard->size(page);
       state_->facts.push_back({static_cast<std::int32_t>(width), static_cast<std::int32_t>(height),
-                               shard->token_count(page), shard->prompt_tokens(page)});
+                               static_cast<std::int32_t>(shard->token_count(page)),
+                               static_cast<std::int32_t>(shard->prompt_tokens(page).value_or(-1))});
     }
     state_->first_page.push_back(state_->first_page.back() + shard->pages());
   }
@@ -267,7 +266,8 @@ std::int64_t ShardSet::token_count(std::int64_t page) const {
 }
 
 std::optional<std::int64_t> ShardSet::prompt_tokens(std::int64_t page) const {
-  return state_->facts.at(static_cast<std::size_t>(page)).prompt_tokens;
+  const std::int32_t tokens = state_->facts.at(static_cast<std::size_t>(page)).prompt_tokens;
+  return tokens < 0 ? std::nullopt : std::optional<std::int64_t>(tokens);
 }
 
 std::array<std::int64_t, 2> ShardSet::size(std::int64_t page) const {

@@ -86,6 +86,7 @@ TEST_F(Pairs, HaveTheirOwnPromptAndAnswer) {
     EXPECT_EQ(sample.text, answers[at]);
     EXPECT_EQ(sample.kind, kinds[at]);
     EXPECT_EQ(sample.page_id, "mine/" + kinds[at]);
+    EXPECT_EQ(sample.document, "mine");
     EXPECT_EQ(sample.response_ids, test_tokenizer().encode(answers[at]));
     EXPECT_EQ(sample.prompt_ids, test_tokenizer().encode(prompts[at]));
     EXPECT_EQ(sample.image_tokens > 0, i < 2);
@@ -106,7 +107,7 @@ TEST_F(Pairs, ShowTheWholePictureInItsViews) {
   const ImageViews want = make_views(picture_, small_options().views[0]);
   const Sample sample = samples.make(draw(0));
   ASSERT_GT(want.grid.tiles(), 1);
-  EXPECT_EQ(samples.grid(draw(0)), want.grid);
+  EXPECT_EQ(samples.lengths(draw(0)).grid, want.grid);
   EXPECT_EQ(sample.global.pixels, want.global.pixels);
   ASSERT_EQ(sample.local.size(), want.local.size());
   for (std::size_t i = 0; i < want.local.size(); ++i)

@@ -77,6 +77,7 @@ TEST_F(Samples, WordsStandAtAFixedPlaceOfAWhiteView) {
     EXPECT_EQ(sample.text, want.text);
     EXPECT_EQ(test_tokenizer().decode(sample.response_ids), want.text);
     EXPECT_EQ(sample.page_id, fmt::format("doc/{:04}", page + 1));
+    EXPECT_EQ(sample.document, "doc");
     EXPECT_EQ(sample.box.left, want.box.left);
     ASSERT_EQ(sample.global.width, 128);
     ASSERT_EQ(sample.global.height, 128);
@@ -250,7 +251,7 @@ TEST_F(Samples, DrawnSourcesMixWithShards) {
   const SampleSet pages({{make_drawn_source(drawn, test_tokenizer())}}, small_options());
   for (std::int64_t i = 0; i < 6; ++i) {
     const Sample page = pages.make(unit(i));
-    const ViewGrid grid = pages.grid(unit(i));
+    const ViewGrid grid = pages.lengths(unit(i)).grid;
     EXPECT_EQ(static_cast<int>(page.local.size()), grid.tiles());
     EXPECT_LE(pages.token_count(unit(i)), pages.longest());
   }
@@ -273,7 +274,7 @@ TEST_F(Samples, PagesHaveTheImageViews) {
   for (std::size_t i = 0; i < want.local.size(); ++i)
     EXPECT_EQ(sample.local[i].pixels, want.local[i].pixels);
   EXPECT_EQ(sample.image_tokens, image_token_count(options.views[0], want.grid));
-  EXPECT_EQ(samples.grid(unit(2)), want.grid);
+  EXPECT_EQ(samples.lengths(unit(2)).grid, want.grid);
 }
 
 TEST_F(Samples, TextHasNoImage) {
