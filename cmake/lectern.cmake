@@ -22,3 +22,17 @@ function(add_op name)
     endif()
   endforeach()
 endfunction()
+
+# lectern_family_table(FILE TYPE FUNCTION): writes FILE from FILE.in, where the declarations and the
+# calls of `TYPE lectern::<family>::FUNCTION()` stand for every family of LECTERN_FAMILIES. So no
+# C++ file but a family's own names it.
+function(lectern_family_table file type function)
+  set(LECTERN_FAMILY_DECLARATIONS "")
+  set(LECTERN_FAMILY_ROWS "")
+  foreach(family IN LISTS LECTERN_FAMILIES)
+    string(APPEND LECTERN_FAMILY_DECLARATIONS "namespace lectern::${family} { ${type} ${function}(); }\n")
+    list(APPEND LECTERN_FAMILY_ROWS "${family}::${function}()")
+  endforeach()
+  string(REPLACE ";" ", " LECTERN_FAMILY_ROWS "${LECTERN_FAMILY_ROWS}")
+  configure_file(${file}.in ${CMAKE_CURRENT_BINARY_DIR}/${file} @ONLY)
+endfunction()

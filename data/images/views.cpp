@@ -113,21 +113,16 @@ Tensor normalised_views(const std::vector<Image>& views) {
   return out;
 }
 
-std::int64_t view_token_count(std::int64_t size, const ViewOptions& options) {
-  if (size <= 0 || options.patch_size <= 0 || size % options.patch_size != 0)
-    fail<ShapeError>(
-        fmt::format("view_token_count: view size must be a positive multiple of the "
-                    "patch size {}, got {}",
-                    options.patch_size, size));
-  const std::int64_t cells = (size / options.patch_size + 3) / 4;
-  if (options.visual_tokens) return cells * cells;
-  return cells * cells <= options.small_queries ? options.small_queries : options.large_queries;
-}
-
 std::int64_t image_token_count(const ViewOptions& options, const ViewGrid& grid) {
-  const std::int64_t local =
-      grid.tiles() == 0 ? 0 : grid.tiles() * view_token_count(options.tile_size, options);
-  return view_token_count(options.global_size, options) + local + 1;
+  const auto check = [&](std::int64_t size) {
+    if (size <= 0 || options.patch_size <= 0 || size % options.patch_size != 0)
+      fail<ShapeError>(fmt::format(
+          "image_token_count: view size must be a positive multiple of the patch size {}, got {}",
+          options.patch_size, size));
+  };
+  check(options.global_size);
+  if (grid.tiles() > 0) check(options.tile_size);
+  return options.tokens(grid);
 }
 
 }  // namespace lectern

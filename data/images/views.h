@@ -1,10 +1,11 @@
-// The image processor of DeepSeek-OCR 2: one page becomes a global view and up to six local tiles.
+// The image processor: one page becomes a global view and up to six local tiles.
 #pragma once
 
 #include "core/tensor.h"
 #include "data/images/image.h"
 #include "data/images/resize.h"
 
+#include <functional>
 #include <vector>
 
 namespace lectern {
@@ -21,11 +22,11 @@ struct ViewOptions {
   std::int64_t tile_size = 768;     // pixels a side of a local tile
   int min_tiles = 2;
   int max_tiles = 6;
-  bool crop = true;                  // false: global view only
-  std::int64_t patch_size = 16;      // pixels a side of a vision token before compression
-  std::int64_t small_queries = 144;  // queries for a view of at most this many compressed cells
-  std::int64_t large_queries = 256;  // queries for any other view
-  bool visual_tokens = false;        // a view's compressed cells stand for it, not queries
+  bool crop = true;              // false: global view only
+  std::int64_t patch_size = 16;  // pixels a side of a vision token before compression
+  /// Placeholders that a page of this grid takes in the prompt: the model says (view_options() in
+  /// recipes/read/reader.h).
+  std::function<std::int64_t(const ViewGrid& grid)> tokens;
 };
 
 /// The grid for an image of width x height: 0 x 0 when max(width, height) <= tile; else among all
@@ -55,11 +56,8 @@ void write_normalised(const Image& image, float* out);
 /// The views as [views, 3, size, size] f32. Throws ShapeError unless all are squares of one size.
 Tensor normalised_views(const std::vector<Image>& views);
 
-/// Vision tokens of one view: with n = size / patch_size cells a side and m = ceil(n / 4)^2 after
-/// the two strided convolutions, small_queries when m <= small_queries, else large_queries; m
-/// itself with options.visual_tokens.
-std::int64_t view_token_count(std::int64_t size, const ViewOptions& options);
-/// Placeholders that a page takes in the prompt: tiles, then global view, then one separator.
+/// options.tokens(grid). Throws ShapeError unless the sizes of the views are positive multiples of
+/// patch_size.
 std::int64_t image_token_count(const ViewOptions& options, const ViewGrid& grid);
 
 }  // namespace lectern

@@ -3,11 +3,15 @@
 
 #include "core/ops/stream_math.h"
 
+#include <nlohmann/json_fwd.hpp>
+
 #include <cstdint>
 #include <string>
 #include <string_view>
 
 namespace lectern {
+
+class Fields;
 
 enum class ResidualKind { plain, hc, mhc };
 enum class StreamMerge { head, mean };
@@ -42,6 +46,11 @@ void set_residual_in(std::string_view word, ResidualConfig& config);
 std::string_view name_of(ResidualKind kind);
 std::string_view name_of(StreamMerge merge);
 std::string residual_in(const ResidualConfig& config);
+
+/// Reads the keys of "lectern" in config.json. Throws ConfigError.
+ResidualConfig parse_residual(const Fields& in);
+/// Writes them into that object.
+void write_residual(const ResidualConfig& residual, nlohmann::json& out);
 
 /// Weights of one sub-layer's mappings, and of the learned head.
 inline double mapping_parameters(const ResidualConfig& config, double width) {

@@ -64,7 +64,7 @@ class SwigluMlp {
 };
 
 /// DeepSeek-MoE: top-k of the routed experts, weighted by their softmax values, plus the shared
-/// experts as one SwiGLU (arXiv 2401.06066; docs/ocr2.md section 1).
+/// experts as one SwiGLU (arXiv 2401.06066).
 class MoeMlp {
  public:
   MoeMlp(ParameterStore& store, const std::string& prefix, std::int64_t layer,

@@ -23,25 +23,25 @@ std::int64_t pictures_at_once(const Tensor& pixels) {
       1, kPixelsAtOnce / std::max<std::int64_t>(1, pixels.dim(2) * pixels.dim(3)));
 }
 
-/// Ocr2Model::encode() in groups of pictures.
-VisualFeatures encode_in_groups(const Ocr2Model& model, const Ocr2Input& input,
-                                ForwardContext& context) {
-  const auto in_groups = [&](const Tensor& pixels, Tensor Ocr2Input::*field,
-                             Variable VisualFeatures::*rows) -> Variable {
+/// OcrModel::encode() in groups of pictures.
+MediaRows encode_in_groups(const OcrModel& model, const ModelInput& input,
+                           ForwardContext& context) {
+  const auto in_groups = [&](const Tensor& pixels, Tensor ModelInput::*field,
+                             Variable MediaRows::*rows) -> Variable {
     if (!pixels.defined()) return {};
     std::vector<Variable> parts;
     const std::int64_t count = pixels.dim(0), group = pictures_at_once(pixels);
     for (std::int64_t at = 0; at < count; at += group) {
-      Ocr2Input part;
+      ModelInput part;
       part.*field = pixels.slice(0, at, std::min(count, at + group));
       parts.push_back(model.encode(part, context).*rows);
     }
     return parts.size() == 1 ? parts[0] : concat(parts, 0);
   };
-  VisualFeatures out;
-  out.global = in_groups(input.pixel_values, &Ocr2Input::pixel_values, &VisualFeatures::global);
+  MediaRows out;
+  out.global = in_groups(input.pixel_values, &ModelInput::pixel_values, &MediaRows::global);
   out.local =
-      in_groups(input.pixel_values_local, &Ocr2Input::pixel_values_local, &VisualFeatures::local);
+      in_groups(input.pixel_values_local, &ModelInput::pixel_values_local, &MediaRows::local);
   return out;
 }
 
@@ -69,7 +69,7 @@ struct Waiting {
 /// depends on their order and sizes alone.
 class WaitingPrompts {
  public:
-  WaitingPrompts(const Ocr2Model& model, const PromptSource& next, ForwardContext& context)
+  WaitingPrompts(const OcrModel& model, const PromptSource& next, ForwardContext& context)
       : model_(model), next_(next), context_(context) {}
 
   /// The first in line; null when the source has no more.
@@ -86,10 +86,10 @@ class WaitingPrompts {
  private:
   /// As many prompts as have the pixels that are encoded at once.
   void fetch(GenerationStatistics& done) {
-    std::vector<Ocr2Input> group;
+    std::vector<ModelInput> group;
     std::int64_t pixels = 0;
     while (!is_over_ && pixels < kPixelsAtOnce) {
-      std::optional<Ocr2Input> prompt = next_();
+      std::optional<ModelInput> prompt = next_();
       is_over_ = !prompt;
       if (!prompt) break;
       check_prompt(*prompt);
@@ -104,7 +104,7 @@ class WaitingPrompts {
     done.encode += watch.lap();
   }
 
-  static void check_prompt(const Ocr2Input& prompt) {
+  static void check_prompt(const ModelInput& prompt) {
     check_ndim(prompt.input_ids, 2, "generate", "input_ids [1, P]");
     if (prompt.input_ids.dim(0) != 1 || prompt.num_local_patches.size() > 1)
       fail<ShapeError>(fmt::format(
@@ -113,21 +113,21 @@ class WaitingPrompts {
           prompt.input_ids.describe(), prompt.num_local_patches.size()));
   }
 
-  void encode(const std::vector<Ocr2Input>& group) {
+  void encode(const std::vector<ModelInput>& group) {
     std::vector<Variable> globals, locals;
-    const auto pixels_of = [&](Tensor Ocr2Input::*field) {
+    const auto pixels_of = [&](Tensor ModelInput::*field) {
       std::vector<Tensor> views;
-      for (const Ocr2Input& prompt : group)
+      for (const ModelInput& prompt : group)
         if ((prompt.*field).defined()) views.push_back(prompt.*field);
       return views.empty() ? Tensor() : views.size() == 1 ? views[0] : concat(views, 0);
     };
-    Ocr2Input all;
-    all.pixel_values = pixels_of(&Ocr2Input::pixel_values);
-    all.pixel_values_local = pixels_of(&Ocr2Input::pixel_values_local);
-    const VisualFeatures features = encode_in_groups(model_, all, context_);
+    ModelInput all;
+    all.pixel_values = pixels_of(&ModelInput::pixel_values);
+    all.pixel_values_local = pixels_of(&ModelInput::pixel_values_local);
+    const MediaRows features = encode_in_groups(model_, all, context_);
     std::int64_t image = 0, tile = 0;
-    for (const Ocr2Input& prompt : group) {
-      VisualFeatures own;
+    for (const ModelInput& prompt : group) {
+      MediaRows own;
       std::int64_t tiles = 0;
       if (prompt.pixel_values.defined()) {
         own.global = Variable(features.global.value().slice(0, image, image + 1).contiguous());
@@ -142,7 +142,7 @@ class WaitingPrompts {
     }
   }
 
-  const Ocr2Model& model_;
+  const OcrModel& model_;
   const PromptSource& next_;
   ForwardContext& context_;
   std::deque<Waiting> line_;
@@ -196,9 +196,9 @@ std::vector<std::int32_t> banned_tokens(const RepetitionGuard& guard,
   return banned;
 }
 
-std::vector<std::vector<std::int32_t>> generate(const Ocr2Model& model, const Ocr2Input& prompt,
+std::vector<std::vector<std::int32_t>> generate(const OcrModel& model, const ModelInput& prompt,
                                                 const GenerationArgs& args,
-                                                const VisualFeatures* features,
+                                                const MediaRows* features,
                                                 const std::function<void(std::int64_t)>& on_tokens,
                                                 GenerationStatistics* statistics) {
   const NoGrad off;
@@ -206,7 +206,7 @@ std::vector<std::vector<std::int32_t>> generate(const Ocr2Model& model, const Oc
   GenerationStatistics done;
   Stopwatch watch;
   const std::int64_t count = prompt.input_ids.dim(0);
-  const VisualFeatures visual =
+  const MediaRows visual =
       features == nullptr ? encode_in_groups(model, prompt, context) : *features;
   done.encode = watch.lap();
   RunningBatch batch(model, args);
@@ -229,7 +229,7 @@ std::vector<std::vector<std::int32_t>> generate(const Ocr2Model& model, const Oc
   return out;
 }
 
-GenerationStatistics generate_stream(const Ocr2Model& model, const PromptSource& next,
+GenerationStatistics generate_stream(const OcrModel& model, const PromptSource& next,
                                      const GenerationArgs& args, std::int64_t slots,
                                      const OnEnded& on_ended) {
   if (slots < 1)

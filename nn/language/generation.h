@@ -1,7 +1,7 @@
 // Greedy decoding with a cache of keys and values.
 #pragma once
 
-#include "nn/ocr2/model.h"
+#include "nn/model.h"
 
 #include <cstdint>
 #include <functional>
@@ -46,14 +46,13 @@ struct GenerationStatistics {
 /// sequence that has ended leaves the batch. Keys and values are kept in bf16 when the model's
 /// matrices are. `on_tokens` is called after each step with the number of tokens made so far.
 std::vector<std::vector<std::int32_t>> generate(
-    const Ocr2Model& model, const Ocr2Input& prompt, const GenerationArgs& args,
-    const VisualFeatures* features = nullptr,
-    const std::function<void(std::int64_t)>& on_tokens = {},
+    const OcrModel& model, const ModelInput& prompt, const GenerationArgs& args,
+    const MediaRows* features = nullptr, const std::function<void(std::int64_t)>& on_tokens = {},
     GenerationStatistics* statistics = nullptr);
 
 /// The next prompt, in order: input_ids [1, P] and the pixels of its one picture or none. Nothing
 /// at the end, after which it is not called again.
-using PromptSource = std::function<std::optional<Ocr2Input>()>;
+using PromptSource = std::function<std::optional<ModelInput>()>;
 /// Called once a sequence, when it ends: its number among the prompts, and its continuation.
 using OnEnded = std::function<void(std::size_t number, std::vector<std::int32_t> tokens)>;
 
@@ -65,7 +64,7 @@ using OnEnded = std::function<void(std::size_t number, std::vector<std::int32_t>
 /// for two logits that are equal to rounding: with other numbers of rows kernels choose another
 /// order of adding. Throws ConfigError for slots < 1, ShapeError for a prompt of several sequences;
 /// what `next` throws ends the call.
-GenerationStatistics generate_stream(const Ocr2Model& model, const PromptSource& next,
+GenerationStatistics generate_stream(const OcrModel& model, const PromptSource& next,
                                      const GenerationArgs& args, std::int64_t slots,
                                      const OnEnded& on_ended);
 

@@ -21,12 +21,13 @@ std::int32_t pick(const float* logits, std::int64_t vocabulary,
 
 }  // namespace
 
-RunningBatch::RunningBatch(const Ocr2Model& model, const GenerationArgs& args)
+RunningBatch::RunningBatch(const OcrModel& model, const GenerationArgs& args)
     : model_(model), args_(args), cache_(empty_cache(0, 0)) {}
 
 DecodingCache RunningBatch::empty_cache(std::int64_t sequences, std::int64_t capacity) const {
   const DType stored = model_.store().dtype() == DType::bf16 ? DType::bf16 : DType::f32;
-  return DecodingCache(model_.config().text, sequences, capacity, stored, model_.store().device());
+  return DecodingCache(model_.decoder().config(), sequences, capacity, stored,
+                       model_.store().device());
 }
 
 bool RunningBatch::append(Sequence& sequence, const float* logits, std::int64_t vocabulary) {
@@ -50,7 +51,7 @@ void RunningBatch::join(const Tensor& ids, const Tensor& rows,
     return;
   }
   DecodingCache fresh = empty_cache(count, length + args_.max_new_tokens);
-  const Tensor logits = model_.step(rows, fresh, context_).to(Device{});
+  const Tensor logits = model_.decoder().step(rows, fresh, context_).to(Device{});
   const std::int64_t vocabulary = logits.dim(1);
   std::vector<std::int64_t> from, to;
   std::size_t place = 0;
@@ -92,7 +93,8 @@ void RunningBatch::step() {
   Tensor newest = Tensor::empty({running_, 1}, DType::i32);
   for (std::size_t i = 0; i < places_.size(); ++i)
     newest.data<std::int32_t>()[i] = places_[i]->tokens.back();
-  const Tensor logits = model_.step(model_.embed_tokens(newest), cache_, context_).to(Device{});
+  const Tensor logits =
+      model_.decoder().step(model_.decoder().embed_tokens(newest), cache_, context_).to(Device{});
   ++steps_;
   decoded_tokens_ += running_;
   const std::int64_t vocabulary = logits.dim(1);

@@ -19,7 +19,7 @@ struct EndedSequence {
 class RunningBatch {
  public:
   /// Keeps references. Keys and values are kept in bf16 when the model's matrices are.
-  RunningBatch(const Ocr2Model& model, const GenerationArgs& args);
+  RunningBatch(const OcrModel& model, const GenerationArgs& args);
 
   /// Sequences that have not ended.
   std::int64_t size() const { return running_; }
@@ -50,7 +50,7 @@ class RunningBatch {
   bool append(Sequence& sequence, const float* logits, std::int64_t vocabulary);
   void give_up_free_places();
 
-  const Ocr2Model& model_;
+  const OcrModel& model_;
   const GenerationArgs& args_;
   ForwardContext context_;
   DecodingCache cache_;

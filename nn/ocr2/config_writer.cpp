@@ -12,38 +12,12 @@ using nlohmann::json;
 
 namespace {
 
-void write_residual(const ResidualConfig& residual, json& out) {
-  out["residual"] = std::string(name_of(residual.kind));
-  if (residual.is_plain()) return;
-  out["streams"] = residual.streams;
-  out["convention"] = std::string(name_of(residual.convention));
-  out["sinkhorn_iterations"] = residual.iterations;
-  out["exact_h_res"] = residual.exact;
-  out["merge"] = std::string(name_of(residual.merge));
-  out["h_pre"] = residual.h_pre;
-  out["h_post"] = residual.h_post;
-  out["h_res"] = residual.h_res;
-  out["residual_in"] = residual_in(residual);
-}
-
 /// Our own settings; other programs ignore the key.
 json lectern_extras(const Ocr2Config& config) {
-  json out = {{"queries_768", config.queries_768},
-              {"queries_1024", config.queries_1024},
-              {"global_size", config.reading.global_size},
-              {"tile_size", config.reading.tile_size},
-              {"crop", config.reading.crop},
-              {"prompt", config.reading.prompt}};
+  json out = {{"queries_768", config.queries_768}, {"queries_1024", config.queries_1024}};
+  write_reading(config.reading, out);
   if (config.decoder_reads != DecoderReads::queries)
     out["decoder_reads"] = std::string(name_of(config.decoder_reads));
-  if (config.reading.by_pieces) {
-    out["read_by"] = "pieces";
-    out["piece_width"] = config.reading.piece_width;
-    out["piece_dpi"] = config.reading.piece_dpi;
-    out["piece_margin"] = config.reading.piece_margin;
-    out["piece_text_height"] = config.reading.piece_text_height;
-    out["piece_at"] = config.reading.piece_at_top ? "top" : "middle";
-  }
   write_residual(config.residual, out);
   return out;
 }
@@ -51,7 +25,7 @@ json lectern_extras(const Ocr2Config& config) {
 /// Programs that read the original layout have these values built in; a model with others would
 /// load there and compute something else.
 void check_original_can_hold(const Ocr2Config& config) {
-  const TextConfig& text = config.text;
+  const DecoderConfig& text = config.decoder;
   const auto refuse = [](const char* field, double expected, double found) {
     fail<ConfigError>(
         fmt::format("export: the original layout needs {} {}, got {}", field, expected, found));
@@ -69,10 +43,12 @@ void check_original_can_hold(const Ocr2Config& config) {
 
 }  // namespace
 
+json Ocr2Config::to_json() const { return to_hf_json(*this); }
+
 json to_hf_json(const Ocr2Config& config) {
   const SamConfig& sam = config.sam;
   const EncoderConfig& encoder = config.encoder;
-  const TextConfig& text = config.text;
+  const DecoderConfig& text = config.decoder;
   json layer_types = json::array();
   for (const bool sparse : text.layer_is_sparse) layer_types.push_back(sparse ? "sparse" : "dense");
   json encoder_layers = json::array();
@@ -162,7 +138,7 @@ json to_original_json(const Ocr2Config& config) {
   check_original_can_hold(config);
   const SamConfig& sam = config.sam;
   const EncoderConfig& encoder = config.encoder;
-  const TextConfig& text = config.text;
+  const DecoderConfig& text = config.decoder;
   const auto first_sparse =
       std::find(text.layer_is_sparse.begin(), text.layer_is_sparse.end(), true);
   const auto dense_layers = first_sparse - text.layer_is_sparse.begin();

@@ -88,8 +88,9 @@ Variable SamBlock::forward(const Variable& x) const {
   return add(residual, linear(hidden, lin2_weight_, lin2_bias_));
 }
 
-SamTokenizer::SamTokenizer(ParameterStore& store, const SamConfig& config) : config_(config) {
-  const std::string prefix = "model.sam_model.";
+SamTokenizer::SamTokenizer(ParameterStore& store, const SamConfig& config,
+                           const std::string& prefix)
+    : config_(config) {
   const std::int64_t width = config.hidden_size, neck = config.output_channels;
   const std::int64_t patch = config.patch_size, grid = config.grid();
   const auto normal = Initialiser::normal(config.initial_deviation());

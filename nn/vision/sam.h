@@ -1,10 +1,10 @@
-// SAM-base vision tokenizer of DeepSeek-OCR 2: ViT with windowed and global attention, neck, and
-// two stride-2 convolutions (transformers: DeepseekOcr2SamVisionEncoder; arXiv 2304.02643 for SAM).
+// SAM-base vision tokenizer: ViT with windowed and global attention, neck, and
+// two stride-2 convolutions (arXiv 2304.02643; the convolutions are of arXiv 2510.18234).
 #pragma once
 
 #include "nn/forward_context.h"
-#include "nn/ocr2/config.h"
 #include "nn/parameter.h"
+#include "nn/vision/sam_config.h"
 
 #include <string>
 #include <vector>
@@ -35,7 +35,8 @@ class SamBlock {
 
 class SamTokenizer {
  public:
-  SamTokenizer(ParameterStore& store, const SamConfig& config);
+  /// `prefix` begins the names of its parameters ("model.sam_model.").
+  SamTokenizer(ParameterStore& store, const SamConfig& config, const std::string& prefix);
 
   /// pixels [N, 3, S, S] f32, values (u8 / 255 - 0.5) / 0.5, S a multiple of patch_size
   /// -> [N, h', w', downsample_channels[1]] with h' = ceil(S / patch_size / 4).

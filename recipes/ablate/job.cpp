@@ -4,7 +4,8 @@
 #include "core/io/file.h"
 #include "core/ops/sinkhorn.h"
 #include "core/random.h"
-#include "nn/ocr2/model.h"
+#include "nn/language/decoder.h"
+#include "nn/language/media_rows.h"
 #include "nn/optim/optimizer.h"
 #include "nn/optim/schedule.h"
 #include "recipes/ablate/ablate.h"
@@ -32,40 +33,40 @@ double median(std::vector<double> values) {
   return values.size() % 2 == 1 ? values[middle] : (values[middle - 1] + values[middle]) / 2;
 }
 
-/// The decoder of the OCR model at the ablation's size. Its encoder is there but tiny and unused.
-Ocr2Config text_config(const TextAblation& text, std::int64_t depth,
-                       const ResidualConfig& residual) {
-  Ocr2Config config;
-  config.sam = {.hidden_size = 8,
-                .output_channels = 6,
-                .num_hidden_layers = 1,
-                .num_attention_heads = 2,
-                .image_size = 16,
-                .patch_size = 2,
-                .window_size = 3,
-                .global_attn_indexes = {0},
-                .mlp_dim = 8,
-                .downsample_channels = {6, 8}};
-  config.encoder = {.hidden_size = 8,
-                    .intermediate_size = 8,
-                    .num_hidden_layers = 1,
-                    .num_attention_heads = 2,
-                    .num_key_value_heads = 1};
-  config.text.vocab_size = kVocabulary;
-  config.text.hidden_size = text.width;
-  config.text.intermediate_size = text.width * 8 / 3 / 8 * 8;
-  config.text.num_hidden_layers = depth;
-  config.text.num_attention_heads = text.heads;
-  config.text.num_key_value_heads = text.heads;
-  config.text.head_dim = text.width / text.heads;
-  config.text.layer_is_sparse.assign(static_cast<std::size_t>(depth), false);
-  config.image_token_id = kImageToken;
-  config.queries_768 = 4;
-  config.queries_1024 = 9;
-  config.residual = residual;
-  config.residual.in_encoder = false;
+DecoderConfig text_config(const TextAblation& text, std::int64_t depth) {
+  DecoderConfig config;
+  config.vocab_size = kVocabulary;
+  config.hidden_size = text.width;
+  config.intermediate_size = text.width * 8 / 3 / 8 * 8;
+  config.num_hidden_layers = depth;
+  config.num_attention_heads = text.heads;
+  config.num_key_value_heads = text.heads;
+  config.head_dim = text.width / text.heads;
+  config.layer_is_sparse.assign(static_cast<std::size_t>(depth), false);
   return config;
 }
+
+/// A decoder of text alone.
+class TextModel {
+ public:
+  TextModel(const DecoderConfig& config, const ResidualConfig& residual, std::uint64_t seed)
+      : store_(seed), decoder_(store_, config, decoder_residual(store_, config, residual)) {}
+
+  /// Next-token loss of rows i32 [B, T].
+  ModelLoss loss(const Tensor& ids, ForwardContext& context) const {
+    constexpr std::int64_t kNoImages = -1;
+    const Variable rows = merge_media(decoder_.embedding(), kNoImages, ids, {});
+    const UnitRange blocks{0, decoder_.config().num_hidden_layers};
+    return decoder_.loss(decoder_.run(blocks, decoder_.enter(rows, context), {}, context), ids,
+                         context);
+  }
+  ParameterStore& store() { return store_; }
+  const ParameterStore& store() const { return store_; }
+
+ private:
+  ParameterStore store_;
+  Decoder decoder_;
+};
 
 /// The first 95 % of every file to train on, the rest held out.
 struct Corpus {
@@ -88,20 +89,18 @@ Corpus read_corpus(const std::filesystem::path& folder) {
   return out;
 }
 
-/// Rows [batch, sequence + 1] as input and labels: position t is trained to give t + 1.
-Ocr2Input rows_at(const std::string& text, const std::vector<std::size_t>& starts,
-                  std::int64_t sequence) {
-  Ocr2Input input;
+/// Rows i32 [batch, sequence + 1]: position t is trained to give t + 1.
+Tensor rows_at(const std::string& text, const std::vector<std::size_t>& starts,
+               std::int64_t sequence) {
   const auto rows = static_cast<std::int64_t>(starts.size());
-  input.input_ids = Tensor::empty({rows, sequence + 1}, DType::i32);
+  Tensor ids = Tensor::empty({rows, sequence + 1}, DType::i32);
   for (std::int64_t row = 0; row < rows; ++row)
     for (std::int64_t t = 0; t <= sequence; ++t)
-      input.input_ids.data<std::int32_t>()[row * (sequence + 1) + t] = static_cast<std::int32_t>(
+      ids.data<std::int32_t>()[row * (sequence + 1) + t] = static_cast<std::int32_t>(
           kFirstByte +
           static_cast<unsigned char>(
               text[starts[static_cast<std::size_t>(row)] + static_cast<std::size_t>(t)]));
-  input.labels = input.input_ids;
-  return input;
+  return ids;
 }
 
 class TextJob {
@@ -111,7 +110,7 @@ class TextJob {
         text_(recipe.text),
         job_(job),
         corpus_(read_corpus(text_.folder)),
-        model_(text_config(text_, job.depth, ablation_variant(job.variant).residual),
+        model_(text_config(text_, job.depth), ablation_variant(job.variant).residual,
                static_cast<std::uint64_t>(job.seed)),
         optimizer_({.learning_rate = text_.learning_rate, .weight_decay = 0.1}),
         metrics_(folder / "metrics.jsonl", 0) {
@@ -119,7 +118,6 @@ class TextJob {
     if (corpus_.held_out.size() < least)
       fail<IoError>(fmt::format("{}: .txt files must hold at least {} bytes, got {}", text_.folder,
                                 20 * least, corpus_.train.size() + corpus_.held_out.size()));
-    model_.store().freeze(ocr2_parts::kEncoder);
     NamedParameters decayed, plain;
     for (const auto& [name, variable] : model_.store().trainable())
       (variable.value().ndim() < 2 ? plain : decayed).emplace_back(name, variable);
@@ -151,7 +149,7 @@ class TextJob {
     return out;
   }
 
-  Ocr2Input batch(std::int64_t step) const {
+  Tensor batch(std::int64_t step) const {
     Random random(static_cast<std::uint64_t>(job_.seed), fmt::format("ablate/step/{}", step));
     std::vector<std::size_t> starts;
     for (std::int64_t i = 0; i < text_.batch; ++i)
@@ -166,7 +164,7 @@ class TextJob {
     const bool diagnose = step == 1 || step % recipe_.diagnostics_every == 0 || step == text_.steps;
     ForwardContext context;
     context.want_stream_statistics = diagnose;
-    const Ocr2Loss result = model_.loss(batch(step), context);
+    const ModelLoss result = model_.loss(batch(step), context);
     const double count = static_cast<double>(result.count);
     const double loss = result.loss_sum.value().item() / count;
     scale(result.loss_sum, 1.0 / count).backward();
@@ -201,7 +199,8 @@ class TextJob {
         starts.push_back(room * static_cast<std::size_t>(i) /
                          static_cast<std::size_t>(text_.validation_sequences));
       ForwardContext context;
-      const Ocr2Loss loss = model_.loss(rows_at(corpus_.held_out, starts, text_.sequence), context);
+      const ModelLoss loss =
+          model_.loss(rows_at(corpus_.held_out, starts, text_.sequence), context);
       sum += loss.loss_sum.value().item();
       count += static_cast<double>(loss.count);
     }
@@ -212,7 +211,7 @@ class TextJob {
   const TextAblation& text_;
   const AblationJob& job_;
   Corpus corpus_;
-  Ocr2Model model_;
+  TextModel model_;
   AdamW optimizer_;
   MetricsWriter metrics_;
   bool diverged_ = false;

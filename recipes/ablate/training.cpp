@@ -165,7 +165,7 @@ nlohmann::ordered_json by_length(const std::vector<ReadSample>& samples,
 /// Held-out samples of the recipe's last level, read by the model that the runs ended with.
 nlohmann::ordered_json held_out(const Recipe& recipe, const TrainingAblation& training) {
   const LoadedModel loaded = load_model_folder(recipe.run_dir);
-  const Ocr2Config& config = loaded.model->config();
+  const ModelConfig& config = loaded.model->config();
   const TrainingData data(recipe, config, loaded.tokenizer);
   EvaluationArgs args;
   args.samples = training.evaluation_samples;
@@ -195,7 +195,7 @@ nlohmann::ordered_json held_out(const Recipe& recipe, const TrainingAblation& tr
   out["repetition_rate"] = scores.repetition_rate;
   out["exact"] = static_cast<double>(scores.exact) / static_cast<double>(scores.pages.size());
   out["held_out_samples"] = scores.pages.size();
-  out["visual_tokens"] = config.image_tokens(config.reading.global_size);
+  out["visual_tokens"] = config.visual_tokens(config.reading.global_size);
   out["decoder_tokens"] = config.decoder_tokens(config.reading.global_size);
   out["parameters"] = loaded.model->store().parameter_count();
   return out;

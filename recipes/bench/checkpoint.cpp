@@ -3,6 +3,7 @@
 #include "autograd/compute_dtype.h"
 #include "core/parallel.h"
 #include "distributed/groups.h"
+#include "nn/families.h"
 #include "recipes/checkpoint/saver.h"
 #include "recipes/machine/process_memory.h"
 #include "recipes/recipe/recipe.h"
@@ -31,12 +32,12 @@ class Run {
   Run(const BenchStepArgs& args, const std::filesystem::path& folder)
       : world_(make_single_group()),
         mesh_(world_, 1, 1),
-        model_(read_ocr2_config(args.config), 0),
+        model_(read_model_config(args.config)->make(0)),
         optimizer_({.learning_rate = 1e-4}, world_),
         folder_(folder) {
-    model_.store().freeze(frozen_prefixes(args.stage));
-    optimizer_.add_group("all", model_.store().trainable(), 0.1, world_);
-    input_ = random_input(model_.config(), args);
+    model_->store().freeze(model_->config().prefixes_of(frozen_parts(args.stage)));
+    optimizer_.add_group("all", model_->store().trainable(), 0.1, world_);
+    input_ = random_input(model_->config(), args);
     context_.recompute_blocks = args.recompute;
   }
 
@@ -49,7 +50,7 @@ class Run {
       completed_ = path;
       stalled_ = seconds;
     };
-    return std::make_unique<CheckpointSaver>(model_, optimizer_, mesh_, std::move(options));
+    return std::make_unique<CheckpointSaver>(*model_, optimizer_, mesh_, std::move(options));
   }
 
   /// Seconds of one step, with what the trainer asks of the saver in each.
@@ -58,7 +59,7 @@ class Run {
     if (saver != nullptr && !saver->is_busy()) saver->advance();
     optimizer_.clear_gradients();
     ForwardContext context = context_;
-    const Ocr2Loss loss = model_.loss(input_, context);
+    const ModelLoss loss = model_->loss(input_, context);
     loss.loss_sum.backward(
         Tensor::full(loss.loss_sum.shape(), 1.0 / static_cast<double>(loss.count)));
     optimizer_.reduce_gradients();
@@ -70,17 +71,17 @@ class Run {
   }
 
   const RunState& state() const { return state_; }
-  const ParameterStore& store() const { return model_.store(); }
+  const ParameterStore& store() const { return model_->store(); }
   const std::filesystem::path& completed() const { return completed_; }
   double stalled() const { return stalled_; }
 
  private:
   std::shared_ptr<Communicator> world_;
   Mesh mesh_;
-  Ocr2Model model_;
+  std::unique_ptr<OcrModel> model_;
   ParallelAdamW optimizer_;
   std::filesystem::path folder_;
-  Ocr2Input input_;
+  ModelInput input_;
   ForwardContext context_;
   RunState state_;
   std::filesystem::path completed_;  // the last checkpoint that became complete

@@ -4,6 +4,7 @@
 #include "core/io/safetensors.h"
 #include "core/parallel.h"
 #include "core/random.h"
+#include "nn/families.h"
 #include "nn/language/generation.h"
 #include "recipes/checkpoint/model_folder.h"
 #include "recipes/machine/process_memory.h"
@@ -28,11 +29,11 @@ double now() {
 double rounded(double value, double unit) { return std::round(value / unit) * unit; }
 
 /// begin, the rows of the page's views, `kTextTokens` of prompt: as torch_generate.py has them.
-Ocr2Input random_prompt(const Ocr2Config& config, const BenchGenerateArgs& args) {
+ModelInput random_prompt(const ModelConfig& config, const BenchGenerateArgs& args) {
   const std::int64_t rows =
-      args.crops * config.decoder_tokens(kTileSize) + config.decoder_tokens(kGlobalSize) + 1;
+      config.picture_tokens(kGlobalSize, kTileSize, args.crops, args.crops > 0 ? 1 : 0);
   const std::int64_t length = 1 + rows + kTextTokens;
-  Ocr2Input input;
+  ModelInput input;
   input.input_ids = Tensor::full({args.batch, length}, 7, DType::i32);
   for (std::int64_t b = 0; b < args.batch; ++b)
     input.input_ids.slice(0, b, b + 1)
@@ -57,8 +58,8 @@ void fill_like_the_peer(const std::string& name, const Tensor& out, std::uint64_
   out.copy_from(drawn);
 }
 
-std::unique_ptr<Ocr2Model> random_model(const Ocr2Config& config, DType dtype) {
-  auto model = std::make_unique<Ocr2Model>(config, 0, dtype, ParameterValues::absent);
+std::unique_ptr<OcrModel> random_model(const ModelConfig& config, DType dtype) {
+  auto model = config.make(0, dtype, ParameterValues::absent);
   for (const Parameter& parameter : model->store().parameters()) {
     Variable variable = parameter.variable;
     variable.set_value(Tensor::empty(variable.shape(), variable.dtype()));
@@ -70,16 +71,15 @@ std::unique_ptr<Ocr2Model> random_model(const Ocr2Config& config, DType dtype) {
 
 /// Bytes of weights that one decoded token reads: everything in the decoder but the experts that
 /// are not chosen and the token embedding.
-double bytes_a_token(const Ocr2Model& model) {
-  const TextConfig& text = model.config().text;
+double bytes_a_token(const OcrModel& model) {
+  const DecoderConfig& text = model.config().decoder;
   double bytes = 0;
   for (const Parameter& parameter : model.store().parameters()) {
     const std::string& name = parameter.name;
-    if (!name.starts_with("model.layers.") && !name.starts_with("lm_head.")) continue;
-    const double share = name.find(".mlp.experts.") == std::string::npos
-                             ? 1.0
-                             : static_cast<double>(text.num_experts_per_tok) /
-                                   static_cast<double>(text.n_routed_experts);
+    if (!name.starts_with(kDecoderBlocks) && !Decoder::is_head(name)) continue;
+    const double share = !is_routed_expert(name) ? 1.0
+                                                 : static_cast<double>(text.num_experts_per_tok) /
+                                                       static_cast<double>(text.n_routed_experts);
     bytes += share * static_cast<double>(parameter.variable.value().bytes());
   }
   return bytes;
@@ -90,13 +90,14 @@ double bytes_a_token(const Ocr2Model& model) {
 nlohmann::ordered_json bench_generate(const BenchGenerateArgs& args) {
   const DType dtype = weight_dtype(args.dtype);
   if (args.threads > 0) set_thread_count(static_cast<int>(args.threads));
-  const Ocr2Config config = read_ocr2_config(args.config);
+  const auto read = read_model_config(args.config);
+  const ModelConfig& config = *read;
   const double start = now();
   std::int64_t mapped = 0;
   const auto model = args.checkpoint.empty() ? random_model(config, dtype)
                                              : load_model(args.checkpoint, config, dtype, &mapped);
   const double load_seconds = now() - start;
-  const Ocr2Input prompt = random_prompt(config, args);
+  const ModelInput prompt = random_prompt(config, args);
   double first = 0;
   GenerationStatistics best;
   constexpr int kRuns = 4;  // the first one reads from the disk what is not in memory yet
@@ -135,10 +136,10 @@ nlohmann::ordered_json bench_generate(const BenchGenerateArgs& args) {
 nlohmann::ordered_json write_random_weights(const std::filesystem::path& config_file,
                                             const std::filesystem::path& folder,
                                             std::uint64_t seed) {
-  const Ocr2Config config = read_ocr2_config(config_file);
-  const Ocr2Model model(config, seed, DType::bf16, ParameterValues::absent);
+  const auto config = read_model_config(config_file);
+  const auto model = config->make(seed, DType::bf16, ParameterValues::absent);
   std::vector<SafetensorsWriter::Entry> entries;
-  for (const auto& [name, view] : model.store().file_order_state())
+  for (const auto& [name, view] : model->store().file_order_state())
     entries.push_back({name, DType::bf16, view.shape()});
   std::filesystem::create_directories(folder);
   SafetensorsWriter writer(folder / "model.safetensors", entries, {{"format", "pt"}});
@@ -148,10 +149,10 @@ nlohmann::ordered_json write_random_weights(const std::filesystem::path& config_
     writer.write(values);
   }
   writer.commit();
-  write_file(folder / "config.json", to_hf_json(config).dump(2) + "\n");
+  write_file(folder / "config.json", config->to_json().dump(2) + "\n");
   return {{"folder", folder.string()},
           {"tensors", entries.size()},
-          {"parameters", model.store().parameter_count()},
+          {"parameters", model->store().parameter_count()},
           {"bytes", std::filesystem::file_size(folder / "model.safetensors")}};
 }
 

@@ -6,7 +6,8 @@
 #include "core/parallel.h"
 #include "core/profile.h"
 #include "core/random.h"
-#include "nn/ocr2/model.h"
+#include "nn/families.h"
+#include "nn/model.h"
 #include "nn/optim/optimizer.h"
 #include "recipes/machine/device.h"
 #include "recipes/machine/process_memory.h"
@@ -37,7 +38,7 @@ double round_to(double value, double unit) { return std::round(value / unit) * u
 /// every step, as training does in stage 3.
 class CachedRows {
  public:
-  CachedRows(const Ocr2Model& model, const Ocr2Input& input, const BenchStepArgs& args)
+  CachedRows(const OcrModel& model, const ModelInput& input, const BenchStepArgs& args)
       : folder_(std::filesystem::temp_directory_path() /
                 fmt::format("lectern-bench-cache-{}", getpid())),
         batch_(args.batch),
@@ -45,7 +46,7 @@ class CachedRows {
     cache_.emplace(folder_, "bench", std::int64_t{1} << 32);
     const NoGrad off;
     ForwardContext context;
-    const VisualFeatures all = model.encode(input, context);
+    const MediaRows all = model.encode(input, context);
     for (std::int64_t i = 0; i < batch_; ++i) {
       CachedFeatures page;
       page.global = rows_of(all.global.value(), i, i + 1)
@@ -62,7 +63,7 @@ class CachedRows {
   CachedRows(const CachedRows&) = delete;
   CachedRows& operator=(const CachedRows&) = delete;
 
-  VisualFeatures read() {
+  MediaRows read() {
     std::vector<CachedFeatures> pages;
     for (std::int64_t i = 0; i < batch_; ++i)
       pages.push_back(cache_->find(fmt::to_string(i)).value());
@@ -76,7 +77,7 @@ class CachedRows {
       global.slice(0, i, i + 1).view(first.shape()).copy_from(page.global);
       if (crops_ > 0) local.slice(0, i * crops_, (i + 1) * crops_).copy_from(page.local);
     }
-    VisualFeatures out;
+    MediaRows out;
     out.global = Variable(global);
     if (crops_ > 0) out.local = Variable(local);
     return out;
@@ -93,7 +94,7 @@ class CachedRows {
 };
 
 /// One step: forward, backward, clipping, update. Returns the loss, a mean over tokens.
-double run_step(const Ocr2Model& model, const Ocr2Input& input, CachedRows* cached,
+double run_step(const OcrModel& model, const ModelInput& input, CachedRows* cached,
                 const NamedParameters& trainable, AdamW& optimizer, bool recompute,
                 MemoryBudget& budget) {
   ForwardContext context;
@@ -103,9 +104,9 @@ double run_step(const Ocr2Model& model, const Ocr2Input& input, CachedRows* cach
   budget.begin_pass(input, 0, 1, context);
   double loss = 0;
   {
-    const VisualFeatures visual = cached == nullptr ? model.encode(input, context) : cached->read();
+    const MediaRows visual = cached == nullptr ? model.encode(input, context) : cached->read();
     if (cached != nullptr) profile_mark("", "encoder cache");
-    const Ocr2Loss result = model.loss(input, context, &visual);
+    const ModelLoss result = model.loss(input, context, &visual);
     const double count = static_cast<double>(result.count);
     loss = result.loss_sum.value().item() / count;
     result.loss_sum.backward(Tensor::full(result.loss_sum.shape(), 1.0 / count));
@@ -152,26 +153,26 @@ void add_plan(const MemoryBudget& budget, double gib, nlohmann::ordered_json& ou
   out["blocks_recomputed"] = budget.plan()->blocks() - budget.plan()->kept_blocks();
 }
 
-void check_args(const BenchStepArgs& args, const Ocr2Config& config) {
+void check_args(const BenchStepArgs& args, const ModelConfig& config) {
   if (args.encoder_cache && args.stage != 3)
     fail<ConfigError>(fmt::format(
         "bench step: --stage must be 3 with --encoder-cache, which needs a frozen encoder, got {}",
         args.stage));
   if (args.memory_gib > 0 && args.recompute)
     fail<ConfigError>("bench step: --memory-gib must be left out with --recompute");
-  if (config.text.vocab_size < kSmallestVocabulary)
+  if (config.decoder.vocab_size < kSmallestVocabulary)
     fail<ConfigError>(fmt::format("{}: text_config.vocab_size must be at least {}, got {}",
                                   args.config.string(), kSmallestVocabulary,
-                                  config.text.vocab_size));
+                                  config.decoder.vocab_size));
 }
 
 }  // namespace
 
-Ocr2Input random_input(const Ocr2Config& config, const BenchStepArgs& args) {
+ModelInput random_input(const ModelConfig& config, const BenchStepArgs& args) {
   const std::int64_t image_tokens =
-      args.crops * config.decoder_tokens(kTileSize) + config.decoder_tokens(kGlobalSize) + 1;
+      config.picture_tokens(kGlobalSize, kTileSize, args.crops, args.crops > 0 ? 1 : 0);
   const std::int64_t length = 1 + image_tokens + args.text;
-  Ocr2Input input;
+  ModelInput input;
   input.input_ids = Tensor::empty({args.batch, length}, DType::i32);
   input.labels = Tensor::empty({args.batch, length}, DType::i32);
   Random random(0, "bench/ids");
@@ -179,7 +180,7 @@ Ocr2Input random_input(const Ocr2Config& config, const BenchStepArgs& args) {
     const bool image = i % length >= 1 && i % length <= image_tokens;
     const bool text = i % length > image_tokens;
     auto token = static_cast<std::int32_t>(
-        10 + random.below(static_cast<std::uint64_t>(config.text.vocab_size - 20)));
+        10 + random.below(static_cast<std::uint64_t>(config.decoder.vocab_size - 20)));
     if (token == config.image_token_id) --token;  // text must not ask for a row of the image
     input.input_ids.data<std::int32_t>()[i] =
         image ? static_cast<std::int32_t>(config.image_token_id) : token;
@@ -198,17 +199,18 @@ Ocr2Input random_input(const Ocr2Config& config, const BenchStepArgs& args) {
 nlohmann::ordered_json bench_step(const BenchStepArgs& args) {
   const DType dtype = compute_dtype_of(args.dtype);
   if (args.threads > 0) set_thread_count(static_cast<int>(args.threads));
-  const Ocr2Config config = read_ocr2_config(args.config);
-  check_args(args, config);
+  const auto config = read_model_config(args.config);
+  check_args(args, *config);
   const ComputeDType scope(dtype);
   const Device device = use_device(args.device);
-  Ocr2Model model(config, 0);
+  const auto made = config->make(0);
+  OcrModel& model = *made;
   model.store().to(device);
-  model.store().freeze(frozen_prefixes(args.stage));
+  model.store().freeze(config->prefixes_of(frozen_parts(args.stage)));
   AdamW optimizer({.learning_rate = 1e-4, .beta1 = 0.9, .beta2 = 0.95, .weight_decay = 0.1});
   const NamedParameters trainable = model.store().trainable();
   optimizer.add_group("all", trainable);
-  const Ocr2Input input = random_input(config, args);
+  const ModelInput input = random_input(*config, args);
   std::unique_ptr<CachedRows> cached;
   if (args.encoder_cache) cached = std::make_unique<CachedRows>(model, input, args);
 

@@ -1,7 +1,7 @@
 // One training step on random data, timed: the counterpart of peers/torch_step.py.
 #pragma once
 
-#include "nn/ocr2/model.h"
+#include "nn/model.h"
 
 #include <nlohmann/json_fwd.hpp>
 
@@ -28,7 +28,7 @@ struct BenchStepArgs {
 };
 
 /// Pages of noise with random text, laid out as training lays them out.
-Ocr2Input random_input(const Ocr2Config& config, const BenchStepArgs& args);
+ModelInput random_input(const ModelConfig& config, const BenchStepArgs& args);
 
 /// Runs warm-up and timed steps (forward, backward, clipping at 1.0, AdamW) and returns the fields
 /// of torch_step.py: seconds_min, seconds_median, peak_bytes (of the process), tensor_peak_bytes

@@ -2,7 +2,8 @@
 
 #include "core/io/file.h"
 #include "core/io/safetensors.h"
-#include "nn/ocr2/weights.h"
+#include "nn/families.h"
+#include "nn/weights.h"
 #include "recipes/checkpoint/folder.h"
 
 #include <nlohmann/json.hpp>
@@ -11,16 +12,16 @@ namespace lectern {
 namespace {
 
 /// A configuration may ask for more memory than its weights justify: look before taking it.
-void check_weights_size(const Ocr2Config& config, const std::filesystem::path& folder) {
+void check_weights_size(const ModelConfig& config, const std::filesystem::path& folder) {
   constexpr double kSmallestWeight = 2;  // bytes, bf16
   double bytes = 0;
   for (const auto& entry : std::filesystem::directory_iterator(folder))
     if (entry.path().extension() == ".safetensors") bytes += static_cast<double>(entry.file_size());
-  if (bytes < kSmallestWeight * parameter_count(config))
+  if (bytes < kSmallestWeight * config.parameter_count())
     fail<IoError>(
         fmt::format("{}: *.safetensors must hold the {:.0f} parameters of config.json, "
                     "got {:.0f} bytes",
-                    folder.string(), parameter_count(config), bytes));
+                    folder.string(), config.parameter_count(), bytes));
 }
 
 }  // namespace
@@ -40,18 +41,18 @@ std::filesystem::path shipped_model() {
   return folder;
 }
 
-void check_tokenizer(const Tokenizer& tokenizer, const Ocr2Config& config,
+void check_tokenizer(const Tokenizer& tokenizer, const ModelConfig& config,
                      const std::string& name) {
-  if (tokenizer.id_limit() > config.text.vocab_size)
+  if (tokenizer.id_limit() > config.decoder.vocab_size)
     fail<ConfigError>(fmt::format("{}: ids must be below text_config.vocab_size {}, got {}", name,
-                                  config.text.vocab_size, tokenizer.id_limit() - 1));
+                                  config.decoder.vocab_size, tokenizer.id_limit() - 1));
   const auto image = tokenizer.token_to_id("<image>");
   if (!image || *image != config.image_token_id)
     fail<ConfigError>(fmt::format("{}: token <image> must have id {} (image_token_id), got {}",
                                   name, config.image_token_id,
                                   image ? std::to_string(*image) : "no such token"));
-  for (const auto& [field, id] : {std::pair{"bos_token_id", config.text.bos_token_id},
-                                  std::pair{"eos_token_id", config.text.eos_token_id}})
+  for (const auto& [field, id] : {std::pair{"bos_token_id", config.decoder.bos_token_id},
+                                  std::pair{"eos_token_id", config.decoder.eos_token_id}})
     if (!tokenizer.id_to_token(static_cast<std::int32_t>(id)))
       fail<ConfigError>(fmt::format("{}: must have a token with id {} (text_config.{}), got none",
                                     name, id, field));
@@ -63,21 +64,21 @@ DType weight_dtype(const std::string& name) {
   return name == "bf16" ? DType::bf16 : DType::f32;
 }
 
-std::unique_ptr<Ocr2Model> load_model(const std::filesystem::path& folder, const Ocr2Config& config,
-                                      DType dtype, std::int64_t* mapped) {
+std::unique_ptr<OcrModel> load_model(const std::filesystem::path& folder, const ModelConfig& config,
+                                     DType dtype, std::int64_t* mapped) {
   check_weights_size(config, folder);
-  auto model = std::make_unique<Ocr2Model>(config, 0, dtype, ParameterValues::absent);
-  const LoadReport report = load_weights(model->store(), folder);
+  auto model = config.make(0, dtype, ParameterValues::absent);
+  const LoadReport report = load_weights(*model, folder);
   if (mapped != nullptr) *mapped = report.mapped;
   return model;
 }
 
 LoadedModel load_model_folder(const std::filesystem::path& path, DType dtype) {
   const auto folder = resolve_model_folder(path);
-  const Ocr2Config config = read_ocr2_config(folder / "config.json");
+  const auto config = read_model_config(folder / "config.json");
   Tokenizer tokenizer = Tokenizer::load(folder / "tokenizer.json");
-  check_tokenizer(tokenizer, config, (folder / "tokenizer.json").string());
-  auto model = load_model(folder, config, dtype);
+  check_tokenizer(tokenizer, *config, (folder / "tokenizer.json").string());
+  auto model = load_model(folder, *config, dtype);
   return {std::move(model), std::move(tokenizer), folder};
 }
 
@@ -94,10 +95,10 @@ void save_indexed(const std::filesystem::path& folder, const std::string& stem,
   write_file(folder / (stem + ".safetensors.index.json"), index.dump(2) + "\n");
 }
 
-void save_model(const Ocr2Model& model, const std::filesystem::path& folder) {
+void save_model(const OcrModel& model, const std::filesystem::path& folder) {
   save_indexed(folder, "model", "model-00001-of-00001.safetensors",
                model.store().file_order_state());
-  write_file(folder / "config.json", to_hf_json(model.config()).dump(2) + "\n");
+  write_file(folder / "config.json", model.config().to_json().dump(2) + "\n");
 }
 
 }  // namespace lectern

@@ -3,7 +3,7 @@
 #pragma once
 
 #include "data/tokenizer/tokenizer.h"
-#include "nn/ocr2/model.h"
+#include "nn/model.h"
 
 #include <filesystem>
 #include <memory>
@@ -14,7 +14,7 @@
 namespace lectern {
 
 struct LoadedModel {
-  std::unique_ptr<Ocr2Model> model;
+  std::unique_ptr<OcrModel> model;
   Tokenizer tokenizer;
   std::filesystem::path folder;
 };
@@ -23,14 +23,14 @@ struct LoadedModel {
 DType weight_dtype(const std::string& name);
 
 /// Loads a model folder, a checkpoint, or the newest checkpoint of a run folder, for reading:
-/// values stay in the mapped file where they can (nn/ocr2/weights.h). `dtype` f32, or bf16:
+/// values stay in the mapped file where they can (nn/weights.h). `dtype` f32, or bf16:
 /// matrices in bf16, everything else f32. Throws IoError or ConfigError naming file and field.
 LoadedModel load_model_folder(const std::filesystem::path& path, DType dtype = DType::f32);
 
 /// The model of a folder that need not have a tokenizer, as above. `mapped`, when given, becomes
 /// the number of tensors that stay in the file.
-std::unique_ptr<Ocr2Model> load_model(const std::filesystem::path& folder, const Ocr2Config& config,
-                                      DType dtype, std::int64_t* mapped = nullptr);
+std::unique_ptr<OcrModel> load_model(const std::filesystem::path& folder, const ModelConfig& config,
+                                     DType dtype, std::int64_t* mapped = nullptr);
 
 /// The folder that `path` stands for: itself when it has a config.json, else its newest complete
 /// checkpoint.
@@ -48,10 +48,11 @@ void save_indexed(const std::filesystem::path& folder, const std::string& stem,
 
 /// Writes config.json and the weights (published names, one shard with its index) into an existing
 /// folder.
-void save_model(const Ocr2Model& model, const std::filesystem::path& folder);
+void save_model(const OcrModel& model, const std::filesystem::path& folder);
 
 /// Throws ConfigError unless the tokenizer fits the model: ids below vocab_size, <image> at
 /// image_token_id, tokens at bos_token_id and eos_token_id.
-void check_tokenizer(const Tokenizer& tokenizer, const Ocr2Config& config, const std::string& name);
+void check_tokenizer(const Tokenizer& tokenizer, const ModelConfig& config,
+                     const std::string& name);
 
 }  // namespace lectern

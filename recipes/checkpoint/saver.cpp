@@ -91,7 +91,7 @@ struct CheckpointSaver::Shard {
   std::vector<std::int64_t> bias_layers;
 };
 
-CheckpointSaver::CheckpointSaver(const Ocr2Model& model, const ParallelAdamW& optimizer,
+CheckpointSaver::CheckpointSaver(const OcrModel& model, const ParallelAdamW& optimizer,
                                  const Mesh& mesh, CheckpointSaverOptions options)
     : model_(model), optimizer_(optimizer), mesh_(mesh), options_(std::move(options)) {}
 
@@ -144,7 +144,7 @@ std::string CheckpointSaver::complete(const std::vector<std::string>& shards) {
   const ShardSummary all = summary_of(shards);
   write_index(writer_->path(), "model", all.weights);
   write_index(writer_->path(), "optimizer", all.moments);
-  writer_->add("config.json", to_hf_json(model_.config()).dump(2) + "\n");
+  writer_->add("config.json", model_.config().to_json().dump(2) + "\n");
   writer_->add("tokenizer.json", options_.tokenizer_json);
   writer_->add("state.json", state_json(all, state_, mesh_.shape()).dump(2) + "\n");
   if (options_.before_complete) options_.before_complete();

@@ -14,7 +14,7 @@
 
 #include "distributed/mesh.h"
 #include "distributed/parallel_adamw.h"
-#include "nn/ocr2/model.h"
+#include "nn/model.h"
 #include "recipes/checkpoint/folder.h"
 #include "recipes/checkpoint/tensor_copies.h"
 #include "recipes/checkpoint/training_state.h"
@@ -48,7 +48,7 @@ struct CheckpointSaverOptions {
 
 class CheckpointSaver {
  public:
-  CheckpointSaver(const Ocr2Model& model, const ParallelAdamW& optimizer, const Mesh& mesh,
+  CheckpointSaver(const OcrModel& model, const ParallelAdamW& optimizer, const Mesh& mesh,
                   CheckpointSaverOptions options);
   /// Waits for this rank's thread. A checkpoint that is not complete is deleted.
   ~CheckpointSaver();
@@ -87,7 +87,7 @@ class CheckpointSaver {
     if (options_.at_point) options_.at_point(name);
   }
 
-  const Ocr2Model& model_;
+  const OcrModel& model_;
   const ParallelAdamW& optimizer_;
   const Mesh& mesh_;
   CheckpointSaverOptions options_;

@@ -3,7 +3,7 @@
 #pragma once
 
 #include "distributed/parallel_adamw.h"
-#include "nn/ocr2/model.h"
+#include "nn/model.h"
 
 #include <cstdint>
 #include <filesystem>
@@ -35,6 +35,6 @@ std::string bias_name(std::int64_t layer);
 /// it. Throws IoError naming file and field, ConfigError when stage or seed are not those of
 /// `wanted`, and, where the model `is_whole`, when it lacks tensors of the checkpoint. Collective.
 RunState load_training_state(const std::filesystem::path& checkpoint, const RunState& wanted,
-                             Ocr2Model& model, ParallelAdamW& optimizer, bool is_whole = true);
+                             OcrModel& model, ParallelAdamW& optimizer, bool is_whole = true);
 
 }  // namespace lectern

@@ -115,13 +115,13 @@ void run(Options& options) {
   const Device device = use_device(options.device);
   const LoadedModel loaded = load_model_folder(options.checkpoint, weight_dtype(options.dtype));
   loaded.model->store().to(device);
-  const Ocr2Config& config = loaded.model->config();
+  const ModelConfig& config = loaded.model->config();
   options.source.shards = std::make_shared<const ShardSet>(options.shards);
   options.source.level = level_from(options.level);
   options.source.prompt = config.reading.prompt;
   options.samples.views = {view_options(config)};
-  options.samples.begin_token = static_cast<std::int32_t>(config.text.bos_token_id);
-  options.samples.end_token = static_cast<std::int32_t>(config.text.eos_token_id);
+  options.samples.begin_token = static_cast<std::int32_t>(config.decoder.bos_token_id);
+  options.samples.end_token = static_cast<std::int32_t>(config.decoder.eos_token_id);
   options.samples.image_token = static_cast<std::int32_t>(config.image_token_id);
   lay_as_trained(config.reading, options);
   const SampleSet samples({{make_cut_source(options.source, loaded.tokenizer)}}, options.samples);

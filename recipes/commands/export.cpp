@@ -23,16 +23,15 @@ void add_export(CLI::App& app) {
   command
       ->add_option("--format", options->format,
                    "hf: transformers; original: vLLM, SGLang; lectern: a model folder of our own")
-      ->required()
-      ->check(CLI::IsMember({"hf", "original", "lectern"}));
+      ->required();
   command->add_option("--out", options->out, "folder to make")->required();
   command->add_option("--dtype", options->dtype, "of matrices with --format lectern: fp32 or bf16")
       ->check(CLI::IsMember({"fp32", "bf16"}));
   command->add_flag("--json", options->json, "print one JSON object");
   command->callback([options] {
     const ExportReport report =
-        export_model(load_model_folder(options->checkpoint), export_format_from(options->format),
-                     options->out, weight_dtype(options->dtype));
+        export_model(load_model_folder(options->checkpoint), options->format, options->out,
+                     weight_dtype(options->dtype));
     if (options->json) {
       fmt::print("{}\n", nlohmann::json{{"format", options->format},
                                         {"path", report.folder.string()},

@@ -5,10 +5,7 @@
 #include "core/io/file.h"
 #include "recipes/commands/command.h"
 #include "recipes/machine/device.h"
-#include "recipes/parity/mhc.h"
-#include "recipes/parity/ocr2.h"
-#include "recipes/parity/preprocess.h"
-#include "recipes/parity/tokenizer.h"
+#include "recipes/parity/kinds.h"
 
 #include <fmt/core.h>
 #include <nlohmann/json.hpp>
@@ -26,13 +23,13 @@ ParityReport run_parity(const std::filesystem::path& folder, Device device) {
   const std::string kind = json.is_object() && json.contains("kind") && json["kind"].is_string()
                                ? json["kind"].get<std::string>()
                                : "";
-  if (kind == "ocr2") return parity_ocr2(folder, device);
-  if (kind == "tokenizer") return parity_tokenizer(folder);
-  if (kind == "preprocess") return parity_preprocess(folder);
-  if (kind == "mhc") return parity_mhc(folder);
+  std::string known;
+  for (const ParityKind& each : parity_kinds()) {
+    if (each.name == kind) return each.run(folder, device);
+    known += fmt::format("{}\"{}\"", known.empty() ? "" : ", ", each.name);
+  }
   fail<ConfigError>(
-      fmt::format("{}: kind must be \"ocr2\", \"mhc\", \"tokenizer\" or \"preprocess\", got \"{}\"",
-                  file.string(), kind));
+      fmt::format("{}: kind must be one of {}, got \"{}\"", file.string(), known, kind));
 }
 
 void print_table(const ParityReport& report) {
@@ -68,7 +65,7 @@ void add_parity(CLI::App& app) {
       app.add_subcommand("parity", "compare with a reference fixture, seam by seam");
   command->add_option("DIR", options->folder, "fixture folder (case.json names its kind)")
       ->required();
-  command->add_option("--device", options->device, "cpu, or cuda for fixtures of kind ocr2")
+  command->add_option("--device", options->device, "cpu, or cuda for fixtures of whole models")
       ->check(CLI::IsMember({"cpu", "cuda"}));
   command->add_flag("--json", options->json, "print one JSON object");
   command->callback([options] {

@@ -21,13 +21,13 @@ namespace {
 constexpr std::size_t kLossBatch = 16;
 
 /// Sum of the losses of the samples' answers and the number of their tokens.
-std::pair<double, std::int64_t> loss_of(const Ocr2Model& model, const SampleSet& set,
+std::pair<double, std::int64_t> loss_of(const OcrModel& model, const SampleSet& set,
                                         std::span<const Sample> samples) {
   const NoGrad off;
   BatchOptions options;
-  options.pad_token = static_cast<std::int32_t>(model.config().text.pad_token_id);
+  options.pad_token = static_cast<std::int32_t>(model.config().decoder.pad_token_id);
   const Batch batch = make_batch(samples, set.options(), options);
-  Ocr2Input input;
+  ModelInput input;
   input.input_ids = batch.input_ids;
   input.labels = batch.labels;
   input.positions = batch.positions;
@@ -36,7 +36,7 @@ std::pair<double, std::int64_t> loss_of(const Ocr2Model& model, const SampleSet&
   input.pixel_values_local = batch.pixel_values_local;
   input.num_local_patches.assign(batch.num_local_patches.begin(), batch.num_local_patches.end());
   ForwardContext context;
-  const Ocr2Loss loss = model.loss(input, context);
+  const ModelLoss loss = model.loss(input, context);
   return {loss.loss_sum.value().item(), loss.count};
 }
 
@@ -57,7 +57,7 @@ std::vector<Draw> choose_draws(const SampleSet& samples, std::uint64_t seed, std
 }
 
 /// Pages piece by piece; their pictures stay in `result`.
-std::vector<std::string> read_by_pieces(const Ocr2Model& model, const SampleSet& samples,
+std::vector<std::string> read_by_pieces(const OcrModel& model, const SampleSet& samples,
                                         const std::vector<Draw>& draws, Reader& reader,
                                         EvaluationResult& result,
                                         const std::function<void(std::int64_t)>& progress) {
@@ -82,7 +82,7 @@ std::vector<std::string> read_by_pieces(const Ocr2Model& model, const SampleSet&
 }
 
 /// Samples in the views that the model has for them.
-std::vector<std::string> read_samples(const Ocr2Model& model, const SampleSet& samples,
+std::vector<std::string> read_samples(const OcrModel& model, const SampleSet& samples,
                                       const std::vector<Draw>& draws, bool with_loss,
                                       Reader& reader, EvaluationResult& result,
                                       const std::function<void(std::int64_t)>& progress) {
@@ -117,7 +117,7 @@ std::vector<std::pair<std::string, Scores>> scores_by_document(const EvaluationR
   return out;
 }
 
-EvaluationResult evaluate(const Ocr2Model& model, const Tokenizer& tokenizer,
+EvaluationResult evaluate(const OcrModel& model, const Tokenizer& tokenizer,
                           const SampleSet& samples, const EvaluationArgs& args,
                           const std::function<void(std::int64_t)>& progress) {
   if (args.by_pieces && args.with_loss)

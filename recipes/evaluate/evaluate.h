@@ -48,7 +48,7 @@ std::vector<std::pair<std::string, Scores>> scores_by_document(const EvaluationR
 /// args.with_loss also the loss. Records no graph. The training loop, `lectern eval` and the tests
 /// all call this. With args.by_pieces, pages get the resolution that the model's configuration
 /// names, and with_loss must be off (ConfigError).
-EvaluationResult evaluate(const Ocr2Model& model, const Tokenizer& tokenizer,
+EvaluationResult evaluate(const OcrModel& model, const Tokenizer& tokenizer,
                           const SampleSet& samples, const EvaluationArgs& args,
                           const std::function<void(std::int64_t)>& progress = {});
 

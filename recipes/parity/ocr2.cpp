@@ -4,8 +4,10 @@
 #include "core/io/safetensors.h"
 #include "nn/language/generation.h"
 #include "nn/ocr2/model.h"
-#include "nn/ocr2/weights.h"
 #include "nn/optim/optimizer.h"
+#include "nn/weights.h"
+#include "recipes/parity/kinds.h"
+#include "recipes/parity/ocr2_preprocess.h"
 
 #include <nlohmann/json.hpp>
 
@@ -71,7 +73,7 @@ class Ocr2Case {
     context.record_seam = [&](const std::string& seam, const Tensor& value) {
       if (file_.contains(seam)) seams[seam] = value.to(Device{}).clone();
     };
-    const Ocr2Loss loss = model->loss(input_, context);
+    const ModelLoss loss = model->loss(input_, context);
     for (const auto& [seam, value] : seams) compare_seam(seam, value);
     for (const std::string& seam : file_.names())
       if (is_seam(seam) && !seams.contains(seam)) missing(seam);
@@ -99,7 +101,7 @@ class Ocr2Case {
     double worst_loss = 0, worst_norm = 0;
     for (std::size_t step = 0; step < losses.size(); ++step) {
       ForwardContext context;
-      const Ocr2Loss loss = model->loss(input_, context);
+      const ModelLoss loss = model->loss(input_, context);
       const double count = static_cast<double>(loss.count);
       worst_loss =
           std::max(worst_loss, relative(loss.loss_sum.value().item() / count, losses[step]));
@@ -119,7 +121,7 @@ class Ocr2Case {
     const auto model = make_model();
     const auto want = expected.at("tokens").get<std::vector<std::int32_t>>();
     const std::int64_t length = expected.at("prompt_len").get<std::int64_t>();
-    Ocr2Input prompt;
+    ModelInput prompt;
     prompt.input_ids = input_.input_ids.slice(0, 0, 1).slice(1, 0, length).contiguous();
     prompt.pixel_values = input_.pixel_values.slice(0, 0, 1).contiguous();
     prompt.num_local_patches = {input_.num_local_patches.at(0)};
@@ -138,13 +140,13 @@ class Ocr2Case {
  private:
   std::unique_ptr<Ocr2Model> make_model() const {
     auto model = std::make_unique<Ocr2Model>(config_, 0);
-    load_weights(model->store(), folder_);
+    load_weights(*model, folder_);
     model->store().to(device_);
     return model;
   }
 
-  Ocr2Input read_input() const {
-    Ocr2Input out;
+  ModelInput read_input() const {
+    ModelInput out;
     out.input_ids = file_.get("in.input_ids").to(DType::i32);
     out.labels = file_.get("in.labels").to(DType::i32);
     out.pixel_values = file_.get("in.pixel_values").to(DType::f32);
@@ -216,8 +218,8 @@ class Ocr2Case {
   void compare_logits(const Ocr2Model& model) {
     const NoGrad off;
     ForwardContext context;
-    const Variable hidden =
-        model.decode(model.embed(input_, model.encode(input_, context)), input_, context);
+    const Variable hidden = model.decoder().forward(
+        model.embed(input_, model.encode(input_, context)), causal_layout(input_), context);
     const Tensor rows = file_.get("logit_rows").to(DType::i64);
     Tensor chosen = Tensor::empty({rows.dim(0), hidden.dim(2)}, DType::f32, device_);
     for (std::int64_t i = 0; i < rows.dim(0); ++i) {
@@ -231,7 +233,8 @@ class Ocr2Case {
                          .view({1, hidden.dim(2)}));
     }
     const Tensor reference = file_.get("logits_at_rows");
-    add_output("logits", max_difference(model.logits(Variable(chosen)).value(), reference),
+    add_output("logits",
+               max_difference(model.decoder().logits(Variable(chosen)).value(), reference),
                reference);
   }
 
@@ -286,7 +289,7 @@ class Ocr2Case {
   ParityReport& report_;
   Device device_;
   SafetensorsFile file_;
-  Ocr2Input input_;
+  ModelInput input_;
 };
 
 json read_json(const std::filesystem::path& path) {
@@ -325,5 +328,15 @@ ParityReport parity_ocr2(const std::filesystem::path& folder, Device device) {
   }
   return report;
 }
+
+namespace ocr2 {
+
+std::vector<ParityKind> parity_kinds() {
+  return {{"ocr2", parity_ocr2}, {"preprocess", [](const std::filesystem::path& folder, Device) {
+                                    return parity_preprocess(folder);
+                                  }}};
+}
+
+}  // namespace ocr2
 
 }  // namespace lectern

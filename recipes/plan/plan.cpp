@@ -31,7 +31,7 @@ Streams received(const Streams& x) {
 }
 
 /// Backward of one unit alone: everything it gave, with gradients of ones, in one pass.
-void run_backward(const Ocr2Activation& out, const Variable& objective) {
+void run_backward(const Activation& out, const Variable& objective) {
   std::vector<Variable> roots;
   std::vector<Tensor> gradients;
   for (const Streams* part : {&out.global, &out.local, &out.hidden})
@@ -50,14 +50,14 @@ void run_backward(const Ocr2Activation& out, const Variable& objective) {
 }
 
 /// One pass through all units; keeps the fastest times.
-void time_pass(const Ocr2Model& model, const Ocr2Input& input, const ForwardContext& like,
+void time_pass(const OcrModel& model, const ModelInput& input, const ForwardContext& like,
                std::vector<UnitCost>& units) {
-  Ocr2Activation x;
+  Activation x;
   for (std::size_t i = 0; i < units.size(); ++i) {
     ForwardContext context = like;
     const auto unit = static_cast<std::int64_t>(i);
     const double start = now();
-    Ocr2Activation out;
+    Activation out;
     Variable objective;
     if (i + 1 < units.size())
       out = model.run_units({unit, unit + 1}, input, x, context);
@@ -80,14 +80,14 @@ double sum(const std::vector<double>& values, std::int64_t begin, std::int64_t e
 
 }  // namespace
 
-std::vector<UnitCost> time_units(Ocr2Model& model, const Ocr2Input& input, const Recipe& recipe,
+std::vector<UnitCost> time_units(OcrModel& model, const ModelInput& input, const Recipe& recipe,
                                  int repeats) {
-  const Ocr2Config& config = model.config();
-  std::vector<UnitCost> units(static_cast<std::size_t>(unit_count(config)));
+  const ModelConfig& config = model.config();
+  std::vector<UnitCost> units(static_cast<std::size_t>(config.unit_count()));
   for (std::size_t i = 0; i < units.size(); ++i)
-    units[i].name = unit_name(config, static_cast<std::int64_t>(i));
+    units[i].name = config.unit_name(static_cast<std::int64_t>(i));
   for (const Parameter& parameter : model.store().parameters()) {
-    UnitCost& unit = units[static_cast<std::size_t>(unit_of_parameter(config, parameter.name))];
+    UnitCost& unit = units[static_cast<std::size_t>(config.unit_of_parameter(parameter.name))];
     unit.parameters += parameter.variable.value().numel();
     unit.trained |= parameter.variable.requires_grad();
   }
@@ -171,7 +171,7 @@ std::vector<MeshPlan> plan_meshes(const TimedUnits& timed, const BatchRecipe& ba
 namespace {
 
 /// The gradients that the last pass left, through their norm and AdamW.
-double time_update(Ocr2Model& model) {
+double time_update(OcrModel& model) {
   AdamW optimizer;
   const NamedParameters parameters = model.store().trainable();
   optimizer.add_group("all", parameters);
@@ -208,11 +208,12 @@ RecipeTimes time_recipe(const Recipe& recipe) {
   const Tokenizer tokenizer = Tokenizer::load(recipe.data.tokenizer);
   RecipeTimes out;
   out.config = model_config(recipe, tokenizer);
-  Ocr2Model model(out.config, static_cast<std::uint64_t>(recipe.seed));
-  model.store().freeze(recipe.freeze);
-  LoaderOptions options = loader_options(recipe, out.config);
+  const auto made = out.config->make(static_cast<std::uint64_t>(recipe.seed));
+  OcrModel& model = *made;
+  model.store().freeze(out.config->prefixes_of(recipe.freeze));
+  LoaderOptions options = loader_options(recipe, *out.config);
   options.workers = 0;
-  const auto samples = training_samples(recipe, out.config, tokenizer);
+  const auto samples = training_samples(recipe, *out.config, tokenizer);
   const bool packed = recipe.data.pack_tokens > 0;
   constexpr std::size_t kSizes = 4;  // of micro-batches that are tried, each half the one before
   for (std::int64_t size = packed ? 1 : recipe.batch.micro_batch; out.units.size() < kSizes;
@@ -224,7 +225,7 @@ RecipeTimes time_recipe(const Recipe& recipe) {
       const auto count = static_cast<double>(batch.samples);
       std::int64_t image_tokens = 0;
       for (std::int64_t i = 0; i < batch.input_ids.numel(); ++i)
-        image_tokens += batch.input_ids.data<std::int32_t>()[i] == out.config.image_token_id;
+        image_tokens += batch.input_ids.data<std::int32_t>()[i] == out.config->image_token_id;
       for (const int tiles : batch.num_local_patches) out.crops += tiles / count;
       out.load = seconds_of_loading(loader);
       out.text_tokens = static_cast<double>(batch.input_ids.numel() - image_tokens) / count;

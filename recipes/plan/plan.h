@@ -3,7 +3,7 @@
 #pragma once
 
 #include "distributed/pipeline_schedule.h"
-#include "nn/ocr2/model.h"
+#include "nn/model.h"
 #include "recipes/recipe/recipe.h"
 
 #include <nlohmann/json_fwd.hpp>
@@ -15,7 +15,7 @@
 
 namespace lectern {
 
-/// One unit of the model (nn/ocr2/units.h) on one micro-batch.
+/// One unit of the model (nn/model_config.h) on one micro-batch.
 struct UnitCost {
   std::string name;
   std::int64_t parameters = 0;
@@ -56,7 +56,7 @@ struct TrainingPlan {
 
 /// Times the units of `model` on `input`: the fastest of `repeats` passes after one that warms up.
 /// Leaves the model with gradients.
-std::vector<UnitCost> time_units(Ocr2Model& model, const Ocr2Input& input, const Recipe& recipe,
+std::vector<UnitCost> time_units(OcrModel& model, const ModelInput& input, const Recipe& recipe,
                                  int repeats);
 
 /// Units by the micro-batch that they were timed with.
@@ -70,7 +70,7 @@ std::vector<MeshPlan> plan_meshes(const TimedUnits& timed, const BatchRecipe& ba
 
 /// What one process of this machine takes for a recipe.
 struct RecipeTimes {
-  Ocr2Config config;
+  std::shared_ptr<const ModelConfig> config;
   TimedUnits units;
   double optimizer = 0;    ///< seconds of the gradient norm and AdamW over all trained parameters
   double load = 0;         ///< seconds of making one sample

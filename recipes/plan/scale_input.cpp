@@ -14,16 +14,13 @@ namespace lectern {
 namespace {
 
 /// What the recipe's batches are made of.
-ScaleInput input_of_recipe(const Recipe& recipe, const Ocr2Config& config, const Cluster& cluster,
+ScaleInput input_of_recipe(const Recipe& recipe, const ModelConfig& config, const Cluster& cluster,
                            const PageShape& page) {
   ScaleInput input;
   input.cluster = cluster;
   input.page = page;
   input.page_tokens = page.tokens(config);
-  const bool sparse =
-      std::find(config.text.layer_is_sparse.begin(), config.text.layer_is_sparse.end(), true) !=
-      config.text.layer_is_sparse.end();
-  input.experts = sparse ? config.text.n_routed_experts : 0;
+  input.experts = config.decoder.is_sparse() ? config.decoder.n_routed_experts : 0;
   input.encoder_cached = recipe.encoder_cache.enabled;
   if (recipe.data.pack_tokens > 0) {
     const auto tokens = static_cast<double>(recipe.data.pack_tokens);
@@ -56,7 +53,8 @@ std::vector<UnitCost> seconds_of(const std::vector<UnitWork>& units, const Hardw
 
 ScaleInput counted_input(const Recipe& recipe, const Hardware& hardware, const Cluster& cluster,
                          PageShape page) {
-  const Ocr2Config config = model_config(recipe);
+  const auto read = model_config(recipe);
+  const ModelConfig& config = *read;
   page.tile_size = recipe.view.tile_size;
   page.global_sizes = {recipe.view.global_size};
   if (!recipe.view.crop || !page.has_image) {
@@ -85,7 +83,7 @@ ScaleInput timed_input(const Recipe& recipe, const Cluster& cluster) {
   page.tile_size = recipe.view.tile_size;
   page.global_sizes = {recipe.view.global_size};
   page.text_tokens = std::llround(times.text_tokens);
-  ScaleInput input = input_of_recipe(recipe, times.config, cluster, page);
+  ScaleInput input = input_of_recipe(recipe, *times.config, cluster, page);
   input.hardware = this_machine();
   input.cores = cores;
   input.threads = static_cast<double>(of_rank.threads);
@@ -95,14 +93,15 @@ ScaleInput timed_input(const Recipe& recipe, const Cluster& cluster) {
   for (const auto& [size, seconds] : times.units) {
     const double pages = static_cast<double>(size) * input.pages;
     input.costs.emplace(
-        size, MicroBatchCosts{seconds, count_units(times.config, page, pages, recipe.freeze)});
+        size, MicroBatchCosts{seconds, count_units(*times.config, page, pages, recipe.freeze)});
   }
   return input;
 }
 
 double measured_share(const std::filesystem::path& file, const Recipe& recipe,
                       const Hardware& hardware) {
-  const Ocr2Config config = model_config(recipe);
+  const auto read = model_config(recipe);
+  const ModelConfig& config = *read;
   try {
     const nlohmann::json line = nlohmann::json::parse(read_file(file));
     const auto refuse = [&](const char* field, const std::string& wanted) {
@@ -111,14 +110,14 @@ double measured_share(const std::filesystem::path& file, const Recipe& recipe,
     };
     if (line.at("device") != "cuda") refuse("device", "\"cuda\"");
     if (line.at("variant") != recipe.dtype) refuse("variant", fmt::format("\"{}\"", recipe.dtype));
-    const double parameters = parameter_count(config);
+    const double parameters = config.parameter_count();
     if (line.at("parameters").get<double>() != parameters)
       refuse("parameters", fmt::format("{:.0f}, those of the recipe's model", parameters));
     const PageShape page{.crops = line.at("crops").get<std::int64_t>(),
                          .text_tokens = line.at("text").get<std::int64_t>() + 1};
     const std::vector<UnitWork> units =
         count_units(config, page, line.at("batch").get<double>(),
-                    frozen_prefixes(line.at("stage").get<std::int64_t>()));
+                    frozen_parts(line.at("stage").get<std::int64_t>()));
     const bool cached = line.value("encoder_cache", false);
     double operations = 0, trained = 0;
     for (const UnitWork& unit : units) {

@@ -1,12 +1,12 @@
-// What a micro-batch costs in each unit of the model (nn/ocr2/units.h), counted from shapes alone:
-// operations, memory that it leaves for backward, and what goes on to the next unit.
+// What a micro-batch costs in each unit of the model (nn/model_config.h), counted from shapes
+// alone: operations, memory that it leaves for backward, and what goes on to the next unit.
 //
 // Operations are those of matrix products, convolutions and attention, 2 for a multiplication and
 // an addition; whatever lies between them is in the share of the peak rate that products are said
 // to reach. Masked attention counts what the mask leaves.
 #pragma once
 
-#include "nn/ocr2/config.h"
+#include "nn/model_config.h"
 
 #include <cstdint>
 #include <string>
@@ -23,7 +23,7 @@ struct PageShape {
   bool has_image = true;  ///< false: text alone
 
   /// Rows of the decoder, the mean where several sizes take turns.
-  double tokens(const Ocr2Config& config) const;
+  double tokens(const ModelConfig& config) const;
 };
 
 struct UnitWork {
@@ -47,7 +47,7 @@ struct UnitWork {
 };
 
 /// Of a micro-batch of `pages` pages, with the parameters under `frozen` prefixes not trained.
-std::vector<UnitWork> count_units(const Ocr2Config& config, const PageShape& page, double pages,
+std::vector<UnitWork> count_units(const ModelConfig& config, const PageShape& page, double pages,
                                   const std::vector<std::string>& frozen);
 
 }  // namespace lectern

@@ -3,7 +3,7 @@
 #pragma once
 
 #include "data/layout/page_segments.h"
-#include "nn/ocr2/config.h"
+#include "nn/model_config.h"
 #include "recipes/read/reader.h"
 
 #include <cstdint>

@@ -16,19 +16,22 @@ std::vector<std::int32_t> encode_prompt(const Tokenizer& tokenizer, const std::s
 
 }  // namespace
 
-ViewOptions view_options(const Ocr2Config& config) {
+ViewOptions view_options(const ModelConfig& config, const ReadingSettings& reading) {
   ViewOptions out;
-  out.global_size = config.reading.global_size;
-  out.tile_size = config.reading.tile_size;
-  out.crop = config.reading.crop;
-  out.patch_size = config.sam.patch_size;
-  out.small_queries = config.queries_768;
-  out.large_queries = config.queries_1024;
-  out.visual_tokens = config.decoder_reads == DecoderReads::visual;
+  out.global_size = reading.global_size;
+  out.tile_size = reading.tile_size;
+  out.crop = reading.crop;
+  out.patch_size = config.patch_size();
+  const std::shared_ptr<const ModelConfig> model = config.clone();
+  out.tokens = [model, global = out.global_size, tile = out.tile_size](const ViewGrid& grid) {
+    return model->picture_tokens(global, tile, grid.columns, grid.rows);
+  };
   return out;
 }
 
-Reader::Reader(const Ocr2Model& model, const Tokenizer& tokenizer, const ReaderArgs& args)
+ViewOptions view_options(const ModelConfig& config) { return view_options(config, config.reading); }
+
+Reader::Reader(const OcrModel& model, const Tokenizer& tokenizer, const ReaderArgs& args)
     : model_(model),
       tokenizer_(tokenizer),
       args_(args),
@@ -36,15 +39,15 @@ Reader::Reader(const Ocr2Model& model, const Tokenizer& tokenizer, const ReaderA
       prompt_ids_(encode_prompt(
           tokenizer, args.prompt.empty() ? model.config().reading.prompt : args.prompt)) {}
 
-Ocr2Input Reader::prompt_for(const ImageViews& views) const {
-  const Ocr2Config& config = model_.config();
+ModelInput Reader::prompt_for(const ImageViews& views) const {
+  const ModelConfig& config = model_.config();
   const std::int64_t image_tokens = image_token_count(views_, views.grid);
   const auto prompt_tokens = static_cast<std::int64_t>(prompt_ids_.size());
-  Ocr2Input input;
+  ModelInput input;
   input.input_ids = Tensor::full({1, 1 + image_tokens + prompt_tokens},
                                  static_cast<double>(config.image_token_id), DType::i32);
   std::int32_t* ids = input.input_ids.data<std::int32_t>();
-  ids[0] = static_cast<std::int32_t>(config.text.bos_token_id);
+  ids[0] = static_cast<std::int32_t>(config.decoder.bos_token_id);
   std::copy(prompt_ids_.begin(), prompt_ids_.end(), ids + 1 + image_tokens);
   input.num_local_patches = {static_cast<std::int64_t>(views.local.size())};
   input.pixel_values = normalised_views({views.global});
@@ -55,9 +58,9 @@ Ocr2Input Reader::prompt_for(const ImageViews& views) const {
 void Reader::read_stream(const ViewSource& next, const OnText& on_text) {
   GenerationArgs args;
   args.max_new_tokens = args_.max_new_tokens;
-  args.eos = static_cast<std::int32_t>(model_.config().text.eos_token_id);
+  args.eos = static_cast<std::int32_t>(model_.config().decoder.eos_token_id);
   args.guard = args_.guard;
-  const PromptSource prompts = [&]() -> std::optional<Ocr2Input> {
+  const PromptSource prompts = [&]() -> std::optional<ModelInput> {
     const std::optional<ImageViews> views = next();
     if (!views) return std::nullopt;
     return prompt_for(*views);

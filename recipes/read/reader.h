@@ -30,7 +30,7 @@ class Reader {
  public:
   /// Keeps references; the model and tokenizer must outlive the reader. Throws ConfigError when the
   /// prompt has not exactly one <image>, at its start.
-  Reader(const Ocr2Model& model, const Tokenizer& tokenizer, const ReaderArgs& args);
+  Reader(const OcrModel& model, const Tokenizer& tokenizer, const ReaderArgs& args);
 
   /// Reads pictures as slots become free (generate_stream() in nn/language/generation.h). What
   /// `next` throws ends the reading.
@@ -54,9 +54,9 @@ class Reader {
   std::vector<std::string> read_all(std::size_t count,
                                     const std::function<ImageViews(std::size_t)>& views_of,
                                     const std::function<void(std::int64_t)>& progress);
-  Ocr2Input prompt_for(const ImageViews& views) const;
+  ModelInput prompt_for(const ImageViews& views) const;
 
-  const Ocr2Model& model_;
+  const OcrModel& model_;
   const Tokenizer& tokenizer_;
   ReaderArgs args_;
   ViewOptions views_;
@@ -64,7 +64,8 @@ class Reader {
   GenerationStatistics statistics_;
 };
 
-/// The image processor's settings of a model.
-ViewOptions view_options(const Ocr2Config& config);
+/// The image processor's settings of a model, asked as its configuration says or in another way.
+ViewOptions view_options(const ModelConfig& config);
+ViewOptions view_options(const ModelConfig& config, const ReadingSettings& reading);
 
 }  // namespace lectern

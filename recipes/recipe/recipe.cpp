@@ -188,20 +188,16 @@ MeshRecipe read_mesh(ConfigReader table) {
   return out;
 }
 
-bool freezes(const std::vector<std::string>& prefixes, std::string_view part) {
-  return std::any_of(prefixes.begin(), prefixes.end(),
-                     [&](const std::string& prefix) { return part.starts_with(prefix); });
-}
-
 EncoderCacheRecipe read_cache(ConfigReader table, const Recipe& recipe) {
   EncoderCacheRecipe out;
   const bool frozen =
-      freezes(recipe.freeze, "model.sam_model.") && freezes(recipe.freeze, "model.qwen2_model.");
+      std::find(recipe.freeze.begin(), recipe.freeze.end(), "encoder") != recipe.freeze.end();
   out.enabled = table.boolean("enabled", recipe.stage == 3 && frozen);
-  if (out.enabled && !frozen)
+  // Prefixes of names may freeze the encoder, too: EncoderFeatures looks, which has the model.
+  if (out.enabled && recipe.freeze.empty())
     table.refuse("enabled",
-                 "= true needs model.sam_model. and model.qwen2_model. in `freeze`: the "
-                 "output of an encoder that trains cannot be kept");
+                 "= true needs \"encoder\" in `freeze`: the output of an encoder that trains "
+                 "cannot be kept");
   out.max_bytes = table.integer("max_bytes", std::int64_t{16} << 30, at_least(0));
   out.dir = table.string("dir", "");
   return out;
@@ -242,17 +238,13 @@ DType compute_dtype_of(std::string_view name) {
   fail<ConfigError>(fmt::format("dtype must be \"fp32\" or \"bf16\", got \"{}\"", name));
 }
 
-void apply_model_settings(const ModelRecipe& recipe, Ocr2Config& config) {
-  if (recipe.residual) config.residual = *recipe.residual;
-  if (recipe.decoder_reads != "config")
-    config.decoder_reads = decoder_reads_from(recipe.decoder_reads);
-  if (recipe.queries > 0) config.queries_768 = config.queries_1024 = recipe.queries;
+ModelSettings model_settings(const ModelRecipe& recipe) {
+  return {recipe.residual, recipe.decoder_reads, recipe.queries};
 }
 
-std::vector<std::string> frozen_prefixes(std::int64_t stage) {
-  if (stage == 2) return {"model.sam_model."};
-  if (stage == 3)
-    return {"model.sam_model.", "model.qwen2_model.", "model.projector.", "model.view_seperator"};
+std::vector<std::string> frozen_parts(std::int64_t stage) {
+  if (stage == 2) return {"tokenizer"};
+  if (stage == 3) return {"encoder"};
   return {};
 }
 
@@ -275,7 +267,7 @@ Recipe parse_recipe(const ConfigDocument& document) {
   out.recompute_streams = root.integer(
       "recompute_streams", out.recompute || out.memory_gib > 0 ? -1 : 0, within(-1, 4096));
   out.log_every = root.integer("log_every", 1, within(1, kMaxSteps));
-  out.freeze = root.strings("freeze", frozen_prefixes(out.stage));
+  out.freeze = root.strings("freeze", frozen_parts(out.stage));
   if (std::find(out.freeze.begin(), out.freeze.end(), "") != out.freeze.end())
     root.refuse("freeze", "must not hold \"\", which would freeze everything");
 

@@ -7,7 +7,7 @@
 #include "core/dtype.h"
 #include "data/samples/kinds.h"
 #include "nn/blocks/residual_config.h"
-#include "nn/ocr2/config.h"
+#include "nn/model_config.h"
 #include "recipes/config/toml_config.h"
 
 #include <cstdint>
@@ -27,7 +27,7 @@ struct MeshRecipe {
   bool zero = true;     // ZeRO-1: each data-parallel rank keeps its part of the optimizer's state
   std::int64_t bucket_bytes = 4 << 20;  // of gradients that are sent together
   std::int64_t chunks = 1;  // pieces of the model that each stage holds: above 1 interleaved 1F1B
-  // Units (nn/ocr2/units.h; `lectern plan` lists them): where each piece ends, in their order;
+  // Units (nn/model_config.h; `lectern plan` lists them): where each piece ends, in their order;
   // empty: by an estimate of their cost
   std::vector<std::int64_t> split;
   double wait_seconds = 600;  // longest wait for another rank before the job ends; 0: for ever
@@ -176,7 +176,7 @@ struct Recipe {
                                        // paper's eq. 20; 0: keep all
   std::int64_t log_every = 1;          // steps between records of metrics.jsonl
   std::vector<std::string> freeze;     // prefixes of parameter names (hub names) that do not train;
-                                       // default: see frozen_prefixes(stage)
+                                       // default: see frozen_parts(stage)
   MeshRecipe mesh;
   ModelRecipe model;
   DataRecipe data;
@@ -196,12 +196,11 @@ struct Recipe {
 DType compute_dtype_of(std::string_view name);
 
 /// What the recipe says of the model in place of its config.json.
-void apply_model_settings(const ModelRecipe& recipe, Ocr2Config& config);
+ModelSettings model_settings(const ModelRecipe& recipe);
 
-/// What a stage leaves untrained: nothing; the vision tokenizer (model.sam_model: SAM, neck and
-/// the two convolutions); the encoder (also model.qwen2_model, model.projector and
-/// model.view_seperator, as the fixtures' stage3_decoder_only reads the paper).
-std::vector<std::string> frozen_prefixes(std::int64_t stage);
+/// The parts that a stage leaves untrained: none; "tokenizer"; "encoder", which is all before the
+/// decoder (as the fixtures' stage3_decoder_only reads the paper).
+std::vector<std::string> frozen_parts(std::int64_t stage);
 
 /// Reads and checks a recipe. Throws IoError or ConfigError with one line that names file, line,
 /// field, what it must be and what was found.

@@ -144,8 +144,7 @@ void read_lists(const Fields& in, const fs::path& folder, ReportData& out) {
     row.width = each.integer("width");
     row.height = each.integer("height");
     row.tiles = each.integer("tiles");
-    row.vision_tokens =
-        each.has("vision_tokens") ? each.integer("vision_tokens") : vision_tokens(row.tiles);
+    row.vision_tokens = each.integer("vision_tokens");
     row.text_tokens = each.integer("text_tokens");
   });
   in.each("exports", [&](const Fields& each) {

@@ -4,7 +4,7 @@
 #include "core/io/file.h"
 #include "data/images/image.h"
 #include "data/tokenizer/tokenizer.h"
-#include "nn/ocr2/config.h"
+#include "nn/families.h"
 #include "recipes/checkpoint/model_folder.h"
 #include "recipes/log/metrics.h"
 #include "recipes/log/progress.h"
@@ -81,7 +81,7 @@ std::vector<ReportSample> read_samples(const std::filesystem::path& folder, std:
 std::vector<TokenBudgetRow> token_budget(const std::filesystem::path& folder,
                                          const Tokenizer& tokenizer) {
   const auto path = folder / "eval" / "pages" / "samples.json";
-  const ViewOptions full_size;
+  const ViewOptions full_size = view_options(*families().front().released());
   // An A4 page at 144 dots per inch, the resolution at which `lectern ocr` draws PDFs.
   constexpr std::int64_t kWidth = 1191, kHeight = 1684;
   const ViewGrid grid = choose_grid(kWidth, kHeight, full_size);
@@ -204,16 +204,15 @@ ReportData quickstart_report(const std::filesystem::path& folder) {
   data.token_budget = token_budget(folder, loaded.tokenizer);
   data.exports = exports(folder);
   const std::string model = (folder / "stage3").string();
-  data.next = {
-      {"Read a picture with this model",
-       fmt::format("build/lectern ocr --checkpoint {} picture.png", model)},
-      {"Train longer",
-       fmt::format("build/lectern train recipes/quickstart{}-stage1.toml --set steps=20000 --set "
-                   "run_dir=out/longer",
-                   from_nothing ? "" : "-nano")},
-      {"Full size: the papers' three stages",
-       "build/lectern train recipes/configs/ocr2/stage1.toml"},
-      {"Watch the curves", fmt::format("tensorboard --logdir {}", folder.string())}};
+  data.next = {{"Read a picture with this model",
+                fmt::format("build/lectern ocr --checkpoint {} picture.png", model)},
+               {"Train longer",
+                fmt::format("build/lectern train quickstart{}/stage1 --set steps=20000 --set "
+                            "run_dir=out/longer",
+                            from_nothing ? "" : "-nano")},
+               {"Full size: the papers' three stages",
+                fmt::format("build/lectern train {}/stage1", families().front().name)},
+               {"Watch the curves", fmt::format("tensorboard --logdir {}", folder.string())}};
   data.limits = limits(from_nothing);
   return data;
 }

@@ -45,7 +45,7 @@ struct ReportSample {
   std::string other_name = "", other = "";  // what another program read; no name: there is none
 };
 
-/// What a page costs as pictures and as text. Vision tokens are tiles x 144 + 256 + 1.
+/// What a page costs as pictures and as text.
 struct TokenBudgetRow {
   std::string name;
   std::int64_t width = 0, height = 0;  // pixels
@@ -78,9 +78,6 @@ struct ReportData {
   std::vector<std::pair<std::string, std::string>> next;  // what -> command
   std::vector<std::string> limits;  // paragraphs of "what such a run can and cannot do"
 };
-
-/// Tokens that stand for a picture of k tiles: k x 144 + 256 + 1 (docs/ocr2.md, "Merge").
-inline std::int64_t vision_tokens(std::int64_t tiles) { return tiles * 144 + 256 + 1; }
 
 /// Curves and totals of a metrics.jsonl. Throws IoError.
 ReportStage read_stage(const std::filesystem::path& run_folder);

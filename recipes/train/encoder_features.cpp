@@ -8,9 +8,9 @@ namespace lectern {
 namespace {
 
 /// A parameter of the encoder that is trained, if there is one.
-std::optional<std::string> trained_parameter(const ParameterStore& store) {
-  for (const auto& [name, variable] : store.trainable())
-    for (const std::string& prefix : ocr2_parts::kEncoder)
+std::optional<std::string> trained_parameter(const OcrModel& model) {
+  for (const auto& [name, variable] : model.store().trainable())
+    for (const std::string& prefix : model.config().parts().encoder)
       if (name.starts_with(prefix)) return name;
   return std::nullopt;
 }
@@ -24,7 +24,7 @@ std::int64_t views_a_group(std::int64_t size) {
 }
 
 /// Settings of hyper-connections that change the encoder's output and are no weights.
-std::string residual_key(const Ocr2Model& model) {
+std::string residual_key(const OcrModel& model) {
   const ResidualConfig& residual = model.config().residual;
   if (residual.is_plain() || !residual.in_encoder) return "";
   return fmt::format("-{}-{}-{}-{}-{:d}{:d}{:d}", name_of(residual.kind), residual.streams,
@@ -47,9 +47,9 @@ Tensor stack(const std::vector<Tensor>& parts, Device device) {
 
 }  // namespace
 
-EncoderFeatures::EncoderFeatures(const Recipe& recipe, const Ocr2Model& model, int rank, int ranks)
+EncoderFeatures::EncoderFeatures(const Recipe& recipe, const OcrModel& model, int rank, int ranks)
     : model_(model) {
-  const auto trained = trained_parameter(model.store());
+  const auto trained = trained_parameter(model);
   is_frozen_ = !trained;
   if (!recipe.encoder_cache.enabled) return;
   if (trained)
@@ -64,12 +64,13 @@ EncoderFeatures::EncoderFeatures(const Recipe& recipe, const Ocr2Model& model, i
   const std::string suffix = recipe.dtype == "fp32" ? "" : " " + recipe.dtype;
   cache_ = std::make_unique<EncoderCache>(
       folder,
-      parameter_fingerprint(model.store(), ocr2_parts::kEncoder) + residual_key(model) + suffix,
+      parameter_fingerprint(model.store(), model.config().parts().encoder) + residual_key(model) +
+          suffix,
       recipe.encoder_cache.max_bytes / ranks);
 }
 
-Ocr2Input input_of(const Batch& batch) {
-  Ocr2Input input;
+ModelInput input_of(const Batch& batch) {
+  ModelInput input;
   input.input_ids = batch.input_ids;
   input.labels = batch.labels;
   input.positions = batch.positions;
@@ -88,7 +89,7 @@ std::vector<Tensor> EncoderFeatures::encode_views(const Tensor& pixels,
   const Shape one{pixels.dim(1), pixels.dim(2), pixels.dim(3)};
   const std::int64_t group = views_a_group(pixels.dim(2));
   for (std::size_t at = 0; at < chosen.size(); at += static_cast<std::size_t>(group)) {
-    Ocr2Input views;
+    ModelInput views;
     views.pixel_values = Tensor::empty({group, one[0], one[1], one[2]});
     for (std::int64_t i = 0; i < group; ++i) {
       const std::size_t from = std::min(at + static_cast<std::size_t>(i), chosen.size() - 1);
@@ -103,7 +104,7 @@ std::vector<Tensor> EncoderFeatures::encode_views(const Tensor& pixels,
   return out;
 }
 
-void EncoderFeatures::encode_missing(const Batch& batch, const Ocr2Input& input) {
+void EncoderFeatures::encode_missing(const Batch& batch, const ModelInput& input) {
   std::vector<std::size_t> images;           // of the batch
   std::vector<std::int64_t> globals, tiles;  // their places in the pixel tensors
   std::int64_t image = 0, tile = 0;          // the pixel tensors lack the cached images
@@ -141,8 +142,8 @@ void EncoderFeatures::encode_missing(const Batch& batch, const Ocr2Input& input)
   }
 }
 
-VisualFeatures EncoderFeatures::features_of(const Batch& batch, const Ocr2Input& input,
-                                            ForwardContext& context) {
+MediaRows EncoderFeatures::features_of(const Batch& batch, const ModelInput& input,
+                                       ForwardContext& context) {
   if (batch.num_local_patches.empty()) return {};
   if (!is_frozen_) return model_.encode(input, context);
   fresh_.clear();
@@ -158,7 +159,7 @@ VisualFeatures EncoderFeatures::features_of(const Batch& batch, const Ocr2Input&
       tiles.push_back(
           features.local.slice(0, t, t + 1).view({features.local.dim(1), features.local.dim(2)}));
   }
-  VisualFeatures out;
+  MediaRows out;
   const Device device = model_.store().device();
   out.global = Variable(stack(globals, device));
   if (!tiles.empty()) out.local = Variable(stack(tiles, device));

@@ -23,7 +23,7 @@ void MemoryBudget::begin_step() {
   probed_peak_ = 0;
 }
 
-void MemoryBudget::begin_pass(const Ocr2Input& input, std::int64_t micro_batch,
+void MemoryBudget::begin_pass(const ModelInput& input, std::int64_t micro_batch,
                               std::int64_t micro_batches, ForwardContext& context) {
   if (!plan_) return;
   const auto size = [](const Tensor& pixels) { return pixels.defined() ? pixels.numel() : 0; };

@@ -3,7 +3,7 @@
 
 #include "core/device.h"
 #include "nn/memory_plan.h"
-#include "nn/ocr2/model.h"
+#include "nn/model.h"
 #include "recipes/log/metrics.h"
 
 #include <cstdint>
@@ -23,7 +23,7 @@ class MemoryBudget {
   /// The plan is made from a pass of the second step on: the first one makes the optimizer's state.
   void begin_step();
   /// Around a micro-batch's forward and backward pass. Puts the plan into the context.
-  void begin_pass(const Ocr2Input& input, std::int64_t micro_batch, std::int64_t micro_batches,
+  void begin_pass(const ModelInput& input, std::int64_t micro_batch, std::int64_t micro_batches,
                   ForwardContext& context);
   /// What there is to say: the plan, when it is a new one.
   std::optional<std::string> end_pass();

@@ -10,14 +10,14 @@ namespace lectern {
 namespace {
 
 /// Ends of the pieces, in the order of the model.
-std::vector<std::int64_t> ends_of_pieces(const Recipe& recipe, const Ocr2Config& config,
+std::vector<std::int64_t> ends_of_pieces(const Recipe& recipe, const ModelConfig& config,
                                          const std::vector<bool>& trained) {
-  const std::int64_t pieces = recipe.mesh.pp * recipe.mesh.chunks, units = unit_count(config);
+  const std::int64_t pieces = recipe.mesh.pp * recipe.mesh.chunks, units = config.unit_count();
   if (recipe.mesh.split.empty()) {
     constexpr double kForwardAndBackward = 3;  // backward is about twice the forward
-    std::vector<double> costs = estimated_unit_costs(config);
+    std::vector<double> costs = config.estimated_unit_costs();
     bool has_backward = false;
-    const auto decoder = static_cast<std::size_t>(first_decoder_unit(config));
+    const auto decoder = static_cast<std::size_t>(config.first_decoder_unit());
     for (std::size_t i = 0; i < costs.size(); ++i) {
       if (recipe.encoder_cache.enabled && i < decoder && !trained[i]) costs[i] = 0;
       has_backward = has_backward || trained[i];
@@ -61,12 +61,12 @@ std::vector<Tensor> parted(const Variable& mixes) {
 }  // namespace
 
 bool RankPlacement::has_unit(std::int64_t unit) const {
-  return std::any_of(pieces.begin(), pieces.end(), [&](const Ocr2UnitRange& piece) {
+  return std::any_of(pieces.begin(), pieces.end(), [&](const UnitRange& piece) {
     return piece.begin <= unit && unit < piece.end;
   });
 }
 
-RankPlacement place_on_mesh(const Recipe& recipe, const Ocr2Config& config, const Mesh& mesh) {
+RankPlacement place_on_mesh(const Recipe& recipe, const ModelConfig& config, const Mesh& mesh) {
   RankPlacement out;
   out.pipeline.stages = mesh.shape().pp;
   out.pipeline.chunks = recipe.mesh.chunks;
@@ -77,16 +77,16 @@ RankPlacement place_on_mesh(const Recipe& recipe, const Ocr2Config& config, cons
     out.model.expert_ranks = mesh.shape().ep;
     out.model.expert_rank = mesh.experts()->rank();
   }
-  const std::vector<bool> trained = trained_units(config, recipe.freeze);
+  const std::vector<bool> trained = config.trained_units(config.prefixes_of(recipe.freeze));
   const bool encoder_is_trained =
-      std::count(trained.begin(), trained.begin() + first_decoder_unit(config), true) > 0;
+      std::count(trained.begin(), trained.begin() + config.first_decoder_unit(), true) > 0;
   if (out.pipeline.stages == 1) {
-    out.pieces = {{0, unit_count(config)}};
+    out.pieces = {{0, config.unit_count()}};
     out.encoder_is_apart = !encoder_is_trained;
     return out;
   }
   const std::vector<std::int64_t> ends = ends_of_pieces(recipe, config, trained);
-  out.encoder_is_apart = !encoder_is_trained && ends.front() >= first_decoder_unit(config);
+  out.encoder_is_apart = !encoder_is_trained && ends.front() >= config.first_decoder_unit();
   std::int64_t begin = 0;
   bool is_frozen = true;
   for (std::size_t piece = 0; piece < ends.size(); begin = ends[piece], ++piece) {
@@ -100,9 +100,9 @@ RankPlacement place_on_mesh(const Recipe& recipe, const Ocr2Config& config, cons
   return out;
 }
 
-PieceResult run_piece(const Ocr2Model& model, const Ocr2UnitRange& piece, const Ocr2Input& input,
+PieceResult run_piece(const OcrModel& model, const UnitRange& piece, const ModelInput& input,
                       const std::vector<Variable>& received, ForwardContext& context) {
-  const std::int64_t decoder = first_decoder_unit(model.config());
+  const std::int64_t decoder = model.config().first_decoder_unit();
   const auto received_at = [&](std::size_t i) {
     return i < received.size() ? received[i] : Variable();
   };
@@ -110,7 +110,7 @@ PieceResult run_piece(const Ocr2Model& model, const Ocr2UnitRange& piece, const 
     const Variable variable = received_at(i);
     return variable.defined() ? Streams(variable) : Streams();
   };
-  Ocr2Activation x;
+  Activation x;
   if (piece.begin > decoder) {
     x.hidden = streams_at(0);
     context.stream_mixes = parted(received_at(1));
@@ -122,7 +122,7 @@ PieceResult run_piece(const Ocr2Model& model, const Ocr2UnitRange& piece, const 
   }
   x = model.run_units(piece, input, std::move(x), context);
   PieceResult out;
-  if (piece.end == unit_count(model.config()))
+  if (piece.end == model.config().unit_count())
     out.loss = model.loss_of(x.hidden, input, context);
   else if (piece.end > decoder)
     out.tensors = {x.hidden, joined(context.stream_mixes)};

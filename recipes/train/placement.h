@@ -3,8 +3,7 @@
 
 #include "distributed/mesh.h"
 #include "distributed/pipeline_schedule.h"
-#include "nn/ocr2/model.h"
-#include "nn/ocr2/units.h"
+#include "nn/model.h"
 #include "recipes/recipe/recipe.h"
 
 #include <optional>
@@ -13,9 +12,9 @@
 namespace lectern {
 
 struct RankPlacement {
-  PipelineShape pipeline;             ///< of one micro-batch count a step
-  std::vector<Ocr2UnitRange> pieces;  ///< of this rank, by chunk; without a pipeline all units
-  Ocr2Placement model;
+  PipelineShape pipeline;         ///< of one micro-batch count a step
+  std::vector<UnitRange> pieces;  ///< of this rank, by chunk; without a pipeline all units
+  ModelPlacement model;
   /// The first piece has the whole encoder, all of it frozen: then its output may come from a
   /// cache.
   bool encoder_is_apart = false;
@@ -28,17 +27,17 @@ struct RankPlacement {
 /// only, an encoder with a cache nothing) come nearest to each other. Throws ConfigError when
 /// mesh.split has another number of pieces than mesh.pp x mesh.chunks, does not rise or does not
 /// end with the last unit.
-RankPlacement place_on_mesh(const Recipe& recipe, const Ocr2Config& config, const Mesh& mesh);
+RankPlacement place_on_mesh(const Recipe& recipe, const ModelConfig& config, const Mesh& mesh);
 
 /// What one piece of the model gives: tensors for the piece after it, or, the last one, the loss.
 /// Where gains of residual streams are wanted, the mixes so far are among the tensors.
 struct PieceResult {
   std::vector<Streams> tensors;
-  std::optional<Ocr2Loss> loss;
+  std::optional<ModelLoss> loss;
 };
 
 /// Runs the units of `piece` on what the piece before gave (nothing for the first).
-PieceResult run_piece(const Ocr2Model& model, const Ocr2UnitRange& piece, const Ocr2Input& input,
+PieceResult run_piece(const OcrModel& model, const UnitRange& piece, const ModelInput& input,
                       const std::vector<Variable>& received, ForwardContext& context);
 
 }  // namespace lectern

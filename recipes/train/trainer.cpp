@@ -52,8 +52,8 @@ double now() {
 }
 
 /// Layers with routed experts.
-double sparse_layers(const Ocr2Config& config) {
-  const auto& sparse = config.text.layer_is_sparse;
+double sparse_layers(const ModelConfig& config) {
+  const auto& sparse = config.decoder.layer_is_sparse;
   return static_cast<double>(std::count(sparse.begin(), sparse.end(), true));
 }
 
@@ -72,19 +72,19 @@ class Training : private PipelineModel {
         mesh_(ranks_on(device_, world), recipe.mesh.pp, recipe.mesh.ep),
         tokenizer_(Tokenizer::load(recipe.data.tokenizer)),
         config_(model_config(recipe, tokenizer_)),
-        placement_(place_on_mesh(recipe, config_, mesh_)),
-        model_(config_, static_cast<std::uint64_t>(recipe.seed), DType::f32,
-               ParameterValues::initialised, placement_.model),
-        data_(recipe, model_.config(), tokenizer_),
+        placement_(place_on_mesh(recipe, *config_, mesh_)),
+        model_(config_->make(static_cast<std::uint64_t>(recipe.seed), DType::f32,
+                             ParameterValues::initialised, placement_.model)),
+        data_(recipe, *config_, tokenizer_),
         folder_(recipe.run_dir, resume || !is_first()),
         schedule_(schedule_args(recipe)),
         optimizer_(adamw_args(recipe), world,
                    {.zero = recipe.mesh.zero, .bucket_bytes = recipe.mesh.bucket_bytes}),
         budget_(recipe.memory_gib, device_),
-        saver_(model_, optimizer_, mesh_, saver_options()) {
-    model_.store().to(device_);
-    model_.store().freeze(recipe.freeze);
-    add_parameters(optimizer_, model_.store(), recipe, placement_, mesh_);
+        saver_(*model_, optimizer_, mesh_, saver_options()) {
+    model_->store().to(device_);
+    model_->store().freeze(config_->prefixes_of(recipe.freeze));
+    add_parameters(optimizer_, model_->store(), recipe, placement_, mesh_);
     restore(resume);
     if (state_.level >= data_.levels())
       fail<ConfigError>(
@@ -93,7 +93,7 @@ class Training : private PipelineModel {
                       folder_.path().string(), state_.level + 1, data_.levels()));
     const bool is_pipeline = placement_.pipeline.stages > 1;
     if (!is_pipeline || (placement_.encoder_is_apart && mesh_.stage() == 0))
-      features_ = std::make_unique<EncoderFeatures>(recipe, model_, mesh_.replica(),
+      features_ = std::make_unique<EncoderFeatures>(recipe, *model_, mesh_.replica(),
                                                     static_cast<int>(mesh_.shape().dp));
     if (is_pipeline)
       pipeline_ = std::make_unique<Pipeline>(mesh_.pipeline(), placement_.pipeline, device_);
@@ -173,7 +173,7 @@ class Training : private PipelineModel {
   /// Opens the samples of the level that the state is at, from where the state stands.
   void begin_level() {
     loader_.reset();  // its threads still make batches of the level before
-    LoaderOptions options = loader_options(recipe_, config_);
+    LoaderOptions options = loader_options(recipe_, *config_);
     options.seed = level_seed(recipe_, state_);
     options.first_position = state_.level_position;
     options.rank = mesh_.replica();
@@ -181,7 +181,7 @@ class Training : private PipelineModel {
     if (recipe_.encoder_cache.enabled && placement_.encoder_is_apart) options.image_token_work = 0;
     if (features_)
       options.is_cached = [this](const std::string& key) { return features_->is_cached(key); };
-    else if (placement_.pieces.front().begin >= first_decoder_unit(config_))
+    else if (placement_.pieces.front().begin >= config_->first_decoder_unit())
       options.is_cached = [](const std::string&) { return true; };  // another stage has the encoder
     loader_ = std::make_unique<Loader>(
         data_.training(state_.level), options,
@@ -210,25 +210,25 @@ class Training : private PipelineModel {
     }
     newest = all_gather_text(mesh_.world(), newest)[0];
     if (newest.empty()) {
-      load_initial_weights(recipe_.model, model_);
+      load_initial_weights(recipe_.model, *model_);
       return;
     }
-    state_ = load_training_state(newest, state_, model_, optimizer_, placement_.has_whole_model());
+    state_ = load_training_state(newest, state_, *model_, optimizer_, placement_.has_whole_model());
     std::erase_if(state_.selection_bias, [&](const auto& bias) {  // of layers of other stages
-      return !placement_.has_unit(first_decoder_unit(config_) + bias.first);
+      return !placement_.has_unit(config_->first_decoder_unit() + bias.first);
     });
     saved_step_ = state_.step;
   }
 
   void announce() {
     std::int64_t trained = 0;
-    for (const auto& [name, variable] : model_.store().trainable())
+    for (const auto& [name, variable] : model_->store().trainable())
       trained += variable.value().numel();
     const std::int64_t ranks = mesh_.world().size();
     log_->say(fmt::format(
         "{}: {} parameters, {} trained; {} samples a step; step {} of {}; {}{} threads",
         folder_.path().string(),
-        format_count(static_cast<double>(model_.store().parameter_count())),
+        format_count(static_cast<double>(model_->store().parameter_count())),
         format_count(static_cast<double>(trained)), recipe_.batch.global_size, state_.step,
         recipe_.steps, ranks > 1 ? fmt::format("{} ranks of ", ranks) : "", thread_count()));
     if (budget_.plan()) log_->say(budget_.announcement());
@@ -285,7 +285,7 @@ class Training : private PipelineModel {
   }
 
   /// The loss of a micro-batch as its part of the step's; counts what went into it.
-  static Variable add_loss(const Ocr2Loss& loss, const LoadedBatch& batch, StepTotals& totals) {
+  static Variable add_loss(const ModelLoss& loss, const LoadedBatch& batch, StepTotals& totals) {
     totals.loss_sum += loss.loss_sum.value().item();
     totals.trained_tokens += loss.count;
     totals.tokens += batch.input_ids.numel();
@@ -302,7 +302,7 @@ class Training : private PipelineModel {
     totals.add_expert_counts(context.expert_counts);
     for (const StreamStatistics& stack : context.stream_statistics)
       totals.streams[stack.stack] = combined(totals.streams[stack.stack], stack);
-    const double layers = sparse_layers(config_);
+    const double layers = sparse_layers(*config_);
     for (const Variable& balance : context.balance_losses) {
       const double batches = static_cast<double>(batch.micro_batches * mesh_.shape().dp);
       totals.balance_sum += balance.value().item() / layers;
@@ -318,16 +318,16 @@ class Training : private PipelineModel {
     while (static_cast<std::int64_t>(batches_.size()) <= micro_batch)
       batches_.push_back(loader_->next());
     const LoadedBatch& batch = batches_[static_cast<std::size_t>(micro_batch)];
-    const Ocr2Input input = input_of(batch);
+    const ModelInput input = input_of(batch);
     ForwardContext context = context_of_step();
-    Ocr2UnitRange units = placement_.pieces[static_cast<std::size_t>(chunk)];
+    UnitRange units = placement_.pieces[static_cast<std::size_t>(chunk)];
     std::vector<Variable> received = inputs;
     if (features_ && units.begin == 0) {
-      const VisualFeatures visual = features_->features_of(batch, input, context);
+      const MediaRows visual = features_->features_of(batch, input, context);
       received = {visual.global, visual.local};
-      units.begin = first_decoder_unit(config_);
+      units.begin = config_->first_decoder_unit();
     }
-    PieceResult piece = run_piece(model_, units, input, received, context);
+    PieceResult piece = run_piece(*model_, units, input, received, context);
     PipelineOutput out;
     out.tensors = std::move(piece.tensors);
     if (piece.loss) out.objective = add_loss(*piece.loss, batch, *totals_);
@@ -337,10 +337,10 @@ class Training : private PipelineModel {
 
   void micro_step(const LoadedBatch& batch, StepTotals& totals) {
     ForwardContext context = context_of_step();
-    Ocr2Input input = input_of(batch);
+    ModelInput input = input_of(batch);
     budget_.begin_pass(input, batch.micro_batch, batch.micro_batches, context);
-    const VisualFeatures visual = features_->features_of(batch, input, context);
-    Variable total = add_loss(model_.loss(input, context, &visual), batch, totals);
+    const MediaRows visual = features_->features_of(batch, input, context);
+    Variable total = add_loss(model_->loss(input, context, &visual), batch, totals);
     total = add_reports(total, context, batch, totals);
     if (total.requires_grad()) {
       const bool is_last = batch.micro_batch + 1 == batch.micro_batches;
@@ -362,7 +362,7 @@ class Training : private PipelineModel {
   void verify_replicas() {
     const std::int64_t every = recipe_.mesh.verify_every;
     if (mesh_.expert_replicas()->size() == 1 || every == 0 || state_.step % every != 0) return;
-    check_replicas(*mesh_.expert_replicas(), parameter_fingerprint(model_.store(), {""}),
+    check_replicas(*mesh_.expert_replicas(), parameter_fingerprint(model_->store(), {""}),
                    state_.step);
   }
 
@@ -391,7 +391,7 @@ class Training : private PipelineModel {
                            {"peak_bytes", static_cast<std::int64_t>(reduced(
                                               mesh_.world(), budget_.peak(), Reduction::max))}};
     budget_.add_fields(fields);
-    if (sparse_layers(config_) > 0) fields["expert_load"] = totals.worst_expert_load();
+    if (sparse_layers(*config_) > 0) fields["expert_load"] = totals.worst_expert_load();
     if (mesh_.shape().dp > 1) fields["work_spread"] = totals.work_spread;
     if (diagnostics_due(state_.step)) add_diagnostics(totals, fields);
     if (recipe_.moe.balance_loss > 0)
@@ -416,8 +416,8 @@ class Training : private PipelineModel {
   /// Reads and scores the level's held-out samples; the figure that moves the curriculum.
   double validate_level() {
     std::optional<WholeModel> whole;  // reading takes all of it
-    if (!placement_.has_whole_model()) whole.emplace(model_, mesh_, folder_.checkpoints());
-    ValidationResult result = validate(whole ? whole->model() : model_, tokenizer_, validation_,
+    if (!placement_.has_whole_model()) whole.emplace(*model_, mesh_, folder_.checkpoints());
+    ValidationResult result = validate(whole ? whole->model() : *model_, tokenizer_, validation_,
                                        recipe_.evaluation, mesh_.world());
     const CurriculumRecipe* level = level_of(recipe_, state_);
     if (level) result.fields["level"] = state_.level + 1;
@@ -450,9 +450,9 @@ class Training : private PipelineModel {
   Device device_;
   Mesh mesh_;
   Tokenizer tokenizer_;
-  Ocr2Config config_;
+  std::unique_ptr<const ModelConfig> config_;
   RankPlacement placement_;
-  Ocr2Model model_;
+  std::unique_ptr<OcrModel> model_;
   TrainingData data_;
   RunFolder folder_;  // made when all that the recipe names has been read: a typo leaves no folder
   ScheduleArgs schedule_;

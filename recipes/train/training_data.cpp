@@ -44,21 +44,19 @@ std::vector<SourceRecipe> sources_of_folders(const DataRecipe& data,
   return out;
 }
 
-SampleOptions sample_options(const Recipe& recipe, const Ocr2Config& config, bool training) {
+SampleOptions sample_options(const Recipe& recipe, const ModelConfig& config, bool training) {
   SampleOptions out;
-  Ocr2Config asked = config;
-  asked.reading = reading_settings(recipe);
-  ViewOptions view = view_options(asked);
-  out.views = {view};
+  ReadingSettings reading = reading_settings(recipe);
+  out.views = {view_options(config, reading)};
   if (training && !recipe.view.resolutions.empty()) {
     out.views.clear();
     for (const std::int64_t size : recipe.view.resolutions) {
-      view.global_size = size;
-      out.views.push_back(view);
+      reading.global_size = size;
+      out.views.push_back(view_options(config, reading));
     }
   }
-  out.begin_token = static_cast<std::int32_t>(config.text.bos_token_id);
-  out.end_token = static_cast<std::int32_t>(config.text.eos_token_id);
+  out.begin_token = static_cast<std::int32_t>(config.decoder.bos_token_id);
+  out.end_token = static_cast<std::int32_t>(config.decoder.eos_token_id);
   out.image_token = static_cast<std::int32_t>(config.image_token_id);
   out.margin = recipe.data.margin;
   out.text_height = recipe.data.text_height;
@@ -79,7 +77,7 @@ std::uint64_t seed_of(const Recipe& recipe, const std::string& list, const std::
 
 struct TrainingData::State {
   const Recipe& recipe;
-  const Ocr2Config& config;
+  const ModelConfig& config;
   const Tokenizer& tokenizer;
   OpenShards shards;
   std::vector<SourceRecipe> training_recipes, validation_recipes;
@@ -91,7 +89,7 @@ struct TrainingData::State {
   }
 };
 
-TrainingData::TrainingData(const Recipe& recipe, const Ocr2Config& config,
+TrainingData::TrainingData(const Recipe& recipe, const ModelConfig& config,
                            const Tokenizer& tokenizer)
     : state_(new State{recipe, config, tokenizer, {}, {}, {}, {}, {}}) {
   const DataRecipe& data = recipe.data;
@@ -151,23 +149,23 @@ std::vector<ValidationSet> TrainingData::validation(std::int64_t level) const {
   return out;
 }
 
-std::shared_ptr<const SampleSet> training_samples(const Recipe& recipe, const Ocr2Config& config,
+std::shared_ptr<const SampleSet> training_samples(const Recipe& recipe, const ModelConfig& config,
                                                   const Tokenizer& tokenizer) {
   return TrainingData(recipe, config, tokenizer).training(0);
 }
 
-std::shared_ptr<const SampleSet> validation_samples(const Recipe& recipe, const Ocr2Config& config,
+std::shared_ptr<const SampleSet> validation_samples(const Recipe& recipe, const ModelConfig& config,
                                                     const Tokenizer& tokenizer) {
   const std::vector<ValidationSet> sets = TrainingData(recipe, config, tokenizer).validation(0);
   return sets.empty() ? nullptr : sets[0].samples;
 }
 
-LoaderOptions loader_options(const Recipe& recipe, const Ocr2Config& config) {
+LoaderOptions loader_options(const Recipe& recipe, const ModelConfig& config) {
   LoaderOptions out;
   out.seed = static_cast<std::uint64_t>(recipe.seed);
   out.global_batch = recipe.batch.global_size;
   out.micro_batch = recipe.batch.micro_batch;
-  out.batch.pad_token = static_cast<std::int32_t>(config.text.pad_token_id);
+  out.batch.pad_token = static_cast<std::int32_t>(config.decoder.pad_token_id);
   out.batch.pack_tokens = recipe.data.pack_tokens;
   out.workers = static_cast<int>(recipe.data.workers);
   return out;

@@ -4,7 +4,7 @@
 #include "data/samples/loader.h"
 #include "data/samples/sample.h"
 #include "data/tokenizer/tokenizer.h"
-#include "nn/ocr2/config.h"
+#include "nn/model_config.h"
 #include "recipes/recipe/recipe.h"
 
 #include <cstdint>
@@ -24,7 +24,7 @@ struct ValidationSet {
 class TrainingData {
  public:
   /// Opens shards and reads texts. Throws ConfigError and IoError naming the source.
-  TrainingData(const Recipe& recipe, const Ocr2Config& config, const Tokenizer& tokenizer);
+  TrainingData(const Recipe& recipe, const ModelConfig& config, const Tokenizer& tokenizer);
   ~TrainingData();
 
   /// At least 1: a recipe without a curriculum is one level.
@@ -40,14 +40,14 @@ class TrainingData {
 };
 
 /// Samples of the first level.
-std::shared_ptr<const SampleSet> training_samples(const Recipe& recipe, const Ocr2Config& config,
+std::shared_ptr<const SampleSet> training_samples(const Recipe& recipe, const ModelConfig& config,
                                                   const Tokenizer& tokenizer);
 /// The first validation set of the first level. Null when the recipe has none.
-std::shared_ptr<const SampleSet> validation_samples(const Recipe& recipe, const Ocr2Config& config,
+std::shared_ptr<const SampleSet> validation_samples(const Recipe& recipe, const ModelConfig& config,
                                                     const Tokenizer& tokenizer);
 
 /// How one rank that trains alone would load them.
-LoaderOptions loader_options(const Recipe& recipe, const Ocr2Config& config);
+LoaderOptions loader_options(const Recipe& recipe, const ModelConfig& config);
 
 /// How a model of this recipe is asked: its views and its prompt.
 ReadingSettings reading_settings(const Recipe& recipe);

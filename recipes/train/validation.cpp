@@ -43,7 +43,7 @@ struct SetResult {
   double seconds = 0;
 };
 
-SetResult evaluate_shared(const Ocr2Model& model, const Tokenizer& tokenizer, const SampleSet& set,
+SetResult evaluate_shared(const OcrModel& model, const Tokenizer& tokenizer, const SampleSet& set,
                           EvaluationArgs args, Communicator& ranks) {
   args.rank = ranks.rank();
   args.ranks = ranks.size();
@@ -69,7 +69,7 @@ SetResult evaluate_shared(const Ocr2Model& model, const Tokenizer& tokenizer, co
 
 }  // namespace
 
-ValidationResult validate(const Ocr2Model& model, const Tokenizer& tokenizer,
+ValidationResult validate(const OcrModel& model, const Tokenizer& tokenizer,
                           const std::vector<ValidationSet>& sets, const EvaluationRecipe& recipe,
                           Communicator& ranks) {
   EvaluationArgs args;

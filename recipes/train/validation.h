@@ -2,7 +2,7 @@
 #pragma once
 
 #include "distributed/communicator.h"
-#include "nn/ocr2/model.h"
+#include "nn/model.h"
 #include "recipes/log/metrics.h"
 #include "recipes/recipe/recipe.h"
 #include "recipes/train/training_data.h"
@@ -20,7 +20,7 @@ struct ValidationResult {
 };
 
 /// Reads and scores all sets. The same on every rank of `ranks`, whatever their number. Collective.
-ValidationResult validate(const Ocr2Model& model, const Tokenizer& tokenizer,
+ValidationResult validate(const OcrModel& model, const Tokenizer& tokenizer,
                           const std::vector<ValidationSet>& sets, const EvaluationRecipe& recipe,
                           Communicator& ranks);
 

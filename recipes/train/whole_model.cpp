@@ -32,7 +32,7 @@ class Folder {
 
 }  // namespace
 
-WholeModel::WholeModel(const Ocr2Model& part, const Mesh& mesh,
+WholeModel::WholeModel(const OcrModel& part, const Mesh& mesh,
                        const std::filesystem::path& folder) {
   Communicator& world = mesh.world();
   const bool is_first = world.rank() == 0;

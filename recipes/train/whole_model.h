@@ -2,7 +2,7 @@
 #pragma once
 
 #include "distributed/mesh.h"
-#include "nn/ocr2/model.h"
+#include "nn/model.h"
 
 #include <filesystem>
 #include <memory>
@@ -16,15 +16,15 @@ class WholeModel {
  public:
   /// Throws IoError on every rank when one cannot write or read. The names of the files are gone
   /// when it returns; what is mapped stays until the object goes. Collective.
-  WholeModel(const Ocr2Model& part, const Mesh& mesh, const std::filesystem::path& folder);
+  WholeModel(const OcrModel& part, const Mesh& mesh, const std::filesystem::path& folder);
   ~WholeModel();
   WholeModel(const WholeModel&) = delete;
   WholeModel& operator=(const WholeModel&) = delete;
 
-  const Ocr2Model& model() const { return *model_; }
+  const OcrModel& model() const { return *model_; }
 
  private:
-  std::unique_ptr<Ocr2Model> model_;
+  std::unique_ptr<OcrModel> model_;
 };
 
 }  // namespace lectern

@@ -139,10 +139,11 @@ TEST(CudaTraining, ACheckpointOfOneDeviceGoesOnOnTheOther) {
 }
 
 TEST(CudaReading, GeneratesTheTokensOfTheCpu) {
-  const Ocr2Config config = testing::tiny_model_config();
-  Ocr2Model model(config, 1);
+  const testing::AnyConfig config = testing::tiny_model_config();
+  const auto model_owner = testing::make_model(config, 1);
+  OcrModel& model = *model_owner;
   testing::fill_weights(model, 2);
-  const Ocr2Input prompt = testing::tiny_prompt(config, 2, 1, 3, 4);
+  const ModelInput prompt = testing::tiny_prompt(config, 2, 1, 3, 4);
   GenerationArgs args;
   args.max_new_tokens = 12;
   const auto want = generate(model, prompt, args);
@@ -153,10 +154,11 @@ TEST(CudaReading, GeneratesTheTokensOfTheCpu) {
 
 /// Continuous batching: prompts with and without tiles and pictures that share three slots.
 TEST(CudaReading, SlotsAreTakenAsOnTheCpu) {
-  const Ocr2Config config = testing::tiny_model_config();
-  Ocr2Model model(config, 1);
+  const testing::AnyConfig config = testing::tiny_model_config();
+  const auto model_owner = testing::make_model(config, 1);
+  OcrModel& model = *model_owner;
   testing::fill_weights(model, 2);
-  std::vector<Ocr2Input> prompts;
+  std::vector<ModelInput> prompts;
   for (int i = 0; i < 6; ++i)
     prompts.push_back(testing::tiny_prompt(config, 1, i % 3 == 0 ? 2 : 0, 2 + i % 2,
                                            static_cast<std::uint64_t>(10 + i)));
@@ -169,7 +171,7 @@ TEST(CudaReading, SlotsAreTakenAsOnTheCpu) {
     std::size_t asked = 0;
     generate_stream(
         model,
-        [&]() -> std::optional<Ocr2Input> {
+        [&]() -> std::optional<ModelInput> {
           if (asked == prompts.size()) return std::nullopt;
           return prompts[asked++];
         },

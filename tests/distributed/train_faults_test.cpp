@@ -1,8 +1,9 @@
 // Faults under mpirun: they end the job on all ranks, are told with rank and step, and the run goes
 // on from its newest checkpoint as if nothing had been.
-#include "nn/ocr2/weights.h"
+#include "nn/weights.h"
 #include "recipes/checkpoint/model_folder.h"
 #include "tests/distributed/train_ranks.h"
+#include "tests/nn/tiny_model.h"
 
 #include <sys/resource.h>
 
@@ -135,8 +136,10 @@ TEST_F(TrainFaults, AHungRankEndsTheJobAfterTheLimit) {
 TEST_F(TrainFaults, ANumberThatIsNotFiniteEndsTheJob) {
   run(0, "good", {"steps=1"});
   const auto folder_of_weights = checkpoint("good", 1);
-  Ocr2Model model(read_ocr2_config(folder_of_weights / "config.json"), 0);
-  load_weights(model.store(), folder_of_weights);
+  const auto model_owner =
+      testing::make_model(read_model_config(folder_of_weights / "config.json"), 0);
+  OcrModel& model = *model_owner;
+  load_weights(model, folder_of_weights);
   for (const auto& [name, weight] : model.store().state())
     if (name == "model.layers.1.self_attn.q_proj.weight")
       weight.data<float>()[0] = std::numeric_limits<float>::quiet_NaN();

@@ -1,53 +1,64 @@
-// A complete OCR 2 of a few thousand weights: two views of different size, both query tables, a
+// A complete model of a few thousand weights: two views of different size, both query tables, a
 // dense and a sparse layer.
 #pragma once
 
 #include "core/random.h"
-#include "nn/ocr2/model.h"
+#include "nn/families.h"
+#include "nn/model.h"
 #include "tests/testing.h"
+
+#include <nlohmann/json.hpp>
+
+#include <memory>
 
 namespace lectern::testing {
 
-inline Ocr2Config tiny_model_config() {
-  Ocr2Config config;
-  config.sam = {.hidden_size = 8,
-                .output_channels = 6,
-                .num_hidden_layers = 2,
-                .num_attention_heads = 2,
-                .image_size = 20,
-                .patch_size = 2,
-                .window_size = 3,
-                .global_attn_indexes = {1},
-                .mlp_dim = 12,
-                .downsample_channels = {6, 8},
-                .initializer_range = 0.3};
-  config.encoder = {.hidden_size = 8,
-                    .intermediate_size = 10,
-                    .num_hidden_layers = 1,
-                    .num_attention_heads = 2,
-                    .num_key_value_heads = 1,
-                    .initializer_range = 0.3};
-  config.text = {.vocab_size = 24,
-                 .hidden_size = 8,
-                 .intermediate_size = 10,
-                 .num_hidden_layers = 2,
-                 .num_attention_heads = 2,
-                 .num_key_value_heads = 2,
-                 .head_dim = 4,
-                 .n_routed_experts = 3,
-                 .n_shared_experts = 1,
-                 .num_experts_per_tok = 2,
-                 .moe_intermediate_size = 4,
-                 .layer_is_sparse = {false, true},
-                 .initializer_range = 0.3};
-  config.image_token_id = 23;
-  config.queries_768 = 4;   // views of 16 pixels: 2 x 2 image tokens
-  config.queries_1024 = 5;  // views of 20 pixels: 3 x 3
-  return config;
+/// A configuration of any family that is copied and changed like a value.
+class AnyConfig {
+ public:
+  AnyConfig(std::unique_ptr<ModelConfig> config) : config_(std::move(config)) {}  // NOLINT
+  AnyConfig(const ModelConfig& config) : config_(config.clone()) {}               // NOLINT
+  AnyConfig(const AnyConfig& other) : config_(other.config_->clone()) {}
+  AnyConfig& operator=(const AnyConfig&) = delete;
+
+  ModelConfig* operator->() { return config_.get(); }
+  const ModelConfig* operator->() const { return config_.get(); }
+  operator const ModelConfig&() const { return *config_; }  // NOLINT
+
+ private:
+  std::unique_ptr<ModelConfig> config_;
+};
+
+inline AnyConfig tiny_model_config() {
+  const auto json = nlohmann::json::parse(R"({
+    "image_token_id": 23,
+    "vision_config": {
+      "sam_config": {"hidden_size": 8, "output_channels": 6, "num_hidden_layers": 2,
+        "num_attention_heads": 2, "image_size": 20, "patch_size": 2, "window_size": 3,
+        "global_attn_indexes": [1], "mlp_dim": 12, "downsample_channels": [6, 8],
+        "initializer_range": 0.3},
+      "encoder_config": {"hidden_size": 8, "intermediate_size": 10, "num_hidden_layers": 1,
+        "num_attention_heads": 2, "num_key_value_heads": 1, "initializer_range": 0.3,
+        "rope_theta": 1000000.0}},
+    "text_config": {"vocab_size": 24, "hidden_size": 8, "intermediate_size": 10,
+      "num_hidden_layers": 2, "num_attention_heads": 2, "num_key_value_heads": 2, "head_dim": 4,
+      "n_routed_experts": 3, "n_shared_experts": 1, "num_experts_per_tok": 2,
+      "moe_intermediate_size": 4, "mlp_layer_types": ["dense", "sparse"],
+      "initializer_range": 0.3},
+    "lectern": {"queries_768": 4, "queries_1024": 5}})");
+  // Views of 16 pixels have 2 x 2 visual tokens and take the first table, those of 20 the second.
+  return AnyConfig(parse_model_config(json, "tiny"));
+}
+
+inline std::unique_ptr<OcrModel> make_model(const AnyConfig& config, std::uint64_t seed,
+                                            DType dtype = DType::f32,
+                                            ParameterValues values = ParameterValues::initialised,
+                                            const ModelPlacement& placement = {}) {
+  return config->make(seed, dtype, values, placement);
 }
 
 /// Every weight normal, so that nothing hides behind zeros and ones.
-inline void fill_weights(Ocr2Model& model, std::uint64_t seed) {
+inline void fill_weights(OcrModel& model, std::uint64_t seed) {
   for (const auto& [name, tensor] : model.store().state())
     Random(seed, name).fill_normal(tensor, 0.1, 0.4);
   for (const Parameter& parameter : model.store().parameters())
@@ -55,11 +66,11 @@ inline void fill_weights(Ocr2Model& model, std::uint64_t seed) {
 }
 
 /// `images` prompts of one picture each: begin, tiles and global view, separator, `text` tokens.
-inline Ocr2Input tiny_prompt(const Ocr2Config& config, std::int64_t images, std::int64_t tiles,
-                             std::int64_t text, std::uint64_t seed) {
+inline ModelInput tiny_prompt(const ModelConfig& config, std::int64_t images, std::int64_t tiles,
+                              std::int64_t text, std::uint64_t seed) {
   const std::int64_t rows = tiles * config.decoder_tokens(16) + config.decoder_tokens(20) + 1;
   const std::int64_t length = 1 + rows + text;
-  Ocr2Input input;
+  ModelInput input;
   input.input_ids = Tensor::full({images, length}, 0, DType::i32);
   Random random(seed, "prompt");
   for (std::int64_t i = 0; i < images * length; ++i) {

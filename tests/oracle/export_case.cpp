@@ -10,6 +10,7 @@
 #include "core/io/safetensors.h"
 #include "core/random.h"
 #include "data/images/views.h"
+#include "nn/families.h"
 #include "nn/language/generation.h"
 #include "recipes/checkpoint/model_folder.h"
 #include "recipes/read/reader.h"
@@ -29,7 +30,8 @@ struct Options {
 void write_tiny_model(const std::filesystem::path& folder, std::uint64_t seed) {
   nlohmann::json json = testing::tiny_config(144, 256);
   json["lectern"].update({{"crop", true}, {"prompt", "<image>\nRead."}});
-  Ocr2Model model(parse_ocr2_config(json, "tiny"), seed);
+  const auto made = parse_model_config(json, "tiny")->make(seed);
+  OcrModel& model = *made;
   // Norms, biases and position embeddings away from ones and zeros: a swap would show.
   for (const auto& [name, tensor] : model.store().state())
     if (tensor.ndim() < 2 || name.find("pos") != std::string::npos)
@@ -45,14 +47,14 @@ void write_tiny_model(const std::filesystem::path& folder, std::uint64_t seed) {
 
 /// Two pictures, the first with two tiles where the model crops; the shorter row padded.
 struct Case {
-  Ocr2Input input;
+  ModelInput input;
   Tensor mask;
   std::int64_t prompt_tokens = 0;  // of the first row
 };
 
 Case make_case(const LoadedModel& loaded, const Options& options) {
   constexpr std::int64_t kPictures = 2;
-  const Ocr2Config& config = loaded.model->config();
+  const ModelConfig& config = loaded.model->config();
   const ViewOptions views = view_options(config);
   const auto prompt = loaded.tokenizer.encode(
       std::string_view(config.reading.prompt).substr(std::string_view("<image>").size()));
@@ -63,7 +65,7 @@ Case make_case(const LoadedModel& loaded, const Options& options) {
 
   Case out;
   out.prompt_tokens = 1 + rows + prompt_tokens;
-  const auto pad = static_cast<double>(config.text.pad_token_id);
+  const auto pad = static_cast<double>(config.decoder.pad_token_id);
   out.input.input_ids = Tensor::full({kPictures, length}, pad, DType::i32);
   out.input.labels = Tensor::full({kPictures, length}, -100, DType::i32);
   out.mask = Tensor::zeros({kPictures, length}, DType::i32);
@@ -76,7 +78,7 @@ Case make_case(const LoadedModel& loaded, const Options& options) {
       out.input.labels.data<std::int32_t>()[at] = trained ? static_cast<std::int32_t>(id) : -100;
       out.mask.data<std::int32_t>()[at++] = 1;
     };
-    put(config.text.bos_token_id, false);
+    put(config.decoder.bos_token_id, false);
     for (std::int64_t row = 0; row < own; ++row) put(config.image_token_id, false);
     for (const std::int32_t id : prompt) put(id, false);
     for (std::int64_t t = 0; t < options.text; ++t) {
@@ -85,7 +87,7 @@ Case make_case(const LoadedModel& loaded, const Options& options) {
       if (id == config.image_token_id) ++id;
       put(id, true);
     }
-    put(config.text.eos_token_id, true);
+    put(config.decoder.eos_token_id, true);
   }
   const auto pixels = [&](const char* name, std::int64_t count, std::int64_t size) {
     Tensor tensor = Tensor::empty({count, 3, size, size});
@@ -113,10 +115,12 @@ Tensor trained_rows(const Tensor& labels) {
   return out;
 }
 
-Tensor logits_at(const Ocr2Model& model, const Ocr2Input& input, const Tensor& rows) {
+Tensor logits_at(const OcrModel& model, const ModelInput& input, const Tensor& rows) {
   ForwardContext context;
   const Tensor hidden =
-      model.decode(model.embed(input, model.encode(input, context)), input, context).value();
+      model.decoder()
+          .forward(model.embed(input, model.encode(input, context)), causal_layout(input), context)
+          .value();
   const std::int64_t width = hidden.dim(2);
   Tensor chosen = Tensor::empty({rows.dim(0), width});
   for (std::int64_t i = 0; i < rows.dim(0); ++i) {
@@ -124,11 +128,11 @@ Tensor logits_at(const Ocr2Model& model, const Ocr2Input& input, const Tensor& r
     const float* row = hidden.data<float>() + (at[0] * hidden.dim(1) + at[1]) * width;
     std::copy_n(row, width, chosen.data<float>() + i * width);
   }
-  return model.logits(Variable(chosen)).value();
+  return model.decoder().logits(Variable(chosen)).value();
 }
 
-Tensor greedy(const Ocr2Model& model, const Case& one, std::int64_t tokens) {
-  Ocr2Input prompt;
+Tensor greedy(const OcrModel& model, const Case& one, std::int64_t tokens) {
+  ModelInput prompt;
   prompt.input_ids = one.input.input_ids.slice(0, 0, 1).slice(1, 0, one.prompt_tokens).contiguous();
   prompt.pixel_values = one.input.pixel_values.slice(0, 0, 1).contiguous();
   prompt.pixel_values_local = one.input.pixel_values_local;  // all tiles are the first picture's
@@ -146,7 +150,7 @@ void write_case(const Options& options) {
   const LoadedModel loaded = load_model_folder(options.checkpoint);
   const Case one = make_case(loaded, options);
   ForwardContext context;
-  const Ocr2Loss loss = loaded.model->loss(one.input, context);
+  const ModelLoss loss = loaded.model->loss(one.input, context);
   const Tensor rows = trained_rows(one.input.labels);
   Tensor patches = Tensor::empty({2}, DType::i32);
   for (int i = 0; i < 2; ++i)

@@ -32,7 +32,7 @@ inline const Tokenizer& tiny_tokenizer() {
 /// tokens and takes the first query table.
 inline nlohmann::json tiny_config(std::int64_t queries_768 = 4, std::int64_t queries_1024 = 9) {
   nlohmann::json json = nlohmann::json::parse(R"({
-    "model_type": "deepseek_ocr2", "image_token_id": 3,
+    "image_token_id": 3,
     "vision_config": {
       "sam_config": {"hidden_size": 16, "output_channels": 8, "num_hidden_layers": 2,
         "num_attention_heads": 2, "image_size": 32, "patch_size": 4, "window_size": 3,

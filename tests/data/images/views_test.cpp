@@ -2,7 +2,7 @@
 
 #include "core/parallel.h"
 #include "core/random.h"
-#include "recipes/parity/preprocess.h"
+#include "recipes/parity/ocr2_preprocess.h"
 #include "tests/testing.h"
 
 #include <cmath>
@@ -172,23 +172,16 @@ TEST(ImageViews, Normalised) {
   EXPECT_EQ(two.data<float>()[3 * 16], 1.0f);
 }
 
-TEST(ImageViews, TokenCounts) {
-  const ViewOptions options;
-  EXPECT_EQ(image_token_count(options, {}), 257);
-  EXPECT_EQ(image_token_count(options, {3, 2}), 256 + 6 * 144 + 1);
-  EXPECT_EQ(view_token_count(768, options), 144);
-  EXPECT_EQ(view_token_count(16, options), 144);
-  EXPECT_EQ(view_token_count(784, options), 256);  // 49 cells, 13 x 13 after the convolutions
-  ViewOptions small;
-  small.small_queries = 4;
-  small.large_queries = 9;
-  small.global_size = 192;
-  small.tile_size = 128;
-  EXPECT_EQ(image_token_count(small, {2, 1}), 9 + 2 * 4 + 1);
-  small.visual_tokens = true;  // 192 / 16 = 12 patches a side, 3 cells; 128: 2 cells
-  EXPECT_EQ(image_token_count(small, {2, 1}), 9 + 2 * 4 + 1);
-  EXPECT_EQ(view_token_count(784, small), 169);
-  EXPECT_TRUE(throws_with([&] { view_token_count(100, options); }, {"multiple", "16", "100"}));
+TEST(ImageViews, TokenCountsAreTheModels) {
+  ViewOptions options;
+  options.tokens = [](const ViewGrid& grid) { return std::int64_t{1} + grid.tiles() * 10; };
+  EXPECT_EQ(image_token_count(options, {}), 1);
+  EXPECT_EQ(image_token_count(options, {3, 2}), 61);
+  options.tile_size = 100;
+  EXPECT_EQ(image_token_count(options, {}), 1);  // there are no tiles
+  EXPECT_TRUE(throws_with([&] { image_token_count(options, {2, 1}); }, {"multiple", "16", "100"}));
+  options.global_size = 1000;
+  EXPECT_TRUE(throws_with([&] { image_token_count(options, {}); }, {"multiple", "16", "1000"}));
 }
 
 TEST(ImageViews, BadSizesAreErrors) {

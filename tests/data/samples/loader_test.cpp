@@ -5,6 +5,7 @@
 #include "data/samples/cut.h"
 #include "data/samples/text.h"
 #include "tests/data/synthetic_pages.h"
+#include "tests/data/view_tokens.h"
 #include "tests/testing.h"
 
 #include <cstring>
@@ -36,8 +37,7 @@ class Loading : public ::testing::Test {
       ViewOptions view;
       view.global_size = 64 << i;
       view.tile_size = 64;
-      view.small_queries = 1;
-      view.large_queries = 4;
+      testing::set_small_tokens(view);
       options.views.push_back(view);
     }
     return std::make_shared<const SampleSet>(

@@ -8,6 +8,7 @@
 #include "data/samples/text.h"
 #include "data/shards/pair.h"
 #include "tests/data/synthetic_pages.h"
+#include "tests/data/view_tokens.h"
 #include "tests/testing.h"
 
 #include <set>
@@ -24,8 +25,7 @@ SampleOptions small_options() {
   ViewOptions view;
   view.global_size = 128;
   view.tile_size = 64;
-  view.small_queries = 1;
-  view.large_queries = 4;
+  testing::set_small_tokens(view);
   SampleOptions options;
   options.views = {view};
   options.image_token = 300;

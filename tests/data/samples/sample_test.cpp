@@ -6,6 +6,7 @@
 #include "data/samples/text.h"
 #include "tests/data/synthetic_pages.h"
 #include "tests/data/text_sample.h"
+#include "tests/data/view_tokens.h"
 #include "tests/testing.h"
 
 #include <set>
@@ -23,8 +24,7 @@ ViewOptions small_view(std::int64_t global = 128, std::int64_t tile = 64) {
   ViewOptions view;
   view.global_size = global;
   view.tile_size = tile;
-  view.small_queries = 1;
-  view.large_queries = 4;
+  testing::set_small_tokens(view);
   return view;
 }
 

@@ -5,6 +5,7 @@
 #include "data/samples/loader.h"
 #include "data/samples/sample.h"
 #include "tests/data/synthetic_pages.h"
+#include "tests/data/view_tokens.h"
 #include "tests/testing.h"
 
 #include <map>
@@ -49,8 +50,7 @@ SampleOptions two_views() {
   for (std::size_t i = 0; i < 2; ++i) {
     options.views[i].global_size = 32 << i;
     options.views[i].crop = false;
-    options.views[i].small_queries = 1;
-    options.views[i].large_queries = 4;
+    testing::set_small_tokens(options.views[i]);
   }
   return options;
 }

@@ -4,8 +4,9 @@
 
 #include "core/allocator.h"
 #include "core/random.h"
+#include "nn/families.h"
 #include "nn/language/generation.h"
-#include "nn/ocr2/model.h"
+#include "nn/model.h"
 #include "tests/nn/tiny_model.h"
 #include "tests/testing.h"
 
@@ -19,15 +20,15 @@ namespace {
 
 using testing::near;
 
-Ocr2Config config_of(const ResidualConfig& residual) {
-  Ocr2Config config = testing::tiny_model_config();
-  config.residual = residual;
+testing::AnyConfig config_of(const ResidualConfig& residual) {
+  testing::AnyConfig config = testing::tiny_model_config();
+  config->residual = residual;
   return config;
 }
 
-Ocr2Input tiny_input(const Ocr2Config& config) {
+ModelInput tiny_input(const ModelConfig& config) {
   constexpr std::int64_t kTiles = 1, kText = 4;
-  Ocr2Input input = testing::tiny_prompt(config, 1, kTiles, kText, 5);
+  ModelInput input = testing::tiny_prompt(config, 1, kTiles, kText, 5);
   input.labels = Tensor::full(input.input_ids.shape(), -100, DType::i32);
   const std::int64_t length = input.input_ids.dim(1);
   for (std::int64_t i = length - kText; i < length; ++i)
@@ -35,7 +36,7 @@ Ocr2Input tiny_input(const Ocr2Config& config) {
   return input;
 }
 
-double loss_of(const Ocr2Model& model, const Ocr2Input& input) {
+double loss_of(const OcrModel& model, const ModelInput& input) {
   const NoGrad off;
   ForwardContext context;
   return model.loss(input, context).loss_sum.value().item();
@@ -59,11 +60,12 @@ std::string describe(const ResidualConfig& config) {
 
 /// Directional derivative along every trainable parameter that is part of the residual or near it.
 void check_gradients_of(const ResidualConfig& residual, const ForwardContext& like) {
-  const Ocr2Config config = config_of(residual);
-  Ocr2Model model(config, 3, DType::f64);
+  const testing::AnyConfig config = config_of(residual);
+  const auto model_owner = testing::make_model(config, 3, DType::f64);
+  OcrModel& model = *model_owner;
   for (const Parameter& parameter : model.store().parameters())  // away from zeros and ones
     Random(9, parameter.name).fill_normal(parameter.variable.value(), 0.1, 0.3);
-  const Ocr2Input input = tiny_input(config);
+  const ModelInput input = tiny_input(config);
   ForwardContext context;
   context.recompute_blocks = like.recompute_blocks;
   context.stream_interval = like.stream_interval;
@@ -112,10 +114,11 @@ TEST(Residual, gradients_with_recomputation) {
 
 TEST(Residual, recomputation_changes_no_bit) {
   for (const ResidualConfig& residual : kinds(4)) {
-    const Ocr2Config config = config_of(residual);
-    const Ocr2Input input = tiny_input(config);
+    const testing::AnyConfig config = config_of(residual);
+    const ModelInput input = tiny_input(config);
     const auto gradients = [&](bool blocks, std::int64_t interval) {
-      Ocr2Model model(config, 3);
+      const auto model_owner = testing::make_model(config, 3);
+      OcrModel& model = *model_owner;
       testing::fill_weights(model, 4);
       ForwardContext context;
       context.recompute_blocks = blocks;
@@ -134,21 +137,23 @@ TEST(Residual, recomputation_changes_no_bit) {
 
 /// n = 1 and identity mappings: the plain model, bit for bit, loss and every gradient.
 TEST(Residual, one_stream_with_identity_mappings_is_plain) {
-  Ocr2Model plain(config_of({}), 3);
-  const Ocr2Input input = tiny_input(plain.config());
+  const auto plain_owner = testing::make_model(config_of({}), 3);
+  OcrModel& plain = *plain_owner;
+  const ModelInput input = tiny_input(plain.config());
   ForwardContext context;
   const Variable want = plain.loss(input, context).loss_sum;
   want.backward();
   for (const auto convention :
        {StreamConvention::paper, StreamConvention::megatron, StreamConvention::deepseek_v4}) {
-    Ocr2Model model(config_of({.kind = ResidualKind::mhc,
-                               .streams = 1,
-                               .convention = convention,
-                               .merge = StreamMerge::mean,
-                               .h_pre = false,
-                               .h_post = false,
-                               .h_res = false}),
-                    3);
+    const auto model_owner = testing::make_model(config_of({.kind = ResidualKind::mhc,
+                                                            .streams = 1,
+                                                            .convention = convention,
+                                                            .merge = StreamMerge::mean,
+                                                            .h_pre = false,
+                                                            .h_post = false,
+                                                            .h_res = false}),
+                                                 3);
+    OcrModel& model = *model_owner;
     const Variable got = model.loss(input, context).loss_sum;
     EXPECT_EQ(got.value().item(), want.value().item());
     got.backward();
@@ -166,20 +171,22 @@ TEST(Residual, one_stream_with_identity_mappings_is_plain) {
 
 /// Fresh mappings change the loss of a fresh model only a little.
 TEST(Residual, training_starts_near_plain) {
-  const Ocr2Model plain(config_of({}), 3);
-  const Ocr2Input input = tiny_input(plain.config());
+  const auto plain_owner = testing::make_model(config_of({}), 3);
+  const OcrModel& plain = *plain_owner;
+  const ModelInput input = tiny_input(plain.config());
   const double want = loss_of(plain, input);
   for (const std::int64_t n : {1, 2, 4, 8})
     for (ResidualConfig residual : kinds(n)) {
       // HC reads one stream in full, mHC's gates sum to 1: both read the plain residual.
       residual.merge = StreamMerge::mean;
-      const double got = loss_of(Ocr2Model(config_of(residual), 3), input);
+      const double got = loss_of(*testing::make_model(config_of(residual), 3), input);
       EXPECT_NEAR(got, want, 0.02 * want) << describe(residual);
     }
 }
 
 TEST(Residual, parameters_have_the_names_of_deepseek_v4) {
-  const Ocr2Model model(config_of({.kind = ResidualKind::mhc}), 3);
+  const auto model_owner = testing::make_model(config_of({.kind = ResidualKind::mhc}), 3);
+  const OcrModel& model = *model_owner;
   std::set<std::string> names;
   for (const auto& [name, tensor] : model.store().state()) names.insert(name);
   for (const char* name :
@@ -192,23 +199,24 @@ TEST(Residual, parameters_have_the_names_of_deepseek_v4) {
 
 TEST(Residual, only_the_stack_that_is_named) {
   for (const bool encoder : {true, false}) {
-    const Ocr2Config config =
+    const testing::AnyConfig config =
         config_of({.kind = ResidualKind::mhc, .in_encoder = encoder, .in_decoder = !encoder});
-    const Ocr2Model model(config, 3);
+    const auto model_owner = testing::make_model(config, 3);
+    const OcrModel& model = *model_owner;
     for (const auto& [name, tensor] : model.store().state())
       if (name.find("hc") != std::string::npos) {
         EXPECT_EQ(name.starts_with("model.qwen2_model."), encoder) << name;
       }
-    EXPECT_EQ(parameter_count(config), static_cast<double>(model.store().parameter_count()));
+    EXPECT_EQ(config->parameter_count(), static_cast<double>(model.store().parameter_count()));
   }
 }
 
 TEST(Residual, count_equals_the_parameters_of_a_model) {
   for (std::int64_t n = 1; n <= 8; ++n)
     for (const ResidualConfig& residual : kinds(n)) {
-      const Ocr2Config config = config_of(residual);
-      EXPECT_EQ(parameter_count(config),
-                static_cast<double>(Ocr2Model(config, 0).store().parameter_count()))
+      const testing::AnyConfig config = config_of(residual);
+      EXPECT_EQ(config->parameter_count(),
+                static_cast<double>(testing::make_model(config, 0)->store().parameter_count()))
           << describe(residual);
     }
 }
@@ -216,21 +224,22 @@ TEST(Residual, count_equals_the_parameters_of_a_model) {
 TEST(Residual, cached_generation_equals_the_full_sequence) {
   for (const std::int64_t n : {1, 4})
     for (const ResidualConfig& residual : kinds(n)) {
-      Ocr2Model model(config_of(residual), 1);
+      const auto model_owner = testing::make_model(config_of(residual), 1);
+      OcrModel& model = *model_owner;
       testing::fill_weights(model, 21);
       for (const auto& [name, tensor] : model.store().state())
         if (name == "lm_head.weight") tensor.slice(0, 23, 24).fill(0);  // never an image token
-      Ocr2Input input = testing::tiny_prompt(model.config(), 1, 1, 3, 7);
+      ModelInput input = testing::tiny_prompt(model.config(), 1, 1, 3, 7);
       GenerationArgs args;
       args.max_new_tokens = 6;
       const auto tokens = generate(model, input, args).at(0);
       for (const std::int32_t token : tokens) {
         const NoGrad off;
         ForwardContext context;
-        const Variable hidden =
-            model.decode(model.embed(input, model.encode(input, context)), input, context);
+        const Variable hidden = model.decoder().forward(
+            model.embed(input, model.encode(input, context)), causal_layout(input), context);
         const std::int64_t length = hidden.dim(1);
-        const Tensor logits = model
+        const Tensor logits = model.decoder()
                                   .logits(Variable(hidden.value()
                                                        .slice(1, length - 1, length)
                                                        .contiguous()
@@ -257,19 +266,19 @@ TEST(Residual, config_round_trips) {
                                 .in_encoder = false};
   for (const ResidualConfig& one :
        {residual, ResidualConfig{}, ResidualConfig{.kind = ResidualKind::hc}}) {
-    const Ocr2Config config = config_of(one);
-    EXPECT_EQ(parse_ocr2_config(to_hf_json(config), "config.json").residual, one);
+    const testing::AnyConfig config = config_of(one);
+    EXPECT_EQ(parse_model_config(config->to_json(), "config.json")->residual, one);
   }
 }
 
 TEST(Residual, wrong_settings_are_named) {
   const auto refused = [](const char* key, const nlohmann::json& value) {
-    nlohmann::json json = to_hf_json(config_of({.kind = ResidualKind::mhc}));
+    nlohmann::json json = config_of({.kind = ResidualKind::mhc})->to_json();
     json["lectern"][key] = value;
     if (std::string(key) == "exact_h_res") json["lectern"]["streams"] = 5;
     std::string message;
     try {
-      parse_ocr2_config(json, "config.json");
+      parse_model_config(json, "config.json");
     } catch (const ConfigError& error) {
       message = error.what();
     }
@@ -297,14 +306,16 @@ TEST(Residual, conventions_convert) {
   const auto model_of = [](StreamConvention convention) {
     return config_of({.kind = ResidualKind::mhc, .convention = convention, .iterations = 200});
   };
-  Ocr2Model source(model_of(paper), 3, DType::f64);
+  const auto source_owner = testing::make_model(model_of(paper), 3, DType::f64);
+  OcrModel& source = *source_owner;
   for (const Parameter& parameter : source.store().parameters())  // mappings far from symmetric
     Random(9, parameter.name)
         .fill_normal(parameter.variable.value(), 0.1, parameter.name.ends_with(".base") ? 2 : 0.3);
-  const Ocr2Input input = tiny_input(source.config());
+  const ModelInput input = tiny_input(source.config());
   const double want = loss_of(source, input);
   for (const StreamConvention to : {megatron, deepseek_v4}) {
-    Ocr2Model other(model_of(to), 4, DType::f64);
+    const auto other_owner = testing::make_model(model_of(to), 4, DType::f64);
+    OcrModel& other = *other_owner;
     const auto copy = [&] {
       for (std::size_t i = 0; i < source.store().parameters().size(); ++i)
         other.store().parameters()[i].variable.value().copy_from(
@@ -363,7 +374,8 @@ TEST(StreamStatistics, combined_by_tokens) {
 /// mHC keeps the composite map doubly stochastic; HC with large mappings does not.
 TEST(StreamStatistics, of_a_model) {
   const auto statistics = [](ResidualConfig residual) {
-    Ocr2Model model(config_of(residual), 3);
+    const auto model_owner = testing::make_model(config_of(residual), 3);
+    OcrModel& model = *model_owner;
     testing::fill_weights(model, 4);
     ForwardContext context;
     context.want_stream_statistics = true;
@@ -399,23 +411,24 @@ TEST(StreamInterval, the_papers_formula) {
 /// The prediction against the allocator's own count, activations of a decoder only: streams kept,
 /// rebuilt in segments, and not there at all.
 TEST(StreamMemory, prediction_is_the_measured_peak) {
-  Ocr2Config config = testing::tiny_model_config();
-  config.text.hidden_size = 256;
-  config.text.intermediate_size = 32;
-  config.text.head_dim = 8;
-  config.text.num_hidden_layers = 8;
-  config.text.layer_is_sparse.assign(8, false);
+  testing::AnyConfig config = testing::tiny_model_config();
+  config->decoder.hidden_size = 256;
+  config->decoder.intermediate_size = 32;
+  config->decoder.head_dim = 8;
+  config->decoder.num_hidden_layers = 8;
+  config->decoder.layer_is_sparse.assign(8, false);
   constexpr std::int64_t kTokens = 512;
   const auto peak = [&](const ResidualConfig& residual, std::int64_t interval) {
-    config.residual = residual;
-    Ocr2Model model(config, 1);
+    config->residual = residual;
+    const auto model_owner = testing::make_model(config, 1);
+    OcrModel& model = *model_owner;
     const Variable x(testing::random_tensor({1, kTokens, 256}, 2), true);
-    Ocr2Input input;
+    ModelInput input;
     ForwardContext context;
     context.recompute_blocks = true;  // so that what is measured is the residual's own
     context.stream_interval = interval;
     const auto pass = [&] {
-      const Variable out = model.decode(x, input, context);
+      const Variable out = model.decoder().forward(x, causal_layout(input), context);
       out.backward(Tensor::full(out.shape(), 1e-3));
       model.store().clear_gradients();
     };

@@ -19,7 +19,7 @@ constexpr std::int64_t kMost = 40;  // tokens a sequence
 
 class GenerateStream : public ::testing::Test {
  protected:
-  GenerateStream() : model_(testing::tiny_model_config(), 1) {
+  GenerateStream() : made_(testing::make_model(testing::tiny_model_config(), 1)), model_(*made_) {
     testing::fill_weights(model_, 21);
     args_.max_new_tokens = kMost;
   }
@@ -32,12 +32,12 @@ class GenerateStream : public ::testing::Test {
   }
 
   /// Prompts of several lengths, with 2, 0 or no tiles, and some without a picture.
-  std::vector<Ocr2Input> prompts(int count, bool with_tiles = true) const {
-    std::vector<Ocr2Input> out;
+  std::vector<ModelInput> prompts(int count, bool with_tiles = true) const {
+    std::vector<ModelInput> out;
     for (int i = 0; i < count; ++i) {
       const std::int64_t tiles = with_tiles && i % 3 == 0 ? 2 : 0;
-      Ocr2Input prompt = testing::tiny_prompt(model_.config(), 1, tiles, 2 + i % 4,
-                                              static_cast<std::uint64_t>(100 + i));
+      ModelInput prompt = testing::tiny_prompt(model_.config(), 1, tiles, 2 + i % 4,
+                                               static_cast<std::uint64_t>(100 + i));
       if (i % 5 == 4) {
         prompt = {};
         prompt.input_ids = Tensor::full({1, 3}, 1 + i % 7, DType::i32);
@@ -47,21 +47,21 @@ class GenerateStream : public ::testing::Test {
     return out;
   }
 
-  static PromptSource source(const std::vector<Ocr2Input>& prompts, std::size_t& asked) {
-    return [&prompts, &asked]() -> std::optional<Ocr2Input> {
+  static PromptSource source(const std::vector<ModelInput>& prompts, std::size_t& asked) {
+    return [&prompts, &asked]() -> std::optional<ModelInput> {
       EXPECT_LE(asked, prompts.size()) << "asked again after the end";
       if (asked++ >= prompts.size()) return std::nullopt;
       return prompts[asked - 1];
     };
   }
 
-  std::vector<Tokens> alone(const std::vector<Ocr2Input>& prompts) const {
+  std::vector<Tokens> alone(const std::vector<ModelInput>& prompts) const {
     std::vector<Tokens> out;
-    for (const Ocr2Input& prompt : prompts) out.push_back(generate(model_, prompt, args_)[0]);
+    for (const ModelInput& prompt : prompts) out.push_back(generate(model_, prompt, args_)[0]);
     return out;
   }
 
-  std::vector<Tokens> stream(const std::vector<Ocr2Input>& prompts, std::int64_t slots,
+  std::vector<Tokens> stream(const std::vector<ModelInput>& prompts, std::int64_t slots,
                              GenerationStatistics* statistics = nullptr) const {
     std::vector<Tokens> out(prompts.size());
     std::set<std::size_t> ended;
@@ -77,7 +77,7 @@ class GenerateStream : public ::testing::Test {
   }
 
   /// Takes the token for the end that makes the sequences' lengths differ most.
-  void choose_eos(const std::vector<Ocr2Input>& prompts) {
+  void choose_eos(const std::vector<ModelInput>& prompts) {
     const std::vector<Tokens> texts = alone(prompts);
     std::size_t most = 0;
     for (std::int32_t token = 0; token < 23; ++token) {
@@ -90,7 +90,8 @@ class GenerateStream : public ::testing::Test {
     }
   }
 
-  Ocr2Model model_;
+  std::unique_ptr<OcrModel> made_;
+  OcrModel& model_;
   GenerationArgs args_;
 };
 
@@ -156,7 +157,7 @@ TEST_F(GenerateStream, NoSlotWaitsWhileSomebodyIsInLine) {
 
 /// Tiles count: a prompt of two tiles takes three slots, alone when there are fewer.
 TEST_F(GenerateStream, TilesTakeSlots) {
-  const std::vector<Ocr2Input> heavy(4, testing::tiny_prompt(model_.config(), 1, 2, 4, 8));
+  const std::vector<ModelInput> heavy(4, testing::tiny_prompt(model_.config(), 1, 2, 4, 8));
   for (const auto& [slots, at_once] :
        std::map<std::int64_t, std::int64_t>{{1, 1}, {3, 1}, {5, 1}, {6, 2}, {12, 4}, {99, 4}}) {
     GenerationStatistics done;
@@ -170,7 +171,7 @@ TEST_F(GenerateStream, TheCacheHasNoMoreRowsThanPlaces) {
   RunningBatch batch(model_, args_);
   const auto join = [&](std::int64_t text, const std::vector<std::size_t>& numbers) {
     Tensor ids = Tensor::full({static_cast<std::int64_t>(numbers.size()), text}, 3, DType::i32);
-    batch.join(ids, model_.embed_tokens(ids), numbers);
+    batch.join(ids, model_.decoder().embed_tokens(ids), numbers);
   };
   join(4, {0, 1});
   batch.step();
@@ -190,7 +191,7 @@ TEST_F(GenerateStream, TheCacheHasNoMoreRowsThanPlaces) {
   EXPECT_EQ(batch.take_ended().at(0).number, 2u);
   EXPECT_LE(batch.cache().reserved(), 256);
   while (batch.size() > 0) batch.step();
-  Ocr2Input prompt;
+  ModelInput prompt;
   prompt.input_ids = Tensor::full({1, 5}, 3, DType::i32);
   EXPECT_EQ(batch.take_ended().at(0).tokens, generate(model_, prompt, args_)[0]);
 }
@@ -198,12 +199,13 @@ TEST_F(GenerateStream, TheCacheHasNoMoreRowsThanPlaces) {
 /// What the cache of a sequence holds does not depend on the place that it has, to the bit; the
 /// logits only to rounding, because the products choose their loops by the number of rows.
 TEST_F(GenerateStream, TakeCopiesEveryBit) {
-  const TextConfig& text = model_.config().text;
+  const DecoderConfig& text = model_.config().decoder;
   const NoGrad off;
   ForwardContext context;
   const auto filled = [&](std::int64_t batch, std::int64_t tokens, std::uint64_t seed) {
     DecodingCache cache(text, batch, 300);
-    model_.step(testing::random_tensor({batch, tokens, text.hidden_size}, seed), cache, context);
+    model_.decoder().step(testing::random_tensor({batch, tokens, text.hidden_size}, seed), cache,
+                          context);
     return cache;
   };
   DecodingCache cache = filled(2, 9, 1);
@@ -214,14 +216,15 @@ TEST_F(GenerateStream, TakeCopiesEveryBit) {
   EXPECT_EQ(cache.length(1), 270);
   EXPECT_EQ(cache.length(2), 270);
   const Tensor next = testing::random_tensor({3, 1, text.hidden_size}, 3);
-  const Tensor got = model_.step(next, cache, context);
+  const Tensor got = model_.decoder().step(next, cache, context);
   DecodingCache first = filled(2, 9, 1), others = filled(3, 270, 2);
   const auto row = [](const Tensor& x, std::int64_t i) {
     return x.slice(0, i, i + 1).contiguous();
   };
-  const Tensor want_first = model_.step(concat({row(next, 0), row(next, 1)}, 0), first, context);
+  const Tensor want_first =
+      model_.decoder().step(concat({row(next, 0), row(next, 1)}, 0), first, context);
   const Tensor want_others =
-      model_.step(concat({row(next, 2), row(next, 0), row(next, 1)}, 0), others, context);
+      model_.decoder().step(concat({row(next, 2), row(next, 0), row(next, 1)}, 0), others, context);
   EXPECT_TRUE(testing::near(row(got, 0), row(want_first, 0), 1e-6));
   EXPECT_TRUE(testing::near(row(got, 2), row(want_others, 0), 1e-6));
   EXPECT_TRUE(testing::near(row(got, 1), row(want_others, 2), 1e-6));
@@ -233,14 +236,14 @@ TEST_F(GenerateStream, Errors) {
   const OnEnded ignore = [](std::size_t, const Tokens&) {};
   EXPECT_TRUE(throws_with([&] { generate_stream(model_, source(all, asked), args_, 0, ignore); },
                           {"slots must be at least 1, got 0"}));
-  const std::vector<Ocr2Input> two = {testing::tiny_prompt(model_.config(), 2, 0, 4, 1)};
+  const std::vector<ModelInput> two = {testing::tiny_prompt(model_.config(), 2, 0, 4, 1)};
   EXPECT_TRUE(throws_with([&] { generate_stream(model_, source(two, asked), args_, 1, ignore); },
                           {"must be one sequence with at most one picture", "2 pictures"}));
   EXPECT_TRUE(throws_with(
       [&] {
         generate_stream(
-            model_, []() -> std::optional<Ocr2Input> { fail<IoError>("page.png: gone"); }, args_, 1,
-            ignore);
+            model_, []() -> std::optional<ModelInput> { fail<IoError>("page.png: gone"); }, args_,
+            1, ignore);
       },
       {"page.png: gone"}));
 }

@@ -3,7 +3,7 @@
 #include "nn/language/generation.h"
 
 #include "core/io/safetensors.h"
-#include "nn/ocr2/weights.h"
+#include "nn/weights.h"
 #include "tests/nn/tiny_model.h"
 
 #include <algorithm>
@@ -16,13 +16,13 @@ namespace {
 using Tokens = std::vector<std::int32_t>;
 
 /// Logits of the last position, by the training path: the whole sequence at once, no cache.
-Tensor last_logits(const Ocr2Model& model, const Ocr2Input& input) {
+Tensor last_logits(const OcrModel& model, const ModelInput& input) {
   const NoGrad off;
   ForwardContext context;
-  const Variable hidden =
-      model.decode(model.embed(input, model.encode(input, context)), input, context);
+  const Variable hidden = model.decoder().forward(model.embed(input, model.encode(input, context)),
+                                                  causal_layout(input), context);
   const std::int64_t length = hidden.dim(1), width = hidden.dim(2);
-  return model
+  return model.decoder()
       .logits(Variable(hidden.value().slice(1, length - 1, length).contiguous().view({-1, width})))
       .value();
 }
@@ -54,7 +54,7 @@ std::set<std::int32_t> official_ban(const Tokens& tokens, std::int64_t ngram, st
 }
 
 /// `count` greedy tokens, recomputing the whole sequence for each of them.
-Tokens slow_greedy(const Ocr2Model& model, Ocr2Input input, std::int64_t count,
+Tokens slow_greedy(const OcrModel& model, ModelInput input, std::int64_t count,
                    const RepetitionGuard& guard = {}) {
   Tokens all(input.input_ids.data<std::int32_t>(),
              input.input_ids.data<std::int32_t>() + input.input_ids.numel());
@@ -75,7 +75,9 @@ Tokens slow_greedy(const Ocr2Model& model, Ocr2Input input, std::int64_t count,
 /// A model whose greedy text does not get stuck, so that the comparisons mean something.
 class Generation : public ::testing::Test {
  protected:
-  Generation() : model_(testing::tiny_model_config(), 1) { testing::fill_weights(model_, 21); }
+  Generation() : made_(testing::make_model(testing::tiny_model_config(), 1)), model_(*made_) {
+    testing::fill_weights(model_, 21);
+  }
 
   /// No image token is ever produced: it would have no row to stand for.
   void SetUp() override {
@@ -84,12 +86,13 @@ class Generation : public ::testing::Test {
         for (int i = 0; i < 8; ++i) tensor.data<float>()[23 * 8 + i] = 0;
   }
 
-  Ocr2Model model_;
+  std::unique_ptr<OcrModel> made_;
+  OcrModel& model_;
 };
 
 TEST_F(Generation, TheCacheEqualsRecomputingEverything) {
   for (const std::int64_t tiles : {0, 2}) {
-    const Ocr2Input prompt = testing::tiny_prompt(model_.config(), 1, tiles, 4, 30);
+    const ModelInput prompt = testing::tiny_prompt(model_.config(), 1, tiles, 4, 30);
     GenerationArgs args;
     args.max_new_tokens = 12;
     const auto tokens = generate(model_, prompt, args);
@@ -101,30 +104,31 @@ TEST_F(Generation, TheCacheEqualsRecomputingEverything) {
 }
 
 TEST_F(Generation, LogitsOfEachCachedStepEqualTheFullSequence) {
-  Ocr2Input prompt = testing::tiny_prompt(model_.config(), 1, 2, 6, 31);
+  ModelInput prompt = testing::tiny_prompt(model_.config(), 1, 2, 6, 31);
   const NoGrad off;
   ForwardContext context;
   const Tensor rows = model_.embed(prompt, model_.encode(prompt, context)).value();
   const std::int64_t length = rows.dim(1);
-  DecodingCache cache(model_.config().text, 1, length);
+  DecodingCache cache(model_.config().decoder, 1, length);
   // The image in one go, then two tokens, then the rest one at a time.
   std::int64_t at = 0;
   for (const std::int64_t count : {length - 6, std::int64_t{2}, std::int64_t{1}, std::int64_t{1},
                                    std::int64_t{1}, std::int64_t{1}}) {
-    const Tensor logits = model_.step(rows.slice(1, at, at + count).contiguous(), cache, context);
+    const Tensor logits =
+        model_.decoder().step(rows.slice(1, at, at + count).contiguous(), cache, context);
     at += count;
     EXPECT_EQ(cache.length(0), at);
-    Ocr2Input part = prompt;
+    ModelInput part = prompt;
     part.input_ids = prompt.input_ids.slice(1, 0, at).contiguous();
     EXPECT_TRUE(testing::near(logits, last_logits(model_, part), 1e-5)) << at;
   }
-  EXPECT_TRUE(
-      testing::throws_with([&] { model_.step(rows.slice(1, 0, 1).contiguous(), cache, context); },
-                           {"step: the cache holds", "are needed"}));
+  EXPECT_TRUE(testing::throws_with(
+      [&] { model_.decoder().step(rows.slice(1, 0, 1).contiguous(), cache, context); },
+      {"step: the cache holds", "are needed"}));
 }
 
 TEST_F(Generation, ABatchEqualsItsSequencesAlone) {
-  const Ocr2Input batch = testing::tiny_prompt(model_.config(), 3, 2, 4, 32);
+  const ModelInput batch = testing::tiny_prompt(model_.config(), 3, 2, 4, 32);
   GenerationArgs args;
   args.max_new_tokens = 10;
   const auto together = generate(model_, batch, args);
@@ -133,7 +137,7 @@ TEST_F(Generation, ABatchEqualsItsSequencesAlone) {
   ending.eos = together[0][4];
   const auto ended = generate(model_, batch, ending);
   for (std::int64_t i = 0; i < 3; ++i) {
-    Ocr2Input one;
+    ModelInput one;
     one.input_ids = batch.input_ids.slice(0, i, i + 1).contiguous();
     one.pixel_values = batch.pixel_values.slice(0, i, i + 1).contiguous();
     one.pixel_values_local = batch.pixel_values_local.slice(0, 2 * i, 2 * i + 2).contiguous();
@@ -149,11 +153,11 @@ TEST_F(Generation, ABatchEqualsItsSequencesAlone) {
 }
 
 TEST_F(Generation, FeaturesMayBeGivenInsteadOfPixels) {
-  const Ocr2Input prompt = testing::tiny_prompt(model_.config(), 2, 2, 3, 33);
+  const ModelInput prompt = testing::tiny_prompt(model_.config(), 2, 2, 3, 33);
   const NoGrad off;
   ForwardContext context;
-  const VisualFeatures features = model_.encode(prompt, context);
-  Ocr2Input blind = prompt;
+  const MediaRows features = model_.encode(prompt, context);
+  ModelInput blind = prompt;
   blind.pixel_values = blind.pixel_values_local = Tensor();
   GenerationArgs args;
   args.max_new_tokens = 6;
@@ -164,7 +168,7 @@ TEST_F(Generation, FeaturesMayBeGivenInsteadOfPixels) {
 }
 
 TEST_F(Generation, TheCacheGrowsInBlocks) {
-  const TextConfig& text = model_.config().text;
+  const DecoderConfig& text = model_.config().decoder;
   DecodingCache cache(text, 2, 600);
   EXPECT_EQ(cache.reserved(), 0) << "nothing before it is needed";
   ForwardContext context;
@@ -173,26 +177,26 @@ TEST_F(Generation, TheCacheGrowsInBlocks) {
   std::int64_t at = 0;
   for (const auto& [count, reserved] : std::vector<std::pair<std::int64_t, std::int64_t>>{
            {250, 256}, {6, 256}, {1, 512}, {43, 512}}) {
-    last = model_.step(rows.slice(1, at, at + count).contiguous(), cache, context);
+    last = model_.decoder().step(rows.slice(1, at, at + count).contiguous(), cache, context);
     at += count;
     EXPECT_EQ(cache.reserved(), reserved) << at;
   }
   DecodingCache whole(text, 2, 300);
-  EXPECT_TRUE(testing::near(last, model_.step(rows, whole, context), 1e-5));
+  EXPECT_TRUE(testing::near(last, model_.decoder().step(rows, whole, context), 1e-5));
   EXPECT_EQ(whole.reserved(), 300) << "never more than it may hold";
   // Dropping a sequence changes nothing for the one that stays.
   const Tensor more = testing::random_tensor({2, 1, text.hidden_size}, 6);
-  const Tensor both = model_.step(more, cache, context);
+  const Tensor both = model_.decoder().step(more, cache, context);
   whole = DecodingCache(text, 2, 301);
-  model_.step(rows, whole, context);
+  model_.decoder().step(rows, whole, context);
   whole.keep({1});
   EXPECT_EQ(whole.batch(), 1);
-  EXPECT_TRUE(testing::near(model_.step(more.slice(0, 1, 2).contiguous(), whole, context),
+  EXPECT_TRUE(testing::near(model_.decoder().step(more.slice(0, 1, 2).contiguous(), whole, context),
                             both.slice(0, 1, 2).contiguous(), 1e-5));
 }
 
 TEST_F(Generation, Statistics) {
-  const Ocr2Input prompt = testing::tiny_prompt(model_.config(), 2, 0, 4, 36);
+  const ModelInput prompt = testing::tiny_prompt(model_.config(), 2, 0, 4, 36);
   GenerationStatistics done, sum;
   EXPECT_EQ(done.tokens_per_second(), 0);
   GenerationArgs args;
@@ -216,21 +220,25 @@ TEST_F(Generation, BFloat16IsCloseToSingle) {
   auto state = model_.store().file_order_state();
   for (auto& [name, tensor] : state) tensor = tensor.to(DType::bf16);
   save_safetensors(folder.path() / "model.safetensors", state);
-  Ocr2Model half(model_.config(), 0, DType::bf16, ParameterValues::absent);
-  Ocr2Model full(model_.config(), 0, DType::f32, ParameterValues::absent);
-  load_weights(half.store(), folder.path());
-  load_weights(full.store(), folder.path());
-  const Ocr2Input prompt = testing::tiny_prompt(model_.config(), 2, 2, 6, 37);
+  const auto half_owner =
+      testing::make_model(model_.config(), 0, DType::bf16, ParameterValues::absent);
+  OcrModel& half = *half_owner;
+  const auto full_owner =
+      testing::make_model(model_.config(), 0, DType::f32, ParameterValues::absent);
+  OcrModel& full = *full_owner;
+  load_weights(half, folder.path());
+  load_weights(full, folder.path());
+  const ModelInput prompt = testing::tiny_prompt(model_.config(), 2, 2, 6, 37);
   const NoGrad off;
   ForwardContext context;
-  DecodingCache half_cache(model_.config().text, 2, 60, DType::bf16);
-  DecodingCache full_cache(model_.config().text, 2, 60);
+  DecodingCache half_cache(model_.config().decoder, 2, 60, DType::bf16);
+  DecodingCache full_cache(model_.config().decoder, 2, 60);
   Tensor half_rows = half.embed(prompt, half.encode(prompt, context)).value();
   Tensor full_rows = full.embed(prompt, full.encode(prompt, context)).value();
   int certain = 0;
   for (int step = 0; step < 12; ++step) {
-    const Tensor got = half.step(half_rows, half_cache, context);
-    const Tensor want = full.step(full_rows, full_cache, context);
+    const Tensor got = half.decoder().step(half_rows, half_cache, context);
+    const Tensor want = full.decoder().step(full_rows, full_cache, context);
     EXPECT_TRUE(testing::near(got, want, 2e-2)) << step;
     Tensor next = Tensor::empty({2, 1}, DType::i32);
     for (std::int64_t b = 0; b < 2; ++b) {
@@ -244,14 +252,14 @@ TEST_F(Generation, BFloat16IsCloseToSingle) {
       }
       next.data<std::int32_t>()[b] = static_cast<std::int32_t>(best);
     }
-    half_rows = half.embed_tokens(next);
-    full_rows = full.embed_tokens(next);
+    half_rows = half.decoder().embed_tokens(next);
+    full_rows = full.decoder().embed_tokens(next);
   }
   EXPECT_GT(certain, 6) << "too few clear winners: choose other weights";
 }
 
 TEST_F(Generation, TheGuardInTheLoop) {
-  const Ocr2Input prompt = testing::tiny_prompt(model_.config(), 1, 0, 4, 34);
+  const ModelInput prompt = testing::tiny_prompt(model_.config(), 1, 0, 4, 34);
   GenerationArgs args;
   args.max_new_tokens = 24;
   const auto free = generate(model_, prompt, args)[0];

@@ -38,15 +38,15 @@ TEST(Ocr2Config, FullSizeFile) {
   EXPECT_EQ(config.encoder.num_hidden_layers, 24);
   EXPECT_EQ(config.encoder.head_dim(), 64);
   EXPECT_EQ(config.encoder.rope_theta, 1e6);
-  EXPECT_EQ(config.text.head_dim, 128);
-  EXPECT_EQ(config.text.rope_theta, 1e4);
-  EXPECT_EQ(config.text.n_routed_experts, 64);
-  EXPECT_EQ(config.text.layer_is_sparse.size(), 12u);
-  EXPECT_FALSE(config.text.layer_is_sparse[0]);
-  EXPECT_TRUE(config.text.layer_is_sparse[11]);
+  EXPECT_EQ(config.decoder.head_dim, 128);
+  EXPECT_EQ(config.decoder.rope_theta, 1e4);
+  EXPECT_EQ(config.decoder.n_routed_experts, 64);
+  EXPECT_EQ(config.decoder.layer_is_sparse.size(), 12u);
+  EXPECT_FALSE(config.decoder.layer_is_sparse[0]);
+  EXPECT_TRUE(config.decoder.layer_is_sparse[11]);
   EXPECT_EQ(config.image_token_id, 128815);
-  EXPECT_EQ(config.image_tokens(1024), 256);
-  EXPECT_EQ(config.image_tokens(768), 144);
+  EXPECT_EQ(config.visual_tokens(1024), 256);
+  EXPECT_EQ(config.visual_tokens(768), 144);
   EXPECT_EQ(config.query_count(1024), 256);
   EXPECT_EQ(config.query_count(768), 144);
   EXPECT_EQ(config.query_count(640), 144);
@@ -58,34 +58,35 @@ TEST(Ocr2Config, OtherFilesOfTheRepositoryParse) {
   EXPECT_EQ(small.sam.mlp_dim, 768);
   EXPECT_EQ(small.sam.window_size, 14);
   for (const char* name : {"ocr2", "ocr2-light-decoder", "quickstart"})
-    EXPECT_NO_THROW(read_ocr2_config(testing::source_folder() / "recipes" / "models" /
+    EXPECT_NO_THROW(read_ocr2_config(testing::source_folder() / "recipes/configs/models" /
                                      (std::string(name) + ".json")));
   const Ocr2Config ours =
-      read_ocr2_config(testing::source_folder() / "recipes" / "models" / "ocr2.json");
-  EXPECT_EQ(parameter_count(ours), parameter_count(parse_ocr2_config(full(), "full.json")));
+      read_ocr2_config(testing::source_folder() / "recipes/configs/models" / "ocr2.json");
+  EXPECT_EQ(ours.parameter_count(), parse_ocr2_config(full(), "full.json").parameter_count());
 }
 
 // The numbers that transformers counts for the published checkpoint (without making it).
 TEST(Ocr2Config, FullSizeParameterCount) {
   const Ocr2Config config = parse_ocr2_config(full(), "full.json");
-  EXPECT_EQ(parameter_count(config), 3389119360.0);
+  EXPECT_EQ(config.parameter_count(), 3389119360.0);
   // Each part by taking it away.
   Ocr2Config changed = config;
-  changed.text.vocab_size = 0;
-  EXPECT_EQ(parameter_count(config) - parameter_count(changed), 2 * 165478400.0);
+  changed.decoder.vocab_size = 0;
+  EXPECT_EQ(config.parameter_count() - changed.parameter_count(), 2 * 165478400.0);
   changed = config;
   changed.queries_768 = 0;
-  EXPECT_EQ(parameter_count(config) - parameter_count(changed), 129024.0);
+  EXPECT_EQ(config.parameter_count() - changed.parameter_count(), 129024.0);
   changed = config;
   changed.queries_1024 = 0;
-  EXPECT_EQ(parameter_count(config) - parameter_count(changed), 229376.0);
+  EXPECT_EQ(config.parameter_count() - changed.parameter_count(), 229376.0);
   changed = config;
   changed.encoder.num_hidden_layers = 0;
-  EXPECT_EQ(parameter_count(config) - parameter_count(changed), 357898112.0 - 896);
+  EXPECT_EQ(config.parameter_count() - changed.parameter_count(), 357898112.0 - 896);
   changed = config;
-  changed.text.num_hidden_layers = 0;
-  changed.text.layer_is_sparse.clear();
-  EXPECT_EQ(parameter_count(config) - parameter_count(changed), 2769255680.0 - 165478400.0 - 1280);
+  changed.decoder.num_hidden_layers = 0;
+  changed.decoder.layer_is_sparse.clear();
+  EXPECT_EQ(config.parameter_count() - changed.parameter_count(),
+            2769255680.0 - 165478400.0 - 1280);
 }
 
 TEST(Ocr2Config, CountEqualsTheParametersOfAModel) {
@@ -108,12 +109,12 @@ TEST(Ocr2Config, CountEqualsTheParametersOfAModel) {
                               {"intermediate_size", 17}});
   root["lectern"] = {{"queries_768", 3}, {"queries_1024", 5}};
   const Ocr2Config config = parse_ocr2_config(root, "small.json");
-  EXPECT_EQ(parameter_count(config),
+  EXPECT_EQ(config.parameter_count(),
             static_cast<double>(Ocr2Model(config, 0).store().parameter_count()));
   root["lectern"]["decoder_reads"] = "visual";
   const Ocr2Config visual = parse_ocr2_config(root, "small.json");
-  EXPECT_EQ(parameter_count(visual), parameter_count(config) - (3 + 5) * 24);
-  EXPECT_EQ(parameter_count(visual),
+  EXPECT_EQ(visual.parameter_count(), config.parameter_count() - (3 + 5) * 24);
+  EXPECT_EQ(visual.parameter_count(),
             static_cast<double>(Ocr2Model(visual, 0).store().parameter_count()));
 }
 
@@ -166,10 +167,10 @@ TEST(Ocr2Config, TheOriginalLayoutRefusesWhatItCannotSay) {
     return throws_with([&] { to_original_json(changed); }, parts);
   };
   Ocr2Config changed = config;
-  changed.text.layer_is_sparse[3] = false;
+  changed.decoder.layer_is_sparse[3] = false;
   EXPECT_TRUE(refused(changed, {"all dense layers before all sparse layers"}));
   changed = config;
-  changed.text.head_dim = 64;
+  changed.decoder.head_dim = 64;
   EXPECT_TRUE(refused(changed, {"head_dim", "128, got 64"}));
   changed = config;
   changed.encoder.rms_norm_eps = 1e-5;

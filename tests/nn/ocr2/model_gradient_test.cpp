@@ -3,7 +3,7 @@
 #include "autograd/gradient_check.h"
 #include "core/random.h"
 #include "nn/ocr2/model.h"
-#include "tests/nn/tiny_model.h"
+#include "tests/nn/ocr2/tiny_ocr2.h"
 #include "tests/testing.h"
 
 #include <cmath>
@@ -12,9 +12,9 @@ namespace lectern {
 namespace {
 
 /// One page with two tiles, of which the text is trained.
-Ocr2Input tiny_input(const Ocr2Config& config) {
+ModelInput tiny_input(const Ocr2Config& config) {
   constexpr std::int64_t kTiles = 2, kText = 6;
-  Ocr2Input input = testing::tiny_prompt(config, 1, kTiles, kText, 5);
+  ModelInput input = testing::tiny_prompt(config, 1, kTiles, kText, 5);
   input.labels = Tensor::full(input.input_ids.shape(), -100, DType::i32);
   const std::int64_t length = input.input_ids.dim(1);
   for (std::int64_t i = length - kText; i < length; ++i)
@@ -22,19 +22,19 @@ Ocr2Input tiny_input(const Ocr2Config& config) {
   return input;
 }
 
-double loss_of(const Ocr2Model& model, const Ocr2Input& input) {
+double loss_of(const Ocr2Model& model, const ModelInput& input) {
   const NoGrad off;
   ForwardContext context;
   return model.loss(input, context).loss_sum.value().item();
 }
 
 void check_all_parameters(bool recompute_blocks, DecoderReads reads = DecoderReads::queries) {
-  Ocr2Config config = testing::tiny_model_config();
+  Ocr2Config config = testing::tiny_ocr2_config();
   config.decoder_reads = reads;
   Ocr2Model model(config, 3, DType::f64);
   for (const Parameter& parameter : model.store().parameters())  // away from zeros and ones
     Random(9, parameter.name).fill_normal(parameter.variable.value(), 0.1, 0.3);
-  const Ocr2Input input = tiny_input(config);
+  const ModelInput input = tiny_input(config);
   ForwardContext context;
   context.recompute_blocks = recompute_blocks;
   model.loss(input, context).loss_sum.backward();
@@ -71,7 +71,7 @@ TEST(ModelGradient, WhereTheDecoderReadsVisualTokens) {
 
 /// Visual tokens see each other and no query, so leaving the queries out must not change them.
 TEST(LmEncoder, VisualTokensAreTheRowsInFrontOfTheQueries) {
-  Ocr2Config config = testing::tiny_model_config();
+  Ocr2Config config = testing::tiny_ocr2_config();
   for (const std::int64_t tokens : {1, 4, 9}) {
     ParameterStore with_queries(7, DType::f64), without(7, DType::f64);
     const LmEncoder encoder(with_queries, config);
@@ -95,10 +95,10 @@ TEST(LmEncoder, VisualTokensAreTheRowsInFrontOfTheQueries) {
 }
 
 TEST(Model, FrozenPartsBuildNoGraphAndGetNoGradient) {
-  const Ocr2Config config = testing::tiny_model_config();
+  const Ocr2Config config = testing::tiny_ocr2_config();
   Ocr2Model model(config, 3);
-  model.store().freeze(ocr2_parts::kEncoder);
-  const Ocr2Input input = tiny_input(config);
+  model.store().freeze(model.config().parts().encoder);
+  const ModelInput input = tiny_input(config);
   ForwardContext context;
   EXPECT_FALSE(model.encode(input, context).global.requires_grad());
   model.loss(input, context).loss_sum.backward();
@@ -112,9 +112,9 @@ TEST(Model, FrozenPartsBuildNoGraphAndGetNoGradient) {
 }
 
 TEST(Model, CountOfImageTokensMustMatch) {
-  const Ocr2Config config = testing::tiny_model_config();
+  const Ocr2Config config = testing::tiny_ocr2_config();
   Ocr2Model model(config, 3);
-  Ocr2Input input = tiny_input(config);
+  ModelInput input = tiny_input(config);
   input.input_ids.data<std::int32_t>()[1] = 4;
   ForwardContext context;
   EXPECT_TRUE(testing::throws_with([&] { model.loss(input, context); },

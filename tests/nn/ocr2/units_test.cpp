@@ -1,8 +1,7 @@
 // The model cut into units: the same values and gradients, bit for bit, as in one piece.
-#include "nn/ocr2/units.h"
 
 #include "nn/ocr2/model.h"
-#include "tests/nn/tiny_model.h"
+#include "tests/nn/ocr2/tiny_ocr2.h"
 #include "tests/testing.h"
 
 #include <cstring>
@@ -14,15 +13,15 @@ namespace {
 
 /// With more than one block in both stacks.
 Ocr2Config config_of(ResidualKind kind) {
-  Ocr2Config config = testing::tiny_model_config();
+  Ocr2Config config = testing::tiny_ocr2_config();
   config.encoder.num_hidden_layers = 2;
   config.residual.kind = kind;
   return config;
 }
 
-Ocr2Input labelled_input(const Ocr2Config& config, std::int64_t tiles) {
+ModelInput labelled_input(const Ocr2Config& config, std::int64_t tiles) {
   constexpr std::int64_t kText = 5;
-  Ocr2Input input = testing::tiny_prompt(config, 1, tiles, kText, 5);
+  ModelInput input = testing::tiny_prompt(config, 1, tiles, kText, 5);
   input.labels = Tensor::full(input.input_ids.shape(), -100, DType::i32);
   const std::int64_t length = input.input_ids.dim(1);
   for (std::int64_t i = length - kText; i < length; ++i)
@@ -48,10 +47,10 @@ void collect(const Ocr2Model& model, Result& into) {
     }
 }
 
-Result whole(const Ocr2Config& config, const Ocr2Input& input) {
+Result whole(const Ocr2Config& config, const ModelInput& input) {
   const Ocr2Model model(config, 3);
   ForwardContext context;
-  const Ocr2Loss loss = model.loss(input, context);
+  const ModelLoss loss = model.loss(input, context);
   loss.loss_sum.backward();
   Result out{loss.loss_sum.value().item(), {}};
   collect(model, out);
@@ -65,7 +64,7 @@ Streams received(const Streams& x) {
 }
 
 /// Backward of what was sent, all in one pass as in one model.
-void send_back(const Ocr2Activation& sent, const Ocr2Activation& leaves) {
+void send_back(const Activation& sent, const Activation& leaves) {
   std::vector<Variable> roots;
   std::vector<Tensor> gradients;
   const auto add = [&](const Streams& x, const Streams& leaf) {
@@ -80,19 +79,19 @@ void send_back(const Ocr2Activation& sent, const Ocr2Activation& leaves) {
 }
 
 /// Two models, each with the parameters of its own units.
-Result cut_at(const Ocr2Config& config, const Ocr2Input& input, std::int64_t cut,
+Result cut_at(const Ocr2Config& config, const ModelInput& input, std::int64_t cut,
               std::int64_t stream_interval = 0) {
-  const Ocr2UnitRange all{0, unit_count(config)};
+  const UnitRange all{0, config.unit_count()};
   const Ocr2Model first(config, 3, DType::f32, ParameterValues::initialised,
-                        Ocr2Placement{.units = {{0, cut}}});
+                        ModelPlacement{.units = {{0, cut}}});
   const Ocr2Model second(config, 3, DType::f32, ParameterValues::initialised,
-                         Ocr2Placement{.units = {{cut, all.end}}});
+                         ModelPlacement{.units = {{cut, all.end}}});
   ForwardContext context;
   context.stream_interval = stream_interval;
-  const Ocr2Activation sent = first.run_units({0, cut}, input, {}, context);
-  const Ocr2Activation leaves{received(sent.global), received(sent.local), received(sent.hidden)};
-  const Ocr2Activation last = second.run_units({cut, all.end}, input, leaves, context);
-  const Ocr2Loss loss = second.loss_of(last.hidden, input, context);
+  const Activation sent = first.run_units({0, cut}, input, {}, context);
+  const Activation leaves{received(sent.global), received(sent.local), received(sent.hidden)};
+  const Activation last = second.run_units({cut, all.end}, input, leaves, context);
+  const ModelLoss loss = second.loss_of(last.hidden, input, context);
   loss.loss_sum.backward();
   send_back(sent, leaves);
   Result out{loss.loss_sum.value().item(), {}};
@@ -112,21 +111,21 @@ TEST(Units, EveryCutGivesTheBitsOfTheWhole) {
   for (const ResidualKind kind : {ResidualKind::plain, ResidualKind::mhc})
     for (const std::int64_t tiles : {0, 2}) {
       const Ocr2Config config = config_of(kind);
-      const Ocr2Input input = labelled_input(config, tiles);
+      const ModelInput input = labelled_input(config, tiles);
       const Result want = whole(config, input);
-      for (std::int64_t cut = 1; cut < unit_count(config); ++cut)
-        expect_same(cut_at(config, input, cut), want,
-                    fmt::format("{} {} tiles, cut before {}", name_of(kind), tiles,
-                                unit_name(config, cut)));
+      for (std::int64_t cut = 1; cut < config.unit_count(); ++cut)
+        expect_same(
+            cut_at(config, input, cut), want,
+            fmt::format("{} {} tiles, cut before {}", name_of(kind), tiles, config.unit_name(cut)));
     }
 }
 
 TEST(Units, StreamSegmentsEndAtACut) {
   const Ocr2Config config = config_of(ResidualKind::mhc);
-  const Ocr2Input input = labelled_input(config, 1);
+  const ModelInput input = labelled_input(config, 1);
   const Result want = whole(config, input);
-  for (std::int64_t cut = 1; cut < unit_count(config); ++cut)
-    expect_same(cut_at(config, input, cut, -1), want, unit_name(config, cut));
+  for (std::int64_t cut = 1; cut < config.unit_count(); ++cut)
+    expect_same(cut_at(config, input, cut, -1), want, config.unit_name(cut));
 }
 
 TEST(Units, EveryParameterHasOne) {
@@ -135,23 +134,23 @@ TEST(Units, EveryParameterHasOne) {
     const Ocr2Model model(config, 3);
     std::set<std::int64_t> seen;
     for (const Parameter& parameter : model.store().parameters()) {
-      const std::int64_t unit = unit_of_parameter(config, parameter.name);
+      const std::int64_t unit = config.unit_of_parameter(parameter.name);
       seen.insert(unit);
       for (const ParameterPart& part : parameter.parts)
-        EXPECT_EQ(unit_of_parameter(config, part.name), unit) << part.name;
+        EXPECT_EQ(config.unit_of_parameter(part.name), unit) << part.name;
     }
-    EXPECT_EQ(static_cast<std::int64_t>(seen.size()), unit_count(config));
+    EXPECT_EQ(static_cast<std::int64_t>(seen.size()), config.unit_count());
   }
   EXPECT_TRUE(testing::throws_with(
-      [] { unit_of_parameter(testing::tiny_model_config(), "model.other.weight"); },
+      [] { testing::tiny_ocr2_config().unit_of_parameter("model.other.weight"); },
       {"model.other.weight", "belongs to no unit"}));
 }
 
 /// Freezing knows names that another process has, and still refuses what nobody has.
 TEST(Units, FreezesByNamesOfOtherPieces) {
-  const Ocr2Config config = testing::tiny_model_config();
+  const Ocr2Config config = testing::tiny_ocr2_config();
   Ocr2Model head(config, 3, DType::f32, ParameterValues::initialised,
-                 Ocr2Placement{.units = {{unit_count(config) - 1, unit_count(config)}}});
+                 ModelPlacement{.units = {{config.unit_count() - 1, config.unit_count()}}});
   head.store().freeze({"model.sam_model."});
   EXPECT_EQ(head.store().trainable().size(), head.store().parameters().size());
   EXPECT_THROW(head.store().freeze({"model.nobody."}), ConfigError);

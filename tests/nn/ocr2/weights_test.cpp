@@ -1,9 +1,9 @@
 // Reading weights under published and module names, whole or in part, and refusing what does not
 // fit without touching the model.
-#include "nn/ocr2/weights.h"
+#include "nn/weights.h"
 
 #include "core/io/file.h"
-#include "tests/nn/tiny_model.h"
+#include "tests/nn/ocr2/tiny_ocr2.h"
 
 #include <algorithm>
 #include <cstring>
@@ -51,7 +51,7 @@ std::string module_name(std::string name) {
 
 class Weights : public ::testing::Test {
  protected:
-  Weights() : source_(testing::tiny_model_config(), 1), target_(testing::tiny_model_config(), 2) {
+  Weights() : source_(testing::tiny_ocr2_config(), 1), target_(testing::tiny_ocr2_config(), 2) {
     testing::fill_weights(source_, 5);
     for (const auto& [name, tensor] : target_.store().state()) before_[name] = tensor.clone();
   }
@@ -75,7 +75,7 @@ class Weights : public ::testing::Test {
   ::testing::AssertionResult refused(const Named& tensors,
                                      std::initializer_list<std::string_view> parts) {
     const auto path = write(tensors);
-    const auto result = throws_with([&] { load_weights(target_.store(), path); }, parts);
+    const auto result = throws_with([&] { load_weights(target_, path); }, parts);
     for (const auto& [name, tensor] : target_.store().state())
       if (!testing::near(tensor, before_.at(name), 0))
         return ::testing::AssertionFailure() << name << " changed although loading failed";
@@ -88,7 +88,7 @@ class Weights : public ::testing::Test {
 };
 
 TEST_F(Weights, PublishedNames) {
-  const LoadReport report = load_weights(target_.store(), write(published()));
+  const LoadReport report = load_weights(target_, write(published()));
   EXPECT_EQ(report.loaded, static_cast<std::int64_t>(published().size()));
   EXPECT_TRUE(report.skipped.empty());
   expect_equals_source();
@@ -98,28 +98,28 @@ TEST_F(Weights, ModuleNamesWithExpertStacks) {
   Named tensors;
   for (const auto& [name, tensor] : published())
     if (name.find(".experts.") == std::string::npos) {
-      EXPECT_EQ(published_name(module_name(name)), name);
-      EXPECT_EQ(published_name(name), name);
+      EXPECT_EQ(Ocr2Config().published_name(module_name(name)), name);
+      EXPECT_EQ(Ocr2Config().published_name(name), name);
       tensors.emplace_back(module_name(name), tensor);
     }
   for (const Parameter& parameter : source_.store().parameters())
     if (parameter.name.find(".mlp.experts.") != std::string::npos)
       tensors.emplace_back("model.language_model" + parameter.name.substr(5),
                            parameter.variable.value());
-  load_weights(target_.store(), write(tensors));
+  load_weights(target_, write(tensors));
   expect_equals_source();
 }
 
 TEST_F(Weights, StoredAsBFloat16) {
   Named tensors = published();
   for (auto& [name, tensor] : tensors) tensor = tensor.to(DType::bf16);
-  load_weights(target_.store(), write(tensors));
+  load_weights(target_, write(tensors));
   expect_equals_source(1.0 / 256);  // half of the last of 8 bits
 }
 
 TEST_F(Weights, OneFileOrAFolderOfShards) {
   save_safetensors(folder_.path() / "whole.safetensors", published());
-  load_weights(target_.store(), folder_.path() / "whole.safetensors");
+  load_weights(target_, folder_.path() / "whole.safetensors");
   expect_equals_source();
 }
 
@@ -129,7 +129,7 @@ TEST_F(Weights, OnlyThePrefixesAreReplaced) {
   for (const auto& [name, tensor] : published())
     if (name.starts_with("model.sam_model.")) encoder.emplace_back(name, tensor);
   encoder.emplace_back("other", Tensor::zeros({2}));
-  const LoadReport report = load_weights(target_.store(), write(encoder), {"model.sam_model."});
+  const LoadReport report = load_weights(target_, write(encoder), {"model.sam_model."});
   EXPECT_EQ(report.skipped, std::vector<std::string>{"other"});
   const Named want = source_.store().state(), got = target_.store().state();
   for (std::size_t i = 0; i < want.size(); ++i)
@@ -154,13 +154,12 @@ TEST_F(Weights, WhatDoesNotFitIsRefusedAndNothingChanges) {
   tensors = published();
   tensors.emplace_back("model.language_model.norm.weight", Tensor::zeros({8}));
   EXPECT_TRUE(refused(tensors, {file, "are the same parameter"}));
-  EXPECT_TRUE(
-      throws_with([&] { load_weights(target_.store(), folder_.path() / "none"); }, {"none"}));
+  EXPECT_TRUE(throws_with([&] { load_weights(target_, folder_.path() / "none"); }, {"none"}));
 }
 
 /// A kernel may keep its own arrangement of a weight: loading must make it look again.
 TEST_F(Weights, LossAfterLoadingIsTheSourcesLoss) {
-  Ocr2Input input = testing::tiny_prompt(target_.config(), 2, 2, 5, 9);
+  ModelInput input = testing::tiny_prompt(target_.config(), 2, 2, 5, 9);
   input.labels = input.input_ids.clone();
   const auto loss = [&](const Ocr2Model& model) {
     const NoGrad off;
@@ -168,7 +167,7 @@ TEST_F(Weights, LossAfterLoadingIsTheSourcesLoss) {
     return model.loss(input, context).loss_sum.value().item();
   };
   const double before = loss(target_);
-  load_weights(target_.store(), write(published()));
+  load_weights(target_, write(published()));
   EXPECT_EQ(loss(target_), loss(source_));
   EXPECT_NE(loss(target_), before);
 }
@@ -176,8 +175,8 @@ TEST_F(Weights, LossAfterLoadingIsTheSourcesLoss) {
 /// A model that waits for its values, read from `path`.
 struct Reader {
   Reader(const std::filesystem::path& path, DType dtype)
-      : model(testing::tiny_model_config(), 0, dtype, ParameterValues::absent),
-        report(load_weights(model.store(), path)) {}
+      : model(testing::tiny_ocr2_config(), 0, dtype, ParameterValues::absent),
+        report(load_weights(model, path)) {}
 
   Ocr2Model model;
   LoadReport report;
@@ -186,9 +185,10 @@ struct Reader {
 Tensor first_logits(const Ocr2Model& model) {
   const NoGrad off;
   ForwardContext context;
-  const Ocr2Input input = testing::tiny_prompt(model.config(), 2, 2, 5, 9);
-  DecodingCache cache(model.config().text, 2, 40);
-  return model.step(model.embed(input, model.encode(input, context)).value(), cache, context);
+  const ModelInput input = testing::tiny_prompt(model.config(), 2, 2, 5, 9);
+  DecodingCache cache(model.config().decoder, 2, 40);
+  return model.decoder().step(model.embed(input, model.encode(input, context)).value(), cache,
+                              context);
 }
 
 Named in_file_order(const Ocr2Model& model) { return model.store().file_order_state(); }
@@ -206,7 +206,7 @@ TEST_F(Weights, AFileInOurOrderStaysMapped) {
   EXPECT_TRUE(testing::near(first_logits(mapped.model), first_logits(source_), 0));
   EXPECT_TRUE(testing::near(first_logits(copied.model), first_logits(source_), 0));
   // The training way of loading copies everything.
-  EXPECT_EQ(load_weights(target_.store(), path).mapped, 0);
+  EXPECT_EQ(load_weights(target_, path).mapped, 0);
   expect_equals_source();
 }
 

@@ -2,7 +2,8 @@
 #include "recipes/checkpoint/saver.h"
 
 #include "distributed/groups.h"
-#include "nn/ocr2/config.h"
+#include "nn/families.h"
+#include "tests/nn/tiny_model.h"
 #include "tests/recipes/tiny_run.h"
 #include "tests/testing.h"
 
@@ -19,9 +20,9 @@ using testing::tensors_of;
 using testing::throws_with;
 using Tensors = std::map<std::string, Tensor>;
 
-Ocr2Config tiny_model_config(const std::filesystem::path& folder) {
+testing::AnyConfig tiny_model_config(const std::filesystem::path& folder) {
   write_file(folder / "config.json", testing::tiny_config().dump());
-  return read_ocr2_config(folder / "config.json");
+  return read_model_config(folder / "config.json");
 }
 
 /// A model in training, with a saver whose thread may be held at a point.
@@ -30,7 +31,8 @@ class CheckpointSaverTest : public ::testing::Test {
   CheckpointSaverTest()
       : world_(make_single_group()),
         mesh_(world_, 1, 1),
-        model_(tiny_model_config(folder_.path()), 1),
+        made_(testing::make_model(tiny_model_config(folder_.path()), 1)),
+        model_(*made_),
         optimizer_({.learning_rate = 0.01}, world_) {
     model_.store().freeze({"model.sam_model."});
     optimizer_.add_group("all", model_.store().trainable(), 0.1, world_);
@@ -96,7 +98,8 @@ class CheckpointSaverTest : public ::testing::Test {
   testing::TemporaryFolder folder_;
   std::shared_ptr<Communicator> world_;
   Mesh mesh_;
-  Ocr2Model model_;
+  std::unique_ptr<OcrModel> made_;
+  OcrModel& model_;
   ParallelAdamW optimizer_;
   RunState state_;
   std::vector<std::string> completed_;

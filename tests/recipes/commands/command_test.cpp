@@ -2,6 +2,7 @@
 #include "data/images/image.h"
 #include "recipes/checkpoint/model_folder.h"
 #include "tests/data/text_sample.h"
+#include "tests/nn/tiny_model.h"
 #include "tests/recipes/spawn.h"
 #include "tests/recipes/tiny_run.h"
 
@@ -40,7 +41,7 @@ json parsed(const Finished& run) {
 std::filesystem::path tiny_checkpoint(const TinyData& data) {
   const auto folder = data.folder() / "model";
   std::filesystem::create_directories(folder);
-  save_model(Ocr2Model(parse_ocr2_config(testing::tiny_config(), "config"), 1), folder);
+  save_model(*testing::make_model(parse_model_config(testing::tiny_config(), "config"), 1), folder);
   testing::tiny_tokenizer().save(folder / "tokenizer.json");
   return folder;
 }
@@ -231,7 +232,7 @@ TEST(Command, BenchStep) {
           "seconds_min", "seconds_median", "peak_bytes", "loss_first", "loss_last"})
       EXPECT_TRUE(line.contains(field)) << field;
     EXPECT_EQ(line["parameters"].get<double>(),
-              parameter_count(parse_ocr2_config(config, "config")));
+              parse_model_config(config, "config")->parameter_count());
     EXPECT_GT(line["seconds_min"].get<double>(), 0.0);
     EXPECT_LT(line["loss_last"].get<double>(), line["loss_first"].get<double>());
   }
@@ -289,7 +290,7 @@ TEST(Command, BenchGenerateReadsTheWeightsThatItWrote) {
   const std::string weights = (data.folder() / "weights").string();
   const json written = parsed(run_lectern(
       {"bench", "write-weights", "--config", data.config().string(), "--out", weights}));
-  const double parameters = parameter_count(parse_ocr2_config(config, "config"));
+  const double parameters = parse_model_config(config, "config")->parameter_count();
   EXPECT_EQ(written["parameters"].get<double>(), parameters);
   EXPECT_GT(written["bytes"].get<double>(), 2 * parameters);
   for (const std::vector<std::string>& more :

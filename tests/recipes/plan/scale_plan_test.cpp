@@ -2,6 +2,7 @@
 // parts of a step against the schedule, and every refusal.
 #include "recipes/plan/scale_plan.h"
 
+#include "tests/nn/tiny_model.h"
 #include "tests/recipes/spawn.h"
 #include "tests/recipes/tiny_run.h"
 #include "tests/testing.h"
@@ -54,7 +55,7 @@ double parameters_of(const ScaleInput& input) {
 }
 
 TEST(CountUnits, KnowsTheParametersOfTheFullModel) {
-  const Ocr2Config config = read_ocr2_config(source("recipes/configs/models/ocr2.json"));
+  const testing::AnyConfig config = read_model_config(source("recipes/configs/models/ocr2.json"));
   std::int64_t all = 0, experts = 0, trained = 0;
   for (const UnitWork& unit :
        count_units(config, {.crops = 6, .text_tokens = 100}, 1, {"model.sam_model."})) {
@@ -70,7 +71,7 @@ TEST(CountUnits, KnowsTheParametersOfTheFullModel) {
 
 TEST(CountUnits, OperationsAreThoseOfTheShapes) {
   const TinyData data(1);
-  const Ocr2Config config = read_ocr2_config(data.config());
+  const testing::AnyConfig config = read_model_config(data.config());
   const PageShape page{.text_tokens = 10, .global_sizes = {32}};
   EXPECT_EQ(page.tokens(config), 15);
   const auto units = count_units(config, page, 2, {"model.sam_model."});
@@ -108,7 +109,7 @@ TEST(CountUnits, OperationsAreThoseOfTheShapes) {
 
 TEST(CountUnits, TextAloneLeavesTheEncoderIdle) {
   const TinyData data(1);
-  const Ocr2Config config = read_ocr2_config(data.config());
+  const testing::AnyConfig config = read_model_config(data.config());
   const auto units = count_units(config, {.text_tokens = 10, .has_image = false}, 1, {});
   for (std::size_t u = 0; u < 3; ++u) EXPECT_EQ(units[u].forward, 0) << u;
   EXPECT_GT(units[3].forward, 0);
@@ -394,8 +395,8 @@ TEST(Hardware, TakesTheShareThatACardReached) {
     return measured_share(file, recipe, hardware);
   };
   double operations = 0, trained = 0;
-  for (const UnitWork& unit :
-       count_units(read_ocr2_config(data.config()), {.text_tokens = 101}, 2, {})) {
+  for (const UnitWork& unit : count_units(testing::AnyConfig(read_model_config(data.config())),
+                                          {.text_tokens = 101}, 2, {})) {
     operations += unit.forward + unit.backward;
     trained += static_cast<double>(unit.trained_parameters);
   }

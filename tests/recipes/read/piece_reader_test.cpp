@@ -11,6 +11,7 @@
 #include "tests/data/drawn_sheet.h"
 #include "tests/data/synthetic_pages.h"
 #include "tests/data/test_pdf.h"
+#include "tests/nn/tiny_model.h"
 #include "tests/recipes/spawn.h"
 #include "tests/recipes/tiny_run.h"
 
@@ -51,7 +52,7 @@ class PieceReading : public ::testing::Test {
                               {"piece_margin", 2}});
     config["lectern"]["queries_768"] = 16;
     std::filesystem::create_directories(model());
-    save_model(Ocr2Model(parse_ocr2_config(config, "config"), 1), model());
+    save_model(*testing::make_model(parse_model_config(config, "config"), 1), model());
     tiny_tokenizer().save(model() / "tokenizer.json");
     const DrawnSheet drawn = sheet();
     image_ = drawn.image();
@@ -90,10 +91,11 @@ TEST_F(PieceReading, PiecesLookLikeTheSamplesOfTraining) {
   view.global_size = 64;
   view.crop = false;
   view.patch_size = 4;
+  view.tokens = [](const ViewGrid&) { return std::int64_t{5}; };
   options.views = {view};
   options.margin = 2;
   const SampleSet samples({{make_cut_source(source, tiny_tokenizer())}}, options);
-  const ReadingSettings settings = read_ocr2_config(model() / "config.json").reading;
+  const ReadingSettings settings = read_model_config(model() / "config.json")->reading;
   ASSERT_GT(samples.units(0), 6);
   for (std::int64_t i = 0; i < samples.units(0); ++i) {
     const Sample sample = samples.make({0, 0, i, 0});

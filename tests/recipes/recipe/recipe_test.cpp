@@ -3,8 +3,10 @@
 #include "core/io/file.h"
 #include "data/samples/cut.h"
 #include "data/samples/drawn.h"
-#include "nn/ocr2/model.h"
+#include "nn/families.h"
+#include "nn/model.h"
 #include "recipes/train/training_data.h"
+#include "tests/nn/tiny_model.h"
 #include "tests/testing.h"
 
 #include <algorithm>
@@ -57,15 +59,13 @@ TEST(Recipe, DefaultsFollowTheStage) {
 }
 
 TEST(Recipe, SaysWhatTheDecoderReads) {
-  Ocr2Config config;
-  apply_model_settings(small().model, config);
-  EXPECT_EQ(config.decoder_reads, DecoderReads::queries);
-  EXPECT_EQ(config.decoder_tokens(1024), 256);
-  apply_model_settings(small({"model.queries=9"}).model, config);
-  EXPECT_EQ(config.decoder_tokens(1024), 9);
-  EXPECT_EQ(config.decoder_tokens(32), 9);
-  apply_model_settings(small({"model.decoder_reads=visual"}).model, config);
-  EXPECT_EQ(config.decoder_reads, DecoderReads::visual);
+  const auto config = families().front().released();
+  config->apply(model_settings(small().model));
+  EXPECT_EQ(config->decoder_tokens(1024), 256);
+  config->apply(model_settings(small({"model.queries=9"}).model));
+  EXPECT_EQ(config->decoder_tokens(1024), 9);
+  EXPECT_EQ(config->decoder_tokens(32), 9);
+  config->apply(model_settings(small({"model.decoder_reads=visual"}).model));
   EXPECT_TRUE(throws_with(with({"model.decoder_reads=visual", "model.queries=4"}),
                           {"model.queries", "must be left out"}));
   EXPECT_TRUE(throws_with(with({"model.decoder_reads=raster"}), {"decoder_reads", "raster"}));
@@ -113,7 +113,7 @@ TEST(Recipe, RefusesWhatCannotBe) {
   EXPECT_TRUE(throws_with(with({"view.resolutions=[768]"}), {"must be empty with view.crop"}));
   EXPECT_TRUE(throws_with(with({"view.read_by=lines"}), {"view.read_by must be one of"}));
   EXPECT_TRUE(throws_with(with({"view.piece_dpi=5"}), {"piece_dpi must be a number from 18"}));
-  EXPECT_TRUE(throws_with(with({"encoder_cache.enabled=true"}), {"needs model.sam_model."}));
+  EXPECT_TRUE(throws_with(with({"encoder_cache.enabled=true"}), {"needs \"encoder\" in `freeze`"}));
   EXPECT_TRUE(throws_with(with({"freeze=[\"\"]"}), {"would freeze everything"}));
   EXPECT_TRUE(throws_with(with({"checkpoint.keep=0"}), {"keep must be an integer from 1"}));
   EXPECT_TRUE(throws_with(with({"optimizer.learning_rat=1"}), {"did you mean `learning_rate`?"}));
@@ -177,7 +177,7 @@ TEST(Recipe, FullSizeRecipesFollowThePaper) {
     EXPECT_EQ(recipe.optimizer.min_learning_rate, expected.floor);
     EXPECT_EQ(recipe.optimizer.schedule, "cosine");
     EXPECT_EQ(recipe.view.crop, expected.stage != 1);
-    EXPECT_EQ(recipe.freeze, frozen_prefixes(expected.stage));
+    EXPECT_EQ(recipe.freeze, frozen_parts(expected.stage));
     EXPECT_EQ(recipe.encoder_cache.enabled, expected.stage == 3);
     EXPECT_EQ(recipe.model.config.substr(0, 23), "recipes/configs/models/");
     EXPECT_TRUE(std::filesystem::exists(testing::source_folder() / recipe.model.config));
@@ -264,7 +264,7 @@ TEST(Recipe, NanosLaterStagesGoOnWithItsLastLevel) {
     const Recipe recipe = load_recipe(folder / fmt::format("configs/nano/stage{}.toml", stage));
     expect_held_out(recipe);
     EXPECT_EQ(recipe.stage, stage);
-    EXPECT_EQ(recipe.freeze, frozen_prefixes(stage));
+    EXPECT_EQ(recipe.freeze, frozen_parts(stage));
     EXPECT_EQ(recipe.model.init, previous);
     EXPECT_EQ(recipe.model.config, previous);
     EXPECT_EQ(recipe.data.jitter_pixels, last.jitter_pixels);
@@ -300,8 +300,9 @@ TEST(Recipe, NanoRecipeIsWellFormedAndLeavesOutWhatIsHeldOut) {
   EXPECT_GE(recipe.curriculum.size(), 2u);
   expect_held_out(recipe);
   // 12 MB in bf16.
-  const Ocr2Config config = read_ocr2_config(testing::source_folder() / recipe.model.config);
-  EXPECT_LE(2 * Ocr2Model(config, 1).store().parameter_count(), 12'000'000);
+  const testing::AnyConfig config =
+      read_model_config(testing::source_folder() / recipe.model.config);
+  EXPECT_LE(2 * testing::make_model(config, 1)->store().parameter_count(), 12'000'000);
 }
 
 }  // namespace

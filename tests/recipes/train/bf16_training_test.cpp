@@ -1,10 +1,12 @@
 // Training in bf16 against training in fp32: the fixture's configuration and batch, each stage.
 #include "autograd/compute_dtype.h"
 #include "core/io/safetensors.h"
-#include "nn/ocr2/model.h"
-#include "nn/ocr2/weights.h"
+#include "nn/families.h"
+#include "nn/model.h"
 #include "nn/optim/optimizer.h"
+#include "nn/weights.h"
 #include "recipes/recipe/recipe.h"
+#include "tests/nn/tiny_model.h"
 #include "tests/testing.h"
 
 #include <cmath>
@@ -16,9 +18,9 @@ namespace {
 const char* const kFolder = "ocr2_A";
 constexpr double kRate = 1e-3;
 
-Ocr2Input fixture_input() {
+ModelInput fixture_input() {
   const auto file = SafetensorsFile::open(testing::fixture(kFolder) / "case_crop2.safetensors");
-  Ocr2Input out;
+  ModelInput out;
   out.input_ids = file.get("in.input_ids").to(DType::i32);
   out.labels = file.get("in.labels").to(DType::i32);
   out.pixel_values = file.get("in.pixel_values").to(DType::f32);
@@ -41,18 +43,19 @@ Steps train_steps(std::int64_t stage, DType dtype, int steps, bool recompute = f
                   Start start = Start::random) {
   const ComputeDType scope(dtype);
   const auto folder = testing::fixture(kFolder);
-  Ocr2Model model(read_ocr2_config(folder / "config.json"), 1);
-  if (start == Start::fixture) load_weights(model.store(), folder);
-  model.store().freeze(frozen_prefixes(stage));
+  const auto model_owner = testing::make_model(read_model_config(folder / "config.json"), 1);
+  OcrModel& model = *model_owner;
+  if (start == Start::fixture) load_weights(model, folder);
+  model.store().freeze(model.config().prefixes_of(frozen_parts(stage)));
   const NamedParameters trainable = model.store().trainable();
   AdamW optimizer({.learning_rate = kRate});
   optimizer.add_group("all", trainable);
-  const Ocr2Input input = fixture_input();
+  const ModelInput input = fixture_input();
   Steps run;
   for (int step = 0; step < steps; ++step) {
     ForwardContext context;
     context.recompute_blocks = recompute;
-    const Ocr2Loss loss = model.loss(input, context);
+    const ModelLoss loss = model.loss(input, context);
     const double count = static_cast<double>(loss.count);
     run.losses.push_back(loss.loss_sum.value().item() / count);
     loss.loss_sum.backward(Tensor::full(loss.loss_sum.shape(), 1.0 / count));

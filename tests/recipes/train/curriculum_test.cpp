@@ -6,6 +6,7 @@
 #include "recipes/train/trainer.h"
 #include "recipes/train/training_data.h"
 #include "tests/data/text_sample.h"
+#include "tests/nn/tiny_model.h"
 #include "tests/recipes/spawn.h"
 #include "tests/recipes/tiny_run.h"
 
@@ -191,7 +192,7 @@ TEST(Curriculum, ACheckpointBeyondTheRecipesLevelsIsRefused) {
 TEST(Curriculum, MixturesFollowTheWeights) {
   const TinyData data;
   const Recipe recipe = curriculum(data, "run");
-  const Ocr2Config config = parse_ocr2_config(testing::tiny_config(), "config");
+  const testing::AnyConfig config = parse_model_config(testing::tiny_config(), "config");
   const TrainingData training(recipe, config, testing::tiny_tokenizer());
   ASSERT_EQ(training.levels(), 3);
   const auto first = training.training(0), second = training.training(1),

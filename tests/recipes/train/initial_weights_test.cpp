@@ -3,7 +3,7 @@
 #include "recipes/train/initial_weights.h"
 
 #include "core/io/safetensors.h"
-#include "nn/ocr2/weights.h"
+#include "nn/weights.h"
 #include "recipes/checkpoint/model_folder.h"
 #include "tests/nn/tiny_model.h"
 #include "tests/recipes/tiny_run.h"
@@ -25,7 +25,11 @@ bool is_qwen2(const std::string& name) {
 
 class InitialWeights : public ::testing::Test {
  protected:
-  InitialWeights() : source_(testing::tiny_model_config(), 1), target_(source_.config(), 2) {
+  InitialWeights()
+      : made_(testing::make_model(testing::tiny_model_config(), 1)),
+        other_(testing::make_model(made_->config(), 2)),
+        source_(*made_),
+        target_(*other_) {
     testing::fill_weights(source_, 5);
     for (const auto& [name, tensor] : target_.store().state()) before_[name] = tensor.clone();
   }
@@ -45,7 +49,8 @@ class InitialWeights : public ::testing::Test {
     }
   }
 
-  Ocr2Model source_, target_;
+  std::unique_ptr<OcrModel> made_, other_;
+  OcrModel &source_, &target_;
   std::map<std::string, Tensor> before_;
   testing::TemporaryFolder folder_;
 };
@@ -57,7 +62,7 @@ TEST_F(InitialWeights, SegmentAnythingLayout) {
   for (const auto& [name, tensor] : source_.store().state())
     if (is_sam(name)) tensors.emplace_back("image_encoder." + name.substr(16), tensor);
   EXPECT_EQ(tensors[2].first, "image_encoder.blocks.0.attn.proj.bias");
-  load_sam(write(tensors), target_);
+  target_.load_pretrained("sam", write(tensors));
   expect_taken(is_sam);
 }
 
@@ -80,7 +85,7 @@ TEST_F(InitialWeights, TransformersSamLayout) {
         tail.replace(at, from.size(), to);
     tensors.emplace_back("vision_encoder." + tail, tensor);
   }
-  load_sam(write(tensors), target_);
+  target_.load_pretrained("sam", write(tensors));
   expect_taken(is_sam);
 }
 
@@ -90,7 +95,7 @@ TEST_F(InitialWeights, Qwen2Layout) {
   for (const auto& [name, tensor] : source_.store().state())
     if (is_qwen2(name)) tensors.emplace_back("model." + name.substr(30), tensor);
   EXPECT_EQ(tensors[2].first, "model.layers.0.input_layernorm.weight");
-  load_qwen2(write(tensors), target_);
+  target_.load_pretrained("qwen2", write(tensors));
   expect_taken(is_qwen2);
 }
 
@@ -99,24 +104,25 @@ TEST_F(InitialWeights, AnotherSizeOrAMissingTensorIsNamed) {
   for (const auto& [name, tensor] : source_.store().state())
     if (is_sam(name)) tensors.emplace_back("image_encoder." + name.substr(16), tensor);
   Named less(tensors.begin() + 1, tensors.end());
-  EXPECT_TRUE(throws_with([&] { load_sam(write(less), target_); },
+  EXPECT_TRUE(throws_with([&] { target_.load_pretrained("sam", write(less)); },
                           {"other.safetensors", "has no tensor model.sam_model.blocks.0.attn."}));
   for (auto& [name, tensor] : tensors)
     if (name == "image_encoder.pos_embed") tensor = Tensor::zeros({1, 5, 5, 8});
   EXPECT_TRUE(
-      throws_with([&] { load_sam(write(tensors), target_); },
+      throws_with([&] { target_.load_pretrained("sam", write(tensors)); },
                   {"tensor image_encoder.pos_embed must be [1, 10, 10, 8]", "[1, 5, 5, 8]"}));
   expect_taken([](const std::string&) { return false; });
 }
 
 TEST_F(InitialWeights, PartsOfOurOwnCheckpointsInTheirOrder) {
-  const auto save = [&](const std::string& name, const Ocr2Model& model) {
+  const auto save = [&](const std::string& name, const OcrModel& model) {
     const auto path = folder_.path() / name;
     std::filesystem::create_directories(path);
     save_model(model, path);
     return path.string();
   };
-  Ocr2Model other(source_.config(), 3);
+  const auto other_owner = testing::make_model(source_.config(), 3);
+  OcrModel& other = *other_owner;
   testing::fill_weights(other, 6);
   // The encoder of one, the decoder of another that knows only "other"; SAM's file comes last.
   ModelRecipe recipe;
@@ -144,11 +150,13 @@ TEST_F(InitialWeights, Qwen2IntoResidualStreams) {
   Named tensors;
   for (const auto& [name, tensor] : source_.store().state())
     if (is_qwen2(name)) tensors.emplace_back("model." + name.substr(30), tensor);
-  Ocr2Config config = source_.config();
-  config.residual.kind = ResidualKind::mhc;
-  Ocr2Model streams(config, 2);
-  const Ocr2Model fresh(config, 2);
-  load_qwen2(write(tensors), streams);
+  testing::AnyConfig config = source_.config();
+  config->residual.kind = ResidualKind::mhc;
+  const auto streams_owner = testing::make_model(config, 2);
+  OcrModel& streams = *streams_owner;
+  const auto fresh_owner = testing::make_model(config, 2);
+  const OcrModel& fresh = *fresh_owner;
+  streams.load_pretrained("qwen2", write(tensors));
   std::map<std::string, Tensor> from;
   for (const auto& [name, tensor] : source_.store().state()) from[name] = tensor;
   for (std::size_t i = 0; const auto& [name, tensor] : streams.store().state()) {
@@ -162,9 +170,9 @@ TEST_F(InitialWeights, Qwen2IntoResidualStreams) {
 /// Encoder and decoder of checkpoints in another convention: only what was loaded is converted.
 TEST_F(InitialWeights, PartsInAnotherConventionAreConverted) {
   const auto model_of = [&](StreamConvention convention, std::uint64_t seed) {
-    Ocr2Config config = source_.config();
-    config.residual = {.kind = ResidualKind::mhc, .convention = convention};
-    auto model = std::make_unique<Ocr2Model>(config, seed);
+    testing::AnyConfig config = source_.config();
+    config->residual = {.kind = ResidualKind::mhc, .convention = convention};
+    auto model = testing::make_model(config, seed);
     testing::fill_weights(*model, seed);
     return model;
   };
@@ -179,9 +187,10 @@ TEST_F(InitialWeights, PartsInAnotherConventionAreConverted) {
   recipe.init = "random";
   recipe.init_encoder = folder.string();
   load_initial_weights(recipe, *ours);
+  const std::vector<std::string>& parts = ours->config().parts().encoder;
   convert_convention(stored->store(), StreamConvention::paper, StreamConvention::deepseek_v4);
   for (std::size_t i = 0; const auto& [name, tensor] : ours->store().state()) {
-    const bool encoder = std::any_of(ocr2_parts::kEncoder.begin(), ocr2_parts::kEncoder.end(),
+    const bool encoder = std::any_of(parts.begin(), parts.end(),
                                      [&](const auto& prefix) { return name.starts_with(prefix); });
     EXPECT_TRUE(
         testing::near(tensor, encoder ? stored->store().state()[i].second : before.at(name), 0))

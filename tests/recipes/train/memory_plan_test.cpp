@@ -136,18 +136,20 @@ TEST(MemoryPlan, PassesThatLackAPartHaveAChoiceOfTheirOwn) {
   EXPECT_FALSE(plan.recomputes(0));
 }
 
-Ocr2Config deeper_config() {
-  Ocr2Config config = testing::tiny_model_config();
-  config.encoder.num_hidden_layers = 3;
-  config.text.hidden_size = 64;
-  config.text.intermediate_size = 160;
-  config.text.num_hidden_layers = 6;
-  config.text.layer_is_sparse = {false, true, true, true, true, true};
+testing::AnyConfig deeper_config() {
+  nlohmann::json json = testing::tiny_model_config()->to_json();
+  json["vision_config"]["encoder_config"]["num_hidden_layers"] = 3;
+  json["vision_config"]["encoder_config"].erase("layer_types");
+  testing::AnyConfig config = parse_model_config(json, "deeper");
+  config->decoder.hidden_size = 64;
+  config->decoder.intermediate_size = 160;
+  config->decoder.num_hidden_layers = 6;
+  config->decoder.layer_is_sparse = {false, true, true, true, true, true};
   return config;
 }
 
 /// Peak of one forward and backward pass, and its gradients.
-double real_pass(const Ocr2Model& model, const Ocr2Input& input, MemoryPlan* plan, bool may_probe) {
+double real_pass(const OcrModel& model, const ModelInput& input, MemoryPlan* plan, bool may_probe) {
   for (const Parameter& parameter : model.store().parameters()) {
     Variable variable = parameter.variable;
     variable.clear_grad();
@@ -163,9 +165,10 @@ double real_pass(const Ocr2Model& model, const Ocr2Input& input, MemoryPlan* pla
 }
 
 TEST(MemoryPlan, WithinTenPercentInRealPasses) {
-  const Ocr2Config config = deeper_config();
-  const Ocr2Model model(config, 1);
-  Ocr2Input input = testing::tiny_prompt(config, 4, 1, 40, 2);
+  const testing::AnyConfig config = deeper_config();
+  const auto model_owner = testing::make_model(config, 1);
+  const OcrModel& model = *model_owner;
+  ModelInput input = testing::tiny_prompt(config, 4, 1, 40, 2);
   input.labels = input.input_ids.clone();
   const double most = real_pass(model, input, nullptr, false);
   std::vector<Tensor> want;

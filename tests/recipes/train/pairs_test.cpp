@@ -1,8 +1,8 @@
 // Pairs of somebody's own, written as format-2 shards through the writer's API, train.
 #include "data/shards/pair.h"
-#include "recipes/log/metrics.h"
 #include "recipes/train/trainer.h"
 #include "recipes/train/training_data.h"
+#include "tests/nn/tiny_model.h"
 #include "tests/recipes/tiny_run.h"
 
 namespace lectern {
@@ -57,8 +57,8 @@ TEST(TrainPairs, MixWithOtherSourcesAndPack) {
       "[[data.sources]]\nkind = \"text\"\nshards = \"{0}/pairs\"\nname = \"only text\"\n",
       data.folder().string());
   const Recipe recipe = pairs_recipe(data, "run", more, {"data.pack_tokens=120"});
-  const auto samples =
-      training_samples(recipe, parse_ocr2_config(testing::tiny_config(), "c"), tiny_tokenizer());
+  const testing::AnyConfig config = parse_model_config(testing::tiny_config(), "config");
+  const auto samples = training_samples(recipe, config, tiny_tokenizer());
   ASSERT_EQ(samples->sampler_sources().size(), 3u);
   EXPECT_EQ(samples->units(0), 5);
   EXPECT_EQ(samples->sampler_sources()[0].weight, 2);

@@ -111,7 +111,7 @@ TEST(TrainResidual, export_says_what_can_be_exported) {
   const TinyData data;
   const Recipe recipe = data.recipe("run", {"model.residual=mhc", "steps=1"});
   train(recipe, false);
-  for (const ExportFormat format : {ExportFormat::hf, ExportFormat::original}) {
+  for (const std::string format : {"hf", "original"}) {
     // Query tables of the published sizes would otherwise be asked for first.
     EXPECT_TRUE(throws_with(
         [&] { export_model(load_model_folder(recipe.run_dir), format, data.folder() / "export"); },

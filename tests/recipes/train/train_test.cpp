@@ -1,14 +1,16 @@
 // Training runs on synthetic pages: what each stage changes, what a run leaves behind, and that
 // being stopped, killed or served from the encoder cache does not change a bit.
 #include "data/samples/batch.h"
-#include "nn/ocr2/model.h"
-#include "nn/ocr2/weights.h"
+#include "nn/families.h"
+#include "nn/model.h"
+#include "nn/weights.h"
 #include "recipes/checkpoint/folder.h"
 #include "recipes/checkpoint/model_folder.h"
 #include "recipes/log/metrics.h"
 #include "recipes/train/encoder_features.h"
 #include "recipes/train/trainer.h"
 #include "recipes/train/training_data.h"
+#include "tests/nn/tiny_model.h"
 #include "tests/recipes/spawn.h"
 #include "tests/recipes/tiny_run.h"
 
@@ -54,7 +56,9 @@ TEST(Train, StagesChangeWhatTheyTrainAndNothingElse) {
   const TinyData data;
   std::map<std::string, Tensor> before;
   for (const auto& [name, tensor] :
-       Ocr2Model(parse_ocr2_config(testing::tiny_config(), "config"), 3).store().state())
+       testing::make_model(parse_model_config(testing::tiny_config(), "config"), 3)
+           ->store()
+           .state())
     before[name] = tensor.clone();
   for (int stage = 1; stage <= 3; ++stage) {
     const std::string run = fmt::format("stage{}", stage);
@@ -202,7 +206,7 @@ TEST(Train, AModelThatReadsVisualTokensIsWholeInItsCheckpoint) {
   const std::string visual = "model.decoder_reads=visual";
   train(data.recipe("whole", {visual}), false);
   const LoadedModel loaded = load_model_folder(data.folder() / "whole");
-  EXPECT_EQ(loaded.model->config().decoder_reads, DecoderReads::visual);
+  EXPECT_EQ(loaded.model->config().to_json()["lectern"]["decoder_reads"], "visual");
   const auto saved = tensors_of(checkpoint(data, "whole", 4));
   for (const auto& [name, tensor] : loaded.model->store().state()) {
     ASSERT_TRUE(saved.contains(name)) << name;
@@ -400,8 +404,9 @@ TEST(TrainEncoderCache, ATrainedEncoderIsRefused) {
 /// A checkpoint of a one-step run with `value` in one weight.
 void poison(const TinyData& data, const std::string& run, const std::string& name, float value) {
   const auto folder = checkpoint(data, run, 1);
-  Ocr2Model model(read_ocr2_config(folder / "config.json"), 0);
-  load_weights(model.store(), folder);
+  const auto model_owner = testing::make_model(read_model_config(folder / "config.json"), 0);
+  OcrModel& model = *model_owner;
+  load_weights(model, folder);
   for (const auto& [part, weight] : model.store().state())
     if (part == name) weight.data<float>()[0] = value;
   save_model(model, folder);  // as training saves it, so that COMPLETE still finds the file's size
@@ -442,13 +447,13 @@ TEST(TrainNotFinite, ADivergingRunKeepsItsLastCheckpoint) {
 
 // ---- packing ------------------------------------------------------------------------------------
 
-double mean_loss(const Recipe& recipe, const Ocr2Model& model, const Batch& batch) {
+double mean_loss(const Recipe& recipe, const OcrModel& model, const Batch& batch) {
   const NoGrad off;
   EncoderFeatures features(recipe, model);
   ForwardContext context;
-  const Ocr2Input input = input_of(batch);
-  const VisualFeatures visual = features.features_of(batch, input, context);
-  const Ocr2Loss loss = model.loss(input, context, &visual);
+  const ModelInput input = input_of(batch);
+  const MediaRows visual = features.features_of(batch, input, context);
+  const ModelLoss loss = model.loss(input, context, &visual);
   EXPECT_EQ(loss.count, batch.trained_tokens);
   return loss.loss_sum.value().item() / static_cast<double>(loss.count);
 }
@@ -459,8 +464,9 @@ TEST(Train, PackedAndPaddedBatchesHaveTheSameLoss) {
     const Recipe recipe =
         data.recipe(tiles ? "tiles" : "words", {"data.level=mixed", "data.page_share=1.0",
                                                 tiles ? "view.crop=true" : "data.word_share=1.0"});
-    const Ocr2Config config = parse_ocr2_config(testing::tiny_config(), "config");
-    const Ocr2Model model(config, 7);
+    const testing::AnyConfig config = parse_model_config(testing::tiny_config(), "config");
+    const auto model_owner = testing::make_model(config, 7);
+    const OcrModel& model = *model_owner;
     const auto set = training_samples(recipe, config, testing::tiny_tokenizer());
     const Sampler sampler(set->sampler_sources(), 1);
     std::vector<Sample> samples;

@@ -1,4 +1,6 @@
-#include "nn/ocr2/weights.h"
+#include "nn/weights.h"
+
+#include "nn/model.h"
 
 #include <algorithm>
 #include <map>
@@ -7,32 +9,6 @@
 
 namespace lectern {
 namespace {
-
-struct Rename {
-  const char* module;
-  const char* published;
-};
-
-/// Prefixes first to last; the first that fits wins (docs/ocr2.md section 4).
-constexpr Rename kPrefixes[] = {
-    {"model.vision_tower.sam_encoder.patch_embed.projection.", "model.sam_model.patch_embed.proj."},
-    {"model.vision_tower.sam_encoder.layers.", "model.sam_model.blocks."},
-    {"model.vision_tower.sam_encoder.neck.conv1.", "model.sam_model.neck.0."},
-    {"model.vision_tower.sam_encoder.neck.layer_norm1.", "model.sam_model.neck.1."},
-    {"model.vision_tower.sam_encoder.neck.conv2.", "model.sam_model.neck.2."},
-    {"model.vision_tower.sam_encoder.neck.layer_norm2.", "model.sam_model.neck.3."},
-    {"model.vision_tower.sam_encoder.proj.conv1.", "model.sam_model.net_2."},
-    {"model.vision_tower.sam_encoder.proj.conv2.", "model.sam_model.net_3."},
-    {"model.vision_tower.sam_encoder.", "model.sam_model."},
-    {"model.vision_tower.vision_encoder.", "model.qwen2_model.model.model."},
-    {"model.vision_tower.query_768_resolution.", "model.qwen2_model.query_768."},
-    {"model.vision_tower.query_1024_resolution.", "model.qwen2_model.query_1024."},
-    {"model.multi_modal_projector.", "model.projector.layers."},
-    {"model.view_separator", "model.view_seperator"},
-    {"model.language_model.", "model."},
-};
-
-constexpr Rename kSamNorms[] = {{".layer_norm1.", ".norm1."}, {".layer_norm2.", ".norm2."}};
 
 bool wanted(const std::string& name, const std::vector<std::string>& prefixes) {
   return prefixes.empty() ||
@@ -97,23 +73,6 @@ class Source {
   std::set<std::string> used_;
 };
 
-}  // namespace
-
-std::string published_name(const std::string& name) {
-  for (const auto& [module, published] : kPrefixes) {
-    if (!name.starts_with(module)) continue;
-    std::string out = published + name.substr(std::string_view(module).size());
-    if (out.starts_with("model.sam_model.blocks."))
-      for (const auto& [from, to] : kSamNorms)
-        if (const auto at = out.find(from); at != std::string::npos)
-          out.replace(at, std::string_view(from).size(), to);
-    return out;
-  }
-  return name;
-}
-
-namespace {
-
 /// Where the value of one parameter comes from.
 struct Plan {
   const Parameter* parameter = nullptr;
@@ -161,8 +120,8 @@ void copy_value(const Plan& plan, const SafetensorsFolder& folder) {
 }  // namespace
 
 LoadReport load_weights(ParameterStore& store, const std::filesystem::path& path,
-                        const std::vector<std::string>& prefixes, bool strict,
-                        const std::function<std::string(const std::string&)>& rename) {
+                        const std::function<std::string(const std::string&)>& rename,
+                        const std::vector<std::string>& prefixes, bool strict) {
   Source source(path, rename);
   // Two passes: everything is checked before the first value changes.
   std::vector<Plan> plans;
@@ -183,6 +142,14 @@ LoadReport load_weights(ParameterStore& store, const std::filesystem::path& path
     report.loaded += tensors;
   }
   return report;
+}
+
+LoadReport load_weights(OcrModel& model, const std::filesystem::path& path,
+                        const std::vector<std::string>& prefixes, bool strict) {
+  return load_weights(
+      model.store(), path,
+      [&](const std::string& name) { return model.config().published_name(name); }, prefixes,
+      strict);
 }
 
 }  // namespace lectern

@@ -1,9 +1,11 @@
-#include "recipes/parity/preprocess.h"
+#include "recipes/parity/ocr2_preprocess.h"
 
 #include "core/error.h"
 #include "core/io/file.h"
 #include "core/io/safetensors.h"
 #include "data/images/views.h"
+#include "nn/ocr2/config.h"
+#include "recipes/read/reader.h"
 
 #include <nlohmann/json.hpp>
 
@@ -22,7 +24,7 @@ ParityRow make_row(std::string what, double difference, double bound, std::strin
 /// Cases of grids.json whose grid or token count differs; the first one is named in the note.
 ParityRow compare_grids(const std::filesystem::path& path) {
   const nlohmann::json cases = parse_json(read_file(path), path.string());
-  const ViewOptions options;
+  const ViewOptions options = view_options(Ocr2Config());
   int wrong = 0;
   std::string note;
   if (!cases.is_array() || cases.empty())

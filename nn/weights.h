@@ -12,20 +12,17 @@
 
 namespace lectern {
 
+class OcrModel;
+
 struct LoadReport {
   std::int64_t loaded = 0;
   std::int64_t mapped = 0;  ///< of them, tensors that are read in the mapped file, not copied
   std::vector<std::string> skipped;  ///< names of the file that the model does not have
 };
 
-/// The published name of a tensor that a file may store under its module name. Stacked experts
-/// (`experts.gate_up_proj`) have no single published name and are returned unchanged.
-std::string published_name(const std::string& name);
-
 /// Copies every tensor of the store whose name starts with one of `prefixes` (all when empty) from
-/// a folder (model.safetensors, or shards with their index) or one .safetensors file. Names may be
-/// the published ones ("model.sam_model...") or transformers' module names
-/// ("model.vision_tower..."): `rename` turns a stored name into a published one. Stored dtypes are
+/// a folder (model.safetensors, or shards with their index) or one .safetensors file. `rename`
+/// turns a stored name into a published one (ModelConfig::published_name()). Stored dtypes are
 /// converted, and the pages of what was copied given back, so that there is never more than one
 /// copy. Throws IoError naming folder, tensor, found and expected shape when one is missing or does
 /// not fit; the model is then unchanged. `strict`, without prefixes, also refuses tensors that the
@@ -34,9 +31,12 @@ std::string published_name(const std::string& name);
 /// In a store of ParameterValues::absent a parameter whose tensors lie in the file as it wants them
 /// (its dtype, its parts side by side in order, aligned) becomes a view of the mapped file: nothing
 /// is copied or read before it is used. Others get memory first.
-LoadReport load_weights(
-    ParameterStore& store, const std::filesystem::path& path,
-    const std::vector<std::string>& prefixes = {}, bool strict = true,
-    const std::function<std::string(const std::string&)>& rename = published_name);
+LoadReport load_weights(ParameterStore& store, const std::filesystem::path& path,
+                        const std::function<std::string(const std::string&)>& rename,
+                        const std::vector<std::string>& prefixes = {}, bool strict = true);
+
+/// The same into a model, from files in any layout that its family knows.
+LoadReport load_weights(OcrModel& model, const std::filesystem::path& path,
+                        const std::vector<std::string>& prefixes = {}, bool strict = true);
 
 }  // namespace lectern

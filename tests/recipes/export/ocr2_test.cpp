@@ -1,7 +1,7 @@
 // Models written for other programs and read again.
+#include "nn/ocr2/model.h"
+#include "nn/weights.h"
 #include "recipes/export/export.h"
-
-#include "nn/ocr2/weights.h"
 #include "tests/recipes/tiny_run.h"
 
 #include <set>
@@ -35,7 +35,7 @@ TEST(Export, BothFormatsReadBackEqual) {
   const LoadedModel model = tiny_model(config);
   for (const char* format : {"hf", "original"}) {
     const auto target = folder.path() / format;
-    const ExportReport report = export_model(model, export_format_from(format), target);
+    const ExportReport report = export_model(model, format, target);
     EXPECT_EQ(report.folder, target);
     EXPECT_EQ(report.tensors, static_cast<std::int64_t>(model.model->store().state().size()));
     EXPECT_EQ(std::set<std::string>(report.files.begin(), report.files.end()), entries(target));
@@ -60,8 +60,8 @@ TEST(Export, FilesThatOtherProgramsRead) {
   const testing::TemporaryFolder folder;
   const LoadedModel model = tiny_model();
   const auto hf = folder.path() / "hf", original = folder.path() / "original";
-  export_model(model, ExportFormat::hf, hf);
-  export_model(model, ExportFormat::original, original);
+  export_model(model, "hf", hf);
+  export_model(model, "original", original);
   EXPECT_EQ(entries(hf),
             (std::set<std::string>{"config.json", "generation_config.json", "model.safetensors",
                                    "processor_config.json", "special_tokens_map.json",
@@ -93,7 +93,7 @@ TEST(Export, TransformersCountsTheTokensOfAViewAsWeDo) {
     config["lectern"]["global_size"] = pixels;
     const LoadedModel model = tiny_model(config);
     const auto target = folder.path() / fmt::format("view{}", pixels);
-    export_model(model, ExportFormat::hf, target);
+    export_model(model, "hf", target);
     const auto processor = read_json(target / "processor_config.json");
     const double side = std::ceil(processor["image_processor"]["size"]["height"].get<double>() /
                                   processor["patch_size"].get<double>() /
@@ -108,8 +108,8 @@ TEST(Export, OurOwnFolderHoldsAnyModelInHalfTheBytes) {
   nlohmann::json config = testing::tiny_config(4, 9);
   config["lectern"]["residual"] = "mhc";
   const LoadedModel model = tiny_model(config);
-  const auto f32 = export_model(model, ExportFormat::lectern, folder.path() / "f32");
-  const auto bf16 = export_model(model, ExportFormat::lectern, folder.path() / "bf16", DType::bf16);
+  const auto f32 = export_model(model, "lectern", folder.path() / "f32");
+  const auto bf16 = export_model(model, "lectern", folder.path() / "bf16", DType::bf16);
   EXPECT_EQ(entries(bf16.folder),
             (std::set<std::string>{"config.json", "model.safetensors", "tokenizer.json"}));
   EXPECT_EQ(read_json(f32.folder / "config.json")["dtype"], "float32");
@@ -137,62 +137,59 @@ TEST(Export, OurOwnFolderHoldsAnyModelInHalfTheBytes) {
     }
   }
   EXPECT_TRUE(any_rounded);
-  EXPECT_TRUE(throws_with(
-      [&] { export_model(tiny_model(), ExportFormat::hf, folder.path() / "x", DType::bf16); },
-      {"dtype must be f32", "bf16"}));
+  EXPECT_TRUE(
+      throws_with([&] { export_model(tiny_model(), "hf", folder.path() / "x", DType::bf16); },
+                  {"dtype must be f32", "bf16"}));
 }
 
 TEST(Export, TakesAnEmptyFolderAndRefusesOthers) {
   const testing::TemporaryFolder folder;
   const LoadedModel model = tiny_model();
   std::filesystem::create_directories(folder.path() / "empty");
-  EXPECT_NO_THROW(export_model(model, ExportFormat::hf, folder.path() / "empty"));
-  EXPECT_TRUE(
-      throws_with([&] { export_model(model, ExportFormat::original, folder.path() / "empty"); },
-                  {"empty: must be a new or empty folder"}));
+  EXPECT_NO_THROW(export_model(model, "hf", folder.path() / "empty"));
+  EXPECT_TRUE(throws_with([&] { export_model(model, "original", folder.path() / "empty"); },
+                          {"empty: must be a new or empty folder"}));
   write_file(folder.path() / "file", "x");
-  EXPECT_TRUE(throws_with([&] { export_model(model, ExportFormat::hf, folder.path() / "file"); },
+  EXPECT_TRUE(throws_with([&] { export_model(model, "hf", folder.path() / "file"); },
                           {"file: must be a new or empty folder"}));
   EXPECT_EQ(entries(folder.path()), (std::set<std::string>{"empty", "file"}));
   EXPECT_EQ(read_json(folder.path() / "empty" / "config.json")["model_type"], "deepseek_ocr2");
-  EXPECT_TRUE(throws_with([] { export_format_from("gguf"); },
+  EXPECT_TRUE(throws_with([&] { export_model(model, "gguf", folder.path() / "x"); },
                           {"--format", "hf, original or lectern", "gguf"}));
 }
 
 TEST(Export, RefusesWhatTheFormatCannotHold) {
   const testing::TemporaryFolder folder;
   const LoadedModel small = tiny_model(testing::tiny_config(4, 9));
-  EXPECT_TRUE(throws_with([&] { export_model(small, ExportFormat::hf, folder.path() / "out"); },
+  EXPECT_TRUE(throws_with([&] { export_model(small, "hf", folder.path() / "out"); },
                           {"query tables of 144 and 256 rows only", "4 and 9"}));
   nlohmann::json raster = testing::tiny_config(144, 256);
   raster["lectern"]["decoder_reads"] = "visual";
   const LoadedModel visual = tiny_model(raster);
-  for (const ExportFormat format : {ExportFormat::hf, ExportFormat::original})
+  for (const std::string format : {"hf", "original"})
     EXPECT_TRUE(throws_with([&] { export_model(visual, format, folder.path() / "out"); },
                             {"visual tokens", "lectern.decoder_reads = \"visual\""}));
   nlohmann::json config = testing::tiny_config(144, 256);
   config["text_config"]["head_dim"] = 8;
   const LoadedModel narrow = tiny_model(config);
-  EXPECT_TRUE(
-      throws_with([&] { export_model(narrow, ExportFormat::original, folder.path() / "out"); },
-                  {"original layout", "head_dim"}));
+  EXPECT_TRUE(throws_with([&] { export_model(narrow, "original", folder.path() / "out"); },
+                          {"original layout", "head_dim"}));
   EXPECT_TRUE(entries(folder.path()).empty()) << "something was left behind";
-  EXPECT_NO_THROW(export_model(narrow, ExportFormat::hf, folder.path() / "out"));
+  EXPECT_NO_THROW(export_model(narrow, "hf", folder.path() / "out"));
 }
 
 TEST(Export, NothingIsLeftWhenWritingFails) {
   const testing::TemporaryFolder folder;
   const LoadedModel model = tiny_model();
   write_file(folder.path() / "file", "x");
-  EXPECT_TRUE(
-      throws_with([&] { export_model(model, ExportFormat::hf, folder.path() / "file" / "below"); },
-                  {"below", "cannot write"}));
+  EXPECT_TRUE(throws_with([&] { export_model(model, "hf", folder.path() / "file" / "below"); },
+                          {"below", "cannot write"}));
   // A tokenizer that does not fit the model is noticed when everything is read back.
   LoadedModel wrong = tiny_model();
   nlohmann::json config = testing::tiny_config(144, 256);
   config["image_token_id"] = 5;
   wrong.model = std::make_unique<Ocr2Model>(parse_ocr2_config(config, "config"), 5);
-  EXPECT_TRUE(throws_with([&] { export_model(wrong, ExportFormat::hf, folder.path() / "out"); },
+  EXPECT_TRUE(throws_with([&] { export_model(wrong, "hf", folder.path() / "out"); },
                           {"tokenizer.json", "<image> must have id 5"}));
   EXPECT_EQ(entries(folder.path()), (std::set<std::string>{"file"}));
 }
@@ -200,7 +197,7 @@ TEST(Export, NothingIsLeftWhenWritingFails) {
 TEST(ModelFolder, AConfigurationThatAsksForMoreThanTheWeightsIsRefusedEarly) {
   const testing::TemporaryFolder folder;
   const LoadedModel model = tiny_model();
-  export_model(model, ExportFormat::hf, folder.path() / "out");
+  export_model(model, "hf", folder.path() / "out");
   auto config = read_json(folder.path() / "out" / "config.json");
   config["text_config"]["intermediate_size"] = 1 << 30;  // 400 GB of weights
   write_file(folder.path() / "out" / "config.json", config.dump());
@@ -216,11 +213,11 @@ TEST(ModelFolder, TokenizersThatDoNotFitAreNamed) {
   EXPECT_TRUE(throws_with([&] { check_tokenizer(tokenizer, config, "t.json"); },
                           {"t.json: token <image> must have id 4 (image_token_id), got 3"}));
   config.image_token_id = 3;
-  config.text.eos_token_id = 287;
+  config.decoder.eos_token_id = 287;
   EXPECT_TRUE(throws_with([&] { check_tokenizer(tokenizer, config, "t.json"); },
                           {"t.json: must have a token with id 287 (text_config.eos_token_id)"}));
-  config.text.eos_token_id = 1;
-  config.text.vocab_size = 40;
+  config.decoder.eos_token_id = 1;
+  config.decoder.vocab_size = 40;
   EXPECT_TRUE(throws_with([&] { check_tokenizer(tokenizer, config, "t.json"); },
                           {"t.json: ids must be below text_config.vocab_size 40, got"}));
 }

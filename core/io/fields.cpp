@@ -1,0 +1,100 @@
+#include "core/io/fields.h"
+
+#include "core/error.h"
+
+#include <nlohmann/json.hpp>
+
+#include <algorithm>
+
+namespace lectern {
+
+using nlohmann::json;
+
+Fields::Fields(const json& object, std::string where) : object_(object), where_(std::move(where)) {
+  if (!object.is_object())
+    fail<ConfigError>(fmt::format("{}: must be an object, got {}", where_, object.type_name()));
+}
+
+bool Fields::has(const char* field) const {
+  return object_.contains(field) && !object_[field].is_null();
+}
+
+std::int64_t Fields::size(const char* field, std::int64_t fallback, std::int64_t low,
+                          std::int64_t high) const {
+  if (!has(field)) {
+    if (fallback < low || fallback > high)
+      fail<ConfigError>(fmt::format("{}.{}: is required", where_, field));
+    return fallback;
+  }
+  const json& value = object_[field];
+  if (!value.is_number_integer() || value.get<std::int64_t>() < low ||
+      value.get<std::int64_t>() > high)
+    fail<ConfigError>(fmt::format("{}.{}: must be an integer from {} to {}, got {}", where_, field,
+                                  low, high, value.dump()));
+  return value.get<std::int64_t>();
+}
+
+double Fields::number(const char* field, double fallback, double low, double high) const {
+  if (!has(field)) return fallback;
+  const json& value = object_[field];
+  if (!value.is_number() || !(value.get<double>() >= low && value.get<double>() <= high))
+    fail<ConfigError>(fmt::format("{}.{}: must be a number from {} to {}, got {}", where_, field,
+                                  low, high, value.dump()));
+  return value.get<double>();
+}
+
+bool Fields::boolean(const char* field, bool fallback) const {
+  if (!has(field)) return fallback;
+  if (!object_[field].is_boolean())
+    fail<ConfigError>(
+        fmt::format("{}.{}: must be true or false, got {}", where_, field, object_[field].dump()));
+  return object_[field].get<bool>();
+}
+
+std::string Fields::text(const char* field, const std::string& fallback) const {
+  if (!has(field)) return fallback;
+  if (!object_[field].is_string())
+    fail<ConfigError>(
+        fmt::format("{}.{}: must be a string, got {}", where_, field, object_[field].dump()));
+  return object_[field].get<std::string>();
+}
+
+std::string Fields::choice(const char* field, const std::string& fallback,
+                           const std::vector<std::string>& words) const {
+  const std::string word = text(field, fallback);
+  if (std::find(words.begin(), words.end(), word) == words.end())
+    fail<ConfigError>(fmt::format("{}.{}: must be one of {}, got \"{}\"", where_, field,
+                                  json(words).dump(), word));
+  return word;
+}
+
+std::vector<std::int64_t> Fields::sizes(const char* field, std::vector<std::int64_t> fallback,
+                                        std::int64_t low) const {
+  if (!has(field)) return fallback;
+  const json& value = object_[field];
+  std::vector<std::int64_t> out;
+  const bool fits = value.is_array() && value.size() <= 4096 &&
+                    std::all_of(value.begin(), value.end(), [&](const json& item) {
+                      return item.is_number_integer() && item.get<std::int64_t>() >= low &&
+                             item.get<std::int64_t>() <= (std::int64_t{1} << 31);
+                    });
+  if (!fits)
+    fail<ConfigError>(fmt::format("{}.{}: must be a list of integers of {} or more, got {}", where_,
+                                  field, low, value.dump()));
+  return value.get<std::vector<std::int64_t>>();
+}
+
+void Fields::only(const char* field, const json& expected) const {
+  if (has(field) && object_[field] != expected)
+    fail<ConfigError>(fmt::format("{}.{}: only {} is supported, got {}", where_, field,
+                                  expected.dump(), object_[field].dump()));
+}
+
+Fields Fields::object(const char* field) const {
+  if (!has(field)) fail<ConfigError>(fmt::format("{}.{}: is required", where_, field));
+  return Fields(object_[field], where_ + "." + field);
+}
+
+const json& Fields::raw(const char* field) const { return object_[field]; }
+
+}  // namespace lectern

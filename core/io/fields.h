@@ -1,0 +1,45 @@
+// Checked reading of a JSON object: every complaint names file and field, what was found and what
+// was expected.
+#pragma once
+
+#include <nlohmann/json_fwd.hpp>
+
+#include <cstdint>
+#include <string>
+#include <vector>
+
+namespace lectern {
+
+/// A view of one object: the JSON document must outlive it. All accessors throw ConfigError
+/// "<where>.<field>: must be ..., got ...". A field that is null is absent.
+class Fields {
+ public:
+  /// `where` names the file, or the file and the path to the object.
+  Fields(const nlohmann::json& object, std::string where);
+
+  bool has(const char* field) const;
+  /// An integer in [low, high]. A fallback outside of it says that the field is required.
+  std::int64_t size(const char* field, std::int64_t fallback, std::int64_t low = 1,
+                    std::int64_t high = std::int64_t{1} << 31) const;
+  double number(const char* field, double fallback, double low, double high) const;
+  bool boolean(const char* field, bool fallback) const;
+  std::string text(const char* field, const std::string& fallback) const;
+  std::string choice(const char* field, const std::string& fallback,
+                     const std::vector<std::string>& words) const;
+  /// A list of at most 4096 integers from `low` to 2^31.
+  std::vector<std::int64_t> sizes(const char* field, std::vector<std::int64_t> fallback,
+                                  std::int64_t low) const;
+  /// A field that may only have one value, because there is no other behaviour.
+  void only(const char* field, const nlohmann::json& expected) const;
+  /// A member that must be there and be an object.
+  Fields object(const char* field) const;
+
+  const nlohmann::json& raw(const char* field) const;
+  const std::string& where() const { return where_; }
+
+ private:
+  const nlohmann::json& object_;
+  std::string where_;
+};
+
+}  // namespace lectern
