@@ -66,6 +66,20 @@ TEST(TrainPairs, MixWithOtherSourcesAndPack) {
   EXPECT_EQ(train(recipe, false).steps, 4);
 }
 
+TEST(TrainPairs, TheEncoderCacheChangesNothing) {
+  const TinyData data;
+  write_pairs(data);
+  const auto last = [&](bool cache) {
+    const std::string run = cache ? "cached" : "plain";
+    const Recipe recipe =
+        pairs_recipe(data, run, "",
+                     {"stage=3", "steps=6", fmt::format("encoder_cache.enabled={}", cache),
+                      "encoder_cache.max_bytes=1000000"});
+    return train(recipe, false).loss_last;
+  };
+  EXPECT_EQ(last(true), last(false));
+}
+
 TEST(TrainPairs, WhatCannotBeIsRefused) {
   const TinyData data;
   write_pairs(data);
