@@ -8,6 +8,7 @@
 # was cut off goes on where it stopped.
 set -euo pipefail
 cd "$(dirname "$0")"
+. scripts/documents.sh
 out=out/quickstart
 lectern=build/lectern
 started=$SECONDS
@@ -32,9 +33,9 @@ fi
 echo "$variant" >"$out/variant"
 # Dots per inch of the pages: those that the recipes' models are made for.
 if [ "$variant" = nano ]; then
-  recipes=recipes/configs/quickstart-nano/stage model=recipes/nano/model.safetensors dpi=133
+  recipes=quickstart-nano model=recipes/nano/model.safetensors dpi=133
 else
-  recipes=recipes/configs/quickstart/stage model=recipes/configs/models/quickstart.json dpi=100
+  recipes=quickstart model=recipes/configs/models/quickstart.json dpi=100
 fi
 
 say "packages"
@@ -64,38 +65,10 @@ cmake -S . -B build -G Ninja -DLECTERN_TESTS=OFF -DLECTERN_CUDA=$cuda >build-con
 rm -f build-configure.log
 ninja -C build lectern
 $lectern info
-mkdir -p "$out/pdf" "$out/stamps"
-
-# package: path inside it: pages. The last two documents are held out: no stage trains on them.
-documents="
-gnuplot-doc             usr/share/doc/gnuplot/gnuplot.pdf                                   20-140
-glpk-doc                usr/share/doc/glpk-doc/glpk.pdf                                      9-80
-maint-guide             usr/share/doc/maint-guide/maint-guide.en.pdf                         6-58
-pari-doc                usr/share/pari/doc/tutorial.pdf                                      3-58
-r-cran-powerlaw         usr/lib/R/site-library/poweRlaw/doc/d_jss_paper.pdf                  1-99
-r-cran-fitdistrplus     usr/lib/R/site-library/fitdistrplus/doc/paper2JSS.pdf                1-99
-r-cran-ordinal          usr/lib/R/site-library/ordinal/doc/clm_article.pdf                   1-99
-jags                    usr/share/doc/jags/jags_user_manual.pdf.gz                           1-99
-r-cran-bridgesampling   usr/lib/R/site-library/bridgesampling/doc/bridgesampling_paper.pdf   1-99
-"
-held_out=(jags_user_manual bridgesampling_paper)
+mkdir -p "$out/stamps"
 
 say "documents"
-pdfs=()
-while read -r package path pages; do
-  [ -n "$package" ] || continue
-  file="$out/pdf/$(basename "$path")"
-  if [ ! -s "$file" ]; then
-    work=$(mktemp -d)
-    (cd "$work" && { apt-get download "$package" >/dev/null 2>&1 ||
-       { apt-get update >/dev/null && apt-get download "$package" >/dev/null; }; })
-    dpkg-deb --fsys-tarfile "$work"/*.deb | tar -x -C "$work" "./$path"
-    mv "$work/$path" "$file"
-    rm -rf "$work"
-    echo "$file  from $package"
-  fi
-  pdfs+=("$file:$pages")
-done <<<"$documents"
+get_documents quickstart "$out/pdf"
 
 say "pages"
 $lectern data pages --pdf "${pdfs[@]}" --out "$out/pages" --dpi $dpi
@@ -104,10 +77,7 @@ say "tokenizer"
 if [ "$variant" = nano ]; then
   cmp -s recipes/nano/tokenizer.json "$out/tokenizer.json" || cp recipes/nano/tokenizer.json "$out/tokenizer.json"
 elif ! fresh "$out/tokenizer.json" "$out/pages/pages.json"; then
-  texts=()
-  for text in "$out"/pages/*.txt; do
-    case $text in */"${held_out[0]}"-*|*/"${held_out[1]}"-*) ;; *) texts+=("$text") ;; esac
-  done
+  training_texts "$out/pages"
   $lectern tokenizer train --text "${texts[@]}" --vocab 512 --out "$out/tokenizer.json"
 fi
 
@@ -128,18 +98,27 @@ if [ "$variant" = nano ] && ! fresh "$out/stamps/start" "$model" "$out/shards/ma
   touch "$out/stamps/start"
 fi
 
+# The files that recipe $1 is made of: it and what it stands on.
+recipe_files() {
+  local base
+  echo "recipes/configs/$1.toml"
+  base=$(sed -n 's/^base = "\(.*\)"/\1/p' "recipes/configs/$1.toml")
+  [ -z "$base" ] || { [[ $base = */* ]] || base=$(dirname "$1")/$base; recipe_files "$base"; }
+}
+
 input="$out/shards/manifest.json"
 for stage in 1 2 3; do
-  recipe=$recipes$stage.toml
+  recipe=$recipes/stage$stage
+  mapfile -t made_of < <(recipe_files "$recipe")
   run=$out/stage$stage
   stamp=$out/stamps/stage$stage
   say "stage $stage of 3, on $ranks rank(s) of $(nproc) cores"
-  if fresh "$stamp" "$recipe" "$model" "$input"; then
+  if fresh "$stamp" "${made_of[@]}" "$model" "$input"; then
     echo "up to date"
   else
     # A run of the same recipe and inputs that was cut off goes on; anything else starts anew.
     begun=$out/stamps/stage$stage.begun
-    if ! fresh "$begun" "$recipe" "$model" "$input"; then rm -rf "$run"; fi
+    if ! fresh "$begun" "${made_of[@]}" "$model" "$input"; then rm -rf "$run"; fi
     touch "$begun"
     train "$recipe"
     rm -rf "$out/eval/stage$stage"

@@ -89,6 +89,12 @@ std::shared_ptr<GraphNode> make_node(std::string_view operation,
   return node;
 }
 
+/// The state of a variable that must have one.
+VariableState& given(const std::shared_ptr<VariableState>& state) {
+  if (state == nullptr) fail<Error>("Variable: used before it was given a value");
+  return *state;
+}
+
 }  // namespace
 
 Variable::Variable(Tensor value, bool requires_grad) : state_(std::make_shared<VariableState>()) {
@@ -97,10 +103,10 @@ Variable::Variable(Tensor value, bool requires_grad) : state_(std::make_shared<V
 }
 
 const Tensor& Variable::value() const {
-  if (state_ == nullptr) fail<Error>("Variable: used before it was given a value");
-  if (state_->arrival != nullptr) [[unlikely]]
-    std::exchange(state_->arrival, nullptr)->wait_for(state_.get());
-  return state_->value;
+  VariableState& state = given(state_);
+  if (state.arrival != nullptr) [[unlikely]]
+    std::exchange(state.arrival, nullptr)->wait_for(&state);
+  return state.value;
 }
 
 void expect_value(VariableState* leaf, ValueArrival* arrival) { leaf->arrival = arrival; }
@@ -108,20 +114,22 @@ void expect_value(VariableState* leaf, ValueArrival* arrival) { leaf->arrival = 
 bool Variable::requires_grad() const { return state_ != nullptr && state_->requires_grad; }
 
 void Variable::set_requires_grad(bool requires_grad) {
-  if (state_->node != nullptr) fail<Error>("Variable: only a leaf can be frozen or unfrozen");
-  state_->requires_grad = requires_grad;
+  VariableState& state = given(state_);
+  if (state.node != nullptr) fail<Error>("Variable: only a leaf can be frozen or unfrozen");
+  state.requires_grad = requires_grad;
   if (!requires_grad) clear_grad();
 }
 
-const Tensor& Variable::grad() const { return state_->grad; }
-void Variable::set_grad(Tensor grad) { state_->grad = std::move(grad); }
-void Variable::clear_grad() { state_->grad = Tensor(); }
+const Tensor& Variable::grad() const { return given(state_).grad; }
+void Variable::set_grad(Tensor grad) { given(state_).grad = std::move(grad); }
+void Variable::clear_grad() { given(state_).grad = Tensor(); }
 Variable Variable::detach() const { return Variable(value()); }
 
 void Variable::set_value(Tensor value) {
-  check_shape(value, state_->value.shape(), "Variable", "new value");
-  check_dtype(value, state_->value.dtype(), "Variable", "new value");
-  state_->value = std::move(value);
+  VariableState& state = given(state_);
+  check_shape(value, state.value.shape(), "Variable", "new value");
+  check_dtype(value, state.value.dtype(), "Variable", "new value");
+  state.value = std::move(value);
 }
 
 Variable record(std::string_view operation, Tensor value, std::vector<Variable> inputs,
@@ -299,6 +307,15 @@ void Variable::backward(Tensor cotangent) const {
 
 namespace {
 
+/// The opposite of NoGrad, inside one.
+struct Recording {
+  Recording() : outer(std::exchange(grad_is_enabled, true)) {}
+  ~Recording() { grad_is_enabled = outer; }
+  Recording(const Recording&) = delete;
+  Recording& operator=(const Recording&) = delete;
+  bool outer;
+};
+
 /// Marks the first run of a segment; one may run within another.
 struct FirstRun {
   FirstRun() : outer(std::exchange(will_run_again, true)) {}
@@ -327,16 +344,17 @@ std::vector<Variable> recompute(
                      [segment, inputs, parameter_count,
                       dtype = compute_dtype()](const std::vector<Tensor>& grads) {
                        const ComputeDType same(dtype);
-                       grad_is_enabled = true;  // the engine runs closures inside NoGrad
                        std::vector<Variable> leaves;
-                       for (const Variable& input : inputs)
-                         leaves.emplace_back(input.value(), input.requires_grad());
-                       const std::vector<Variable> outputs = segment(leaves);
-                       BackwardPass pass;
-                       for (std::size_t i = 0; i < outputs.size(); ++i)
-                         if (grads[i].defined()) pass.add(edge_to(outputs[i]), grads[i]);
-                       pass.run();
-                       grad_is_enabled = false;
+                       {
+                         const Recording on;  // the engine runs closures inside NoGrad
+                         for (const Variable& input : inputs)
+                           leaves.emplace_back(input.value(), input.requires_grad());
+                         const std::vector<Variable> outputs = segment(leaves);
+                         BackwardPass pass;
+                         for (std::size_t i = 0; i < outputs.size(); ++i)
+                           if (grads[i].defined()) pass.add(edge_to(outputs[i]), grads[i]);
+                         pass.run();
+                       }
                        std::vector<Tensor> result;
                        for (const Variable& leaf : leaves) result.push_back(leaf.grad());
                        // Parameters are leaves: the inner pass has accumulated into them already.

@@ -1,7 +1,7 @@
 // The operation table: one per operation, one slot per device type.
 //
 // An operation's header declares a struct of function pointers; its .cpp fills the CPU slot, and
-// cuda/ops/<name>.cu will fill the CUDA slot through register_<name>(). Callers never know.
+// cuda/ops/<name>.cu fills the CUDA slot through register_<name>(). Callers never know.
 #pragma once
 
 #include "core/device.h"

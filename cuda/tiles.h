@@ -71,15 +71,15 @@ constexpr std::size_t tile_bytes(int rows, int columns) {
   return shared_bytes_of<T>(static_cast<std::size_t>(rows * padded_columns<T>(columns)));
 }
 
-// How an operand lies: `plain` with its rows along the result's rows (a) or the depth (b),
-// `turned` the other way round.
-enum class Lies { plain, turned };
+// Whether an operand is stored transposed. `no`: with its rows along the result's rows (a) or the
+// depth (b).
+enum class Transpose { no, yes };
 
 /// c [16, 8 kTiles] += a [16, kDepth] b [kDepth, 8 kTiles].
-///   a plain: element (i, k) at a(row_a + i, column_a + k); turned: at a(row_a + k, column_a + i)
-///   b plain: element (k, j) at b(row_b + k, column_b + j); turned: at b(row_b + j, column_b + k)
+///   a no: element (i, k) at a(row_a + i, column_a + k); yes: at a(row_a + k, column_a + i)
+///   b no: element (k, j) at b(row_b + k, column_b + j); yes: at b(row_b + j, column_b + k)
 /// kDepth a multiple of 16, kTiles even.
-template <Lies kA, Lies kB, int kDepth, int kTiles>
+template <Transpose kA, Transpose kB, int kDepth, int kTiles>
 __device__ inline void multiply(Strip<kTiles>& c, const SharedTile<BFloat16>& a, int row_a,
                                 int column_a, const SharedTile<BFloat16>& b, int row_b,
                                 int column_b) {
@@ -90,14 +90,14 @@ __device__ inline void multiply(Strip<kTiles>& c, const SharedTile<BFloat16>& a,
 #pragma unroll
   for (int k = 0; k < kDepth; k += 16) {
     TileA x;
-    if constexpr (kA == Lies::plain)
+    if constexpr (kA == Transpose::no)
       load_matrices<false>(x.parts, a.data, (row_a + odd + row) * a.stride + column_a + k + high);
     else
       load_matrices<true>(x.parts, a.data, (row_a + k + high + row) * a.stride + column_a + odd);
 #pragma unroll
     for (int n = 0; n < kTiles; n += 2) {
       std::uint32_t parts[4];
-      if constexpr (kB == Lies::turned)
+      if constexpr (kB == Transpose::yes)
         load_matrices<false>(parts, b.data,
                              (row_b + n * 8 + high + row) * b.stride + column_b + k + odd);
       else
@@ -109,21 +109,21 @@ __device__ inline void multiply(Strip<kTiles>& c, const SharedTile<BFloat16>& a,
   }
 }
 
-template <Lies kA, Lies kB, int kDepth, int kTiles>
+template <Transpose kA, Transpose kB, int kDepth, int kTiles>
 __device__ inline void multiply(Strip<kTiles>& c, const SharedTile<float>& a, int row_a,
                                 int column_a, const SharedTile<float>& b, int row_b, int column_b) {
   const int i = lane_of_thread() / 4, j = lane_of_thread() % 4 * 2;
   for (int k = 0; k < kDepth; ++k) {
     const float a0 =
-        kA == Lies::plain ? a.at(row_a + i, column_a + k) : a.at(row_a + k, column_a + i);
+        kA == Transpose::no ? a.at(row_a + i, column_a + k) : a.at(row_a + k, column_a + i);
     const float a1 =
-        kA == Lies::plain ? a.at(row_a + i + 8, column_a + k) : a.at(row_a + k, column_a + i + 8);
+        kA == Transpose::no ? a.at(row_a + i + 8, column_a + k) : a.at(row_a + k, column_a + i + 8);
 #pragma unroll
     for (int n = 0; n < kTiles; ++n) {
-      const float b0 = kB == Lies::plain ? b.at(row_b + k, column_b + n * 8 + j)
-                                         : b.at(row_b + n * 8 + j, column_b + k);
-      const float b1 = kB == Lies::plain ? b.at(row_b + k, column_b + n * 8 + j + 1)
-                                         : b.at(row_b + n * 8 + j + 1, column_b + k);
+      const float b0 = kB == Transpose::no ? b.at(row_b + k, column_b + n * 8 + j)
+                                           : b.at(row_b + n * 8 + j, column_b + k);
+      const float b1 = kB == Transpose::no ? b.at(row_b + k, column_b + n * 8 + j + 1)
+                                           : b.at(row_b + n * 8 + j + 1, column_b + k);
       float* sums = c.tiles[n].sums;
       sums[0] += a0 * b0;
       sums[1] += a0 * b1;

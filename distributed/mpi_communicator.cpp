@@ -1,6 +1,7 @@
 // Groups of an MPI job. Every operation is made of non-blocking messages between two ranks and of
 // local arithmetic in the order of ranks: the sums do not depend on which algorithm MPI would
 // choose for a size, and a wait that takes too long knows whom it waits for.
+#include "core/stopwatch.h"
 #include "distributed/groups.h"
 
 #include <atomic>
@@ -52,8 +53,6 @@ std::shared_ptr<Communicator> make_mpi_group() {
 #else
 
 namespace {
-
-using Clock = std::chrono::steady_clock;
 
 class MpiOperation;
 
@@ -116,17 +115,17 @@ class MpiOperation final : public Operation {
   }
 
   void wait() override {
-    const auto start = Clock::now();
+    const Stopwatch watch;
     for (std::int64_t round = 0; !done_; ++round) {
       job_->progress();
       if (done_) return;
       if (idle_work()) idle_work()();
       if (round < 100) continue;
-      const std::chrono::duration<double> waited = Clock::now() - start;
+      const double waited = watch.seconds();
       const double limit = wait_limit_seconds;
-      if (limit > 0 && waited.count() > limit) give_up(waited.count());
+      if (limit > 0 && waited > limit) give_up(waited);
       // Ranks may outnumber cores: after a while the core belongs to those who compute.
-      if (waited < std::chrono::milliseconds(2))
+      if (waited < 2e-3)
         std::this_thread::yield();
       else
         std::this_thread::sleep_for(std::chrono::microseconds(50));

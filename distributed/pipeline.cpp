@@ -1,8 +1,8 @@
 #include "distributed/pipeline.h"
 
 #include "core/error.h"
+#include "core/stopwatch.h"
 
-#include <chrono>
 #include <cstddef>
 #include <span>
 #include <string>
@@ -26,10 +26,6 @@ constexpr std::int64_t kHead = 1 + static_cast<std::int64_t>(PipelineOutput::kMo
 /// frozen stage, which nothing else holds back.
 std::size_t most_sends(std::int64_t stages) {
   return static_cast<std::size_t>(2 * stages) * (1 + PipelineOutput::kMost);
-}
-
-double now() {
-  return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count();
 }
 
 Tensor head_of(const std::vector<Streams>& tensors) {

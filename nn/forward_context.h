@@ -1,8 +1,8 @@
-// What one forward pass carries besides tensors: who listens, what to recompute, what MoE reports.
+// What one forward pass carries besides tensors: what it is given, and what it reports.
 #pragma once
 
 #include "autograd/variable.h"
-#include "nn/blocks/stream_statistics.h"
+#include "nn/stream_statistics.h"
 
 #include <functional>
 #include <map>
@@ -14,7 +14,9 @@ namespace lectern {
 class MemoryPlan;
 class RowExchange;
 
-struct ForwardContext {
+/// What a pass is given. A pass inside it, such as a block that runs again in backward, is given
+/// the same.
+struct PassSettings {
   /// Called with the name and value of every seam that the fixtures know ("decoder.layer3"). Empty:
   /// nobody listens.
   std::function<void(const std::string& name, const Tensor& value)> record_seam;
@@ -25,15 +27,10 @@ struct ForwardContext {
   /// Blocks a segment of residual streams whose values backward rebuilds; 0: keep all, -1: eq. 20.
   /// Changes memory only (nn/blocks/residual.h).
   std::int64_t stream_interval = 0;
-  /// Ask stacks of residual streams for their gains; one entry a pass through a stack.
+  /// Ask stacks of residual streams for their gains.
   bool want_stream_statistics = false;
-  std::vector<StreamStatistics> stream_statistics;
-  std::vector<Tensor> stream_mixes;  ///< of the stack that is being passed
-  /// Ask routers for the auxiliary balance loss; they append one scalar a layer to balance_losses.
+  /// Ask routers for the auxiliary balance loss.
   bool want_balance_loss = false;
-  std::vector<Variable> balance_losses;
-  /// Tokens that each expert of each MoE layer received, i32 [experts], by layer.
-  std::map<std::int64_t, Tensor> expert_counts;
   /// Brings rows to experts of other ranks, where a model's placement has them there.
   RowExchange* expert_exchange = nullptr;
   /// Optional selection bias of each MoE layer, f32 [experts] (loss-free balancing).
@@ -43,6 +40,26 @@ struct ForwardContext {
     if (record_seam) record_seam(name, value);
   }
   bool listens() const { return static_cast<bool>(record_seam); }
+};
+
+/// What a pass reports.
+struct PassReport {
+  std::vector<StreamStatistics> stream_statistics;  ///< one entry a pass through a stack
+  std::vector<Tensor> stream_mixes;                 ///< of the stack that is being passed
+  std::vector<Variable> balance_losses;             ///< one scalar a MoE layer
+  /// Tokens that each expert of each MoE layer received, i32 [experts], by layer.
+  std::map<std::int64_t, Tensor> expert_counts;
+
+  /// Appends the report of a pass inside this one.
+  void add(PassReport inner);
+};
+
+/// It has no members of its own: what is not a setting is a report.
+struct ForwardContext : PassSettings, PassReport {
+  ForwardContext() = default;
+  /// Of a pass inside another: the same settings, and nothing to report yet.
+  explicit ForwardContext(const PassSettings& settings) : PassSettings(settings) {}
+  const PassSettings& settings() const { return *this; }
 };
 
 }  // namespace lectern

@@ -58,15 +58,14 @@ void MemoryPlan::begin_again(std::size_t block) {
   next_stretch(&b.again);
   again_entry_ = static_cast<double>(probe_.now().current_bytes);
   probe_.finish();
-  again_start_ = std::chrono::steady_clock::now();
+  again_watch_ = {};
 }
 
 void MemoryPlan::end_again(std::size_t block) {
   if (!probing_) return;
   probe_.finish();
   Block& b = now_->blocks[block];
-  const std::chrono::duration<double> passed = std::chrono::steady_clock::now() - again_start_;
-  b.seconds = passed.count();
+  b.seconds = again_watch_.seconds();
   const auto live = static_cast<double>(probe_.now().current_bytes);
   next_stretch(&b.backward);
   b.inside = b.again - again_entry_;

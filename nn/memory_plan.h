@@ -24,8 +24,8 @@
 #pragma once
 
 #include "core/allocator.h"
+#include "core/stopwatch.h"
 
-#include <chrono>
 #include <cstddef>
 #include <cstdint>
 #include <functional>
@@ -108,7 +108,7 @@ class MemoryPlan {
   std::size_t next_ = 0;
   double* open_ = nullptr;  ///< where the peak of the open stretch goes
   double again_entry_ = 0;
-  std::chrono::steady_clock::time_point again_start_;
+  Stopwatch again_watch_;
 };
 
 }  // namespace lectern

@@ -40,6 +40,19 @@ void sort_by_name(std::vector<std::pair<std::string, Tensor>>& tensors) {
 
 }  // namespace
 
+Shape Parameter::whole_shape() const {
+  Shape shape = variable.shape();
+  if (share.ranks > 1) shape[0] *= share.ranks;
+  return shape;
+}
+
+Tensor Parameter::share_of(const Tensor& stack) const {
+  check_shape(stack, whole_shape(), name, "stack to share");
+  const std::int64_t matrices = variable.dim(0);
+  return share.ranks == 1 ? stack
+                          : stack.slice(0, share.rank * matrices, (share.rank + 1) * matrices);
+}
+
 Tensor Parameter::part_of(const Tensor& whole, const ParameterPart& part) const {
   check_shape(whole, variable.shape(), name, "tensor to split");
   if (part.stack < 0) {
@@ -73,12 +86,70 @@ Variable ParameterStore::add_matrix(const std::string& name, const Shape& shape,
   return add_as(dtype_, name, shape, initialiser, std::move(parts));
 }
 
+std::vector<ParameterPart> ParameterStore::parts_of_share(const std::vector<ParameterPart>& parts,
+                                                          std::int64_t matrices,
+                                                          const StackShare& share) {
+  const std::int64_t first = share.rank * matrices;
+  std::vector<ParameterPart> here;
+  for (const ParameterPart& part : parts) {
+    if (part.stack < first || part.stack >= first + matrices) {
+      tensors_elsewhere_.insert(part.name);
+      continue;
+    }
+    here.push_back(part);
+    here.back().stack -= first;
+  }
+  return here;
+}
+
+Parameter ParameterStore::add_linear(const std::string& name, const Shape& shape,
+                                     const Initialiser& initialiser,
+                                     const std::vector<ParameterPart>& parts,
+                                     const StackShare& share) {
+  if (!parts_cover(shape, parts))
+    fail<ShapeError>(fmt::format("{}: parts must cover {} in order, row after row", name, shape));
+  Shape here = shape;
+  std::vector<ParameterPart> parts_here = parts;
+  if (share.ranks > 1) {
+    if (shape.ndim() != 3 || shape[0] % share.ranks != 0)
+      fail<ConfigError>(
+          fmt::format("{}: {} matrices do not divide by {} ranks", name, shape[0], share.ranks));
+    here[0] = shape[0] / share.ranks;
+    parts_here = parts_of_share(parts, here[0], share);
+  }
+  if (!add_as(dtype_, name, here, initialiser, std::move(parts_here)).defined()) return {};
+  Parameter& made = parameters_.back();
+  made.share = share;
+  made.pairs = std::make_shared<LowRankPairs>(made.parts.size());
+  return made;
+}
+
+void ParameterStore::set_low_rank_pair(const std::string& matrix, const LowRankPair& pair) {
+  if (is_elsewhere(matrix)) return;
+  for (const Parameter& parameter : parameters_) {
+    if (parameter.pairs == nullptr) continue;
+    for (std::size_t i = 0; i < parameter.parts.size(); ++i) {
+      if (parameter.parts[i].name != matrix) continue;
+      const Shape shape = parameter.part_of(parameter.variable.value(), parameter.parts[i]).shape();
+      if (pair.defined()) {
+        check_shape(pair.a.value(), {pair.a.dim(0), shape[1]}, matrix, "A of a low-rank pair");
+        check_shape(pair.b.value(), {shape[0], pair.a.dim(0)}, matrix, "B of a low-rank pair");
+      }
+      (*parameter.pairs)[i] = pair;
+      return;
+    }
+  }
+  fail<ConfigError>(fmt::format("{}: no linear layer has this matrix", matrix));
+}
+
 Variable ParameterStore::add_as(DType dtype, const std::string& name, const Shape& shape,
                                 const Initialiser& initialiser, std::vector<ParameterPart> parts) {
   if (!parts_cover(shape, parts))
     fail<ShapeError>(fmt::format("{}: parts must cover {} in order, row after row", name, shape));
   if (owned_ && !owned_(name)) {
     elsewhere_.push_back(name);
+    tensors_elsewhere_.insert(name);  // a file may hold a stack as one tensor
+    for (const ParameterPart& part : parts) tensors_elsewhere_.insert(part.name);
     return {};
   }
   if (values_ == ParameterValues::absent) {
@@ -176,6 +247,17 @@ void ParameterStore::to(Device device) {
 
 Device ParameterStore::device() const {
   return parameters_.empty() ? Device{} : parameters_.front().variable.value().device();
+}
+
+std::vector<Variable> variables_of(const std::vector<Parameter>& parameters) {
+  std::vector<Variable> out;
+  for (const Parameter& parameter : parameters) {
+    out.push_back(parameter.variable);
+    if (parameter.pairs == nullptr) continue;
+    for (const LowRankPair& pair : *parameter.pairs)
+      if (pair.defined()) out.insert(out.end(), {pair.a, pair.b});
+  }
+  return out;
 }
 
 }  // namespace lectern

@@ -7,9 +7,12 @@
 #pragma once
 
 #include "autograd/variable.h"
+#include "nn/low_rank.h"
 
 #include <cstdint>
 #include <functional>
+#include <memory>
+#include <set>
 #include <string>
 #include <utility>
 #include <vector>
@@ -37,11 +40,22 @@ struct ParameterPart {
   std::int64_t stack = -1;
 };
 
+/// Which matrices of a stack live in this process: share `rank` of `ranks` equal ones.
+struct StackShare {
+  std::int64_t rank = 0, ranks = 1;
+};
+
 struct Parameter {
   std::string name;  ///< path in the model; starts with the same prefix as its parts
   Variable variable;
-  std::vector<ParameterPart> parts;  ///< never empty
+  std::vector<ParameterPart> parts;  ///< never empty; `stack` counts from the share's first matrix
+  StackShare share{};                ///< of the stack that the model has under this name
+  std::shared_ptr<LowRankPairs> pairs{};  ///< of linear layers: a place for each part
 
+  /// Shape of the whole stack; of any other parameter its own.
+  Shape whole_shape() const;
+  /// View of what lives here in `stack`, which has whole_shape().
+  Tensor share_of(const Tensor& stack) const;
   /// View of a part in `whole`, which has the parameter's shape (its value, gradient, moment).
   Tensor part_of(const Tensor& whole, const ParameterPart& part) const;
 };
@@ -72,9 +86,20 @@ class ParameterStore {
   Variable add_matrix(const std::string& name, const Shape& shape, const Initialiser& initialiser);
   Variable add_matrix(const std::string& name, const Shape& shape, const Initialiser& initialiser,
                       std::vector<ParameterPart> parts);
+  /// As add_matrix() for layers of nn/linear.h, with a place for a low-rank pair of each part. Of a
+  /// stack [matrices, rows, columns] only `share` lives here: shape and parts are those of the
+  /// whole stack. Throws ConfigError when the shares would not be equal.
+  Parameter add_linear(const std::string& name, const Shape& shape, const Initialiser& initialiser,
+                       const std::vector<ParameterPart>& parts, const StackShare& share = {});
+  /// Puts a pair in the place of a published matrix, or takes it away (an undefined pair). Nothing
+  /// happens when the matrix lives in another process. Throws ConfigError when no linear layer has
+  /// it, ShapeError when the pair does not fit.
+  void set_low_rank_pair(const std::string& matrix, const LowRankPair& pair);
 
   const std::vector<Parameter>& parameters() const { return parameters_; }
   std::int64_t parameter_count() const;
+  /// Whether a checkpoint tensor is part of the model but lives in another process.
+  bool is_elsewhere(const std::string& tensor) const { return tensors_elsewhere_.contains(tensor); }
   DType dtype() const { return dtype_; }
   ParameterValues values() const { return values_; }
 
@@ -102,13 +127,19 @@ class ParameterStore {
  private:
   Variable add_as(DType dtype, const std::string& name, const Shape& shape,
                   const Initialiser& initialiser, std::vector<ParameterPart> parts);
+  std::vector<ParameterPart> parts_of_share(const std::vector<ParameterPart>& parts,
+                                            std::int64_t matrices, const StackShare& share);
 
   std::uint64_t seed_;
   DType dtype_;
   ParameterValues values_;
   Owned owned_;
   std::vector<Parameter> parameters_;
-  std::vector<std::string> elsewhere_;  ///< names of parameters that are not owned
+  std::vector<std::string> elsewhere_;       ///< names of parameters that are not owned
+  std::set<std::string> tensors_elsewhere_;  ///< their tensors, and those of other shares
 };
+
+/// What a pass through layers with these parameters reads: their values and low-rank pairs.
+std::vector<Variable> variables_of(const std::vector<Parameter>& parameters);
 
 }  // namespace lectern

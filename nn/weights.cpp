@@ -53,10 +53,11 @@ class Source {
 
   const SafetensorsFolder& folder() const { return folder_; }
 
-  std::vector<std::string> unused() const {
+  /// Stored names that nobody has taken and no other process takes.
+  std::vector<std::string> foreign_to(const ParameterStore& store) const {
     std::vector<std::string> out;
     for (const auto& [name, stored] : names_)
-      if (!used_.contains(name)) out.push_back(stored);
+      if (!used_.contains(name) && !store.is_elsewhere(name)) out.push_back(stored);
     return out;
   }
 
@@ -86,7 +87,7 @@ Plan plan_for(const Parameter& parameter, Source& source) {
   const Tensor& value = parameter.variable.value();
   plan.stacked = source.contains(parameter.name);
   if (plan.stacked) {
-    plan.stored.push_back(source.take(parameter.name, value.shape()));
+    plan.stored.push_back(source.take(parameter.name, parameter.whole_shape()));
     return plan;
   }
   for (const ParameterPart& part : parameter.parts)
@@ -98,8 +99,9 @@ Plan plan_for(const Parameter& parameter, Source& source) {
 bool map_value(const Plan& plan, const SafetensorsFolder& folder) {
   Variable variable = plan.parameter->variable;
   if (folder.dtype_of(plan.stored[0]) != variable.dtype()) return false;
-  const auto joined = folder.get_joined(plan.stored, variable.shape());
-  if (joined) variable.set_value(*joined);
+  const Shape stored = plan.stacked ? plan.parameter->whole_shape() : variable.shape();
+  const auto joined = folder.get_joined(plan.stored, stored);
+  if (joined) variable.set_value(plan.stacked ? plan.parameter->share_of(*joined) : *joined);
   return joined.has_value();
 }
 
@@ -111,7 +113,8 @@ void copy_value(const Plan& plan, const SafetensorsFolder& folder) {
   for (std::size_t i = 0; i < plan.stored.size(); ++i) {
     const Tensor view =
         plan.stacked ? value : plan.parameter->part_of(value, plan.parameter->parts[i]);
-    view.copy_from(folder.get(plan.stored[i]));
+    const Tensor stored = folder.get(plan.stored[i]);
+    view.copy_from(plan.stacked ? plan.parameter->share_of(stored) : stored);
     folder.release(plan.stored[i]);
   }
   value.mark_modified();
@@ -128,7 +131,7 @@ LoadReport load_weights(ParameterStore& store, const std::filesystem::path& path
   for (const Parameter& parameter : store.parameters())
     if (wanted(parameter.name, prefixes)) plans.push_back(plan_for(parameter, source));
   LoadReport report;
-  report.skipped = source.unused();
+  report.skipped = source.foreign_to(store);
   if (strict && prefixes.empty() && !report.skipped.empty())
     fail<IoError>(fmt::format("{}: tensor {} is not part of this model ({} such tensors)",
                               path.string(), report.skipped[0], report.skipped.size()));

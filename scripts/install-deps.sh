@@ -8,8 +8,8 @@ packages=(
   g++ cmake ninja-build ccache pkg-config git ca-certificates
   # libraries
   libdnnl-dev libhdf5-dev libfmt-dev libspdlog-dev libtomlplusplus-dev libcli11-dev
-  nlohmann-json3-dev libpcre2-dev libutf8proc-dev libpng-dev libjpeg62-turbo-dev
-  libprotobuf-dev libgtest-dev zlib1g-dev libssl-dev libcairo2-dev libpango1.0-dev
+  nlohmann-json3-dev libpcre2-dev libutf8proc-dev libspng-dev libjpeg62-turbo-dev
+  libprotobuf-dev libkainjow-mustache-dev libgtest-dev zlib1g-dev libssl-dev libcairo2-dev libpango1.0-dev
   # several ranks: mpirun and the library that it starts
   libopenmpi-dev openmpi-bin
   # documents: poppler's programs run as child processes; the encodings of East Asian PDFs

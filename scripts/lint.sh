@@ -24,6 +24,7 @@ fi
 
 files=("$@")
 if [ ${#files[@]} -eq 0 ]; then
+  scripts/function-lengths.sh
   mapfile -t files < <(grep -o '"file": "[^"]*"' "$build/compile_commands.json" | cut -d'"' -f4 |
     grep "^$PWD/" | sed "s|^$PWD/||" | sort -u)
 fi

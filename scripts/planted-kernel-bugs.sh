@@ -38,7 +38,7 @@ cuda/ops/attention_forward.cu|cuda/ops/attention_forward.cu|attention CudaAttent
 cuda/ops/attention_forward.cu|cuda/ops/attention_forward.cu|attention CudaAttention.FullMask|copies never waited for|s/wait_copies<1>();/wait_copies<2>();/
 cuda/ops/attention_problem.h|cuda/ops/attention_forward.cu|attention CudaAttention.CausalMask*|causal mask one short|s/return row + 1 + (past/return row + (past/
 cuda/ops/attention_relative.h|cuda/ops/attention_relative.cu|attention CudaAttention.RelativePositions*|relative position off by one|s/place(token) + grid - 1 - table_row/place(token) + grid - table_row/
-cuda/ops/attention_backward.cu|cuda/ops/attention_backward.cu|attention CudaAttention.FullMask|rows and columns of the strips swapped|s/multiply<Lies::turned, Lies::plain, kRows>(grad_k, grad_scores, 0, strip/multiply<Lies::turned, Lies::plain, kRows>(grad_k, grad_scores, strip, 0/
+cuda/ops/attention_backward.cu|cuda/ops/attention_backward.cu|attention CudaAttention.FullMask|rows and columns of the strips swapped|s/multiply<Transpose::yes, Transpose::no, kRows>(grad_k, grad_scores, 0, strip/multiply<Transpose::yes, Transpose::no, kRows>(grad_k, grad_scores, strip, 0/
 cuda/ops/attention_grad_queries.cu|cuda/ops/attention_grad_queries.cu|attention CudaAttention.FullMask|barrier missing before the tiles are filled again|s/__syncthreads();  \/\/ the tiles are filled again.*//
 cuda/ops/attention_grad_queries.cu|cuda/ops/attention_grad_queries.cu|attention CudaAttention.RelativePositions*|strides of the grid swapped|s/strip_row(2 \* pair)) \* grid_h + y/strip_row(2 * pair)) * grid_w + y/
 cuda/tiles.h|cuda/ops/expert_products.cu|experts CudaExperts.*|halves of a tile exchanged|s/(row_b + n \* 8 + high + row)/(row_b + n * 8 + odd + row)/

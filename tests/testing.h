@@ -17,6 +17,9 @@ namespace lectern::testing {
 /// The source folder (from the environment variable LECTERN_SOURCE that ctest sets, else found by
 /// walking up from the working directory).
 std::filesystem::path source_folder();
+/// The first of LECTERN_FAMILIES, by which fixtures, recipes and configurations of a whole model
+/// are called.
+inline std::string first_family() { return LECTERN_FIRST_FAMILY; }
 /// tests/fixtures/<name>
 std::filesystem::path fixture(std::string_view name);
 /// A fresh empty folder that is deleted when the object goes.

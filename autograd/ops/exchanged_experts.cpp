@@ -115,6 +115,7 @@ Routes find_routes(const Tensor& indices, std::int64_t experts, RowExchange& exc
 
 }  // namespace
 
+// Over 60 lines: backward repeats the exchanges of forward the other way round, side by side.
 Variable exchanged_experts(const Variable& x, const Variable& weights, const Tensor& indices,
                            const Variable& gate_up, const Variable& down, std::int64_t experts,
                            RowExchange& exchange, const std::function<void()>& meanwhile) {

@@ -1,4 +1,4 @@
-// The few lines that every use of oneDNN needs. Private to core/ops/*.cpp.
+// The few lines that every use of oneDNN needs.
 //
 // Primitives are made on each call: oneDNN keeps the compiled ones in a bounded, thread-safe cache
 // of its own, and finding one there takes about 4 us. Scratch memory comes from our allocator, so

@@ -40,7 +40,7 @@ void tile(std::int64_t depth, const BlockA<T>& a, const T* b, std::int64_t ldb, 
 #pragma GCC unroll 12
     for (int i = 0; i < R; ++i)
 #pragma GCC unroll 2
-      for (int v = 0; v < V; ++v) sum[i][v] = load<T>(bias + v * kLanes<T>);
+      for (int v = 0; v < V; ++v) sum[i][v] = load_as<Vec<T>>(bias + v * kLanes<T>);
   }
 #pragma GCC unroll 12
   for (int i = 0; i < R; ++i) {
@@ -51,7 +51,7 @@ void tile(std::int64_t depth, const BlockA<T>& a, const T* b, std::int64_t ldb, 
   for (std::int64_t p = 0; p < depth; ++p, rows += a.depth, b += ldb) {
     Vec<T> columns[V];
 #pragma GCC unroll 2
-    for (int v = 0; v < V; ++v) columns[v] = load<T>(b + v * kLanes<T>);
+    for (int v = 0; v < V; ++v) columns[v] = load_as<Vec<T>>(b + v * kLanes<T>);
 #pragma GCC unroll 12
     for (int i = 0; i < R; ++i) {
       const T x = rows[i * a.row];
@@ -64,7 +64,7 @@ void tile(std::int64_t depth, const BlockA<T>& a, const T* b, std::int64_t ldb, 
 #pragma GCC unroll 2
     for (int v = 0; v < V; ++v) {
       T* to = c + i * ldc + v * kLanes<T>;
-      store(to, accumulate ? load<T>(to) + sum[i][v] : sum[i][v]);
+      store(to, accumulate ? load_as<Vec<T>>(to) + sum[i][v] : sum[i][v]);
     }
 }
 
@@ -93,8 +93,8 @@ void run_tile(std::int64_t rows, std::int64_t columns, std::int64_t depth, const
     kernel(depth, a, b, ldb, bias, c, ldc, accumulate);
     return;
   }
-  alignas(kVectorBytes) T whole[kRows * kColumns<T>];
-  alignas(kVectorBytes) T padded[kColumns<T>] = {};
+  alignas(simd::kWideBytes) T whole[kRows * kColumns<T>];
+  alignas(simd::kWideBytes) T padded[kColumns<T>] = {};
   if (bias != nullptr) std::copy_n(bias, columns, padded);
   kernel(depth, a, b, ldb, bias == nullptr ? nullptr : padded, whole, kColumns<T>, false);
   for (std::int64_t i = 0; i < rows; ++i)
@@ -112,8 +112,8 @@ void pack_panel(bool transposed, const T* b, std::int64_t ldb, std::int64_t dept
   if (!transposed) {
     for (std::int64_t p = 0; p < depth; ++p, b += ldb, to += kC) {
       if (columns == kC) {
-        store(to, load<T>(b));
-        store(to + kL, load<T>(b + kL));
+        store(to, load_as<Vec<T>>(b));
+        store(to + kL, load_as<Vec<T>>(b + kL));
       } else {
         std::copy_n(b, columns, to);
         std::fill_n(to + columns, kC - columns, T{0});
@@ -160,7 +160,7 @@ class RowsOfA {
       row_ = 1;
       depth_ = kRows;
     } else if (args.lda * static_cast<std::int64_t>(sizeof(T)) % 1024 == 0 && uses > 2) {
-      constexpr std::int64_t kApart = kDepth + kVectorBytes / static_cast<int>(sizeof(T));
+      constexpr std::int64_t kApart = kDepth + simd::kWideBytes / static_cast<int>(sizeof(T));
       T* to = scratch<T, 0>(kBlockRows * kApart);
       for (std::int64_t i = 0; i < rows; ++i)
         std::memcpy(to + i * kApart, a + i * args.lda, static_cast<std::size_t>(depth) * sizeof(T));
@@ -219,11 +219,11 @@ void dots(const T* const (&a)[R], const T* b, std::int64_t k, T (&out)[R]) {
   Vec<T> sum[R][2] = {};
   std::int64_t p = 0;
   for (; p + 2 * kL <= k; p += 2 * kL) {
-    const Vec<T> b0 = load<T>(b + p), b1 = load<T>(b + p + kL);
+    const Vec<T> b0 = load_as<Vec<T>>(b + p), b1 = load_as<Vec<T>>(b + p + kL);
 #pragma GCC unroll 4
     for (int i = 0; i < R; ++i) {
-      sum[i][0] += load<T>(a[i] + p) * b0;
-      sum[i][1] += load<T>(a[i] + p + kL) * b1;
+      sum[i][0] += load_as<Vec<T>>(a[i] + p) * b0;
+      sum[i][1] += load_as<Vec<T>>(a[i] + p + kL) * b1;
     }
   }
 #pragma GCC unroll 4

@@ -1,7 +1,7 @@
 #include "core/cpu/gemm_bf16.h"
 
-#include "core/cpu/bf16_vector.h"
 #include "core/cpu/gemm_tiles.h"
+#include "core/cpu/simd.h"
 #include "core/error.h"
 
 #include <algorithm>
@@ -20,7 +20,7 @@ using namespace gemm_tiles;
 namespace {
 
 /// Two neighbours along k.
-using Pair = Bf16Pair;
+using Pair = simd::Bf16Pair;
 using Sums = Vec<float>;
 using Pairs = Vec<Pair>;
 
@@ -52,7 +52,7 @@ void tile(std::int64_t depth, const BlockA& a, const Pair* b, const float* bias,
 #pragma GCC unroll 12
     for (int i = 0; i < R; ++i)
 #pragma GCC unroll 2
-      for (int v = 0; v < V; ++v) sum[i][v] = load<float>(bias + v * kLane);
+      for (int v = 0; v < V; ++v) sum[i][v] = load_as<Vec<float>>(bias + v * kLane);
   }
 #pragma GCC unroll 12
   for (int i = 0; i < R; ++i) {
@@ -63,12 +63,12 @@ void tile(std::int64_t depth, const BlockA& a, const Pair* b, const float* bias,
   for (std::int64_t p = 0; p < depth; ++p, rows += a.depth, b += kPanel) {
     Pairs columns[V];
 #pragma GCC unroll 2
-    for (int v = 0; v < V; ++v) columns[v] = load<Pair>(b + v * kLane);
+    for (int v = 0; v < V; ++v) columns[v] = load_as<Vec<Pair>>(b + v * kLane);
 #pragma GCC unroll 12
     for (int i = 0; i < R; ++i) {
       const Pairs x = splat(pair_at(rows + i * a.row));
 #pragma GCC unroll 2
-      for (int v = 0; v < V; ++v) sum[i][v] = add_pair_products(sum[i][v], x, columns[v]);
+      for (int v = 0; v < V; ++v) sum[i][v] = simd::add_pair_products(sum[i][v], x, columns[v]);
     }
   }
 #pragma GCC unroll 12
@@ -76,7 +76,7 @@ void tile(std::int64_t depth, const BlockA& a, const Pair* b, const float* bias,
 #pragma GCC unroll 2
     for (int v = 0; v < V; ++v) {
       float* to = c + i * ldc + v * kLane;
-      store(to, accumulate ? load<float>(to) + sum[i][v] : sum[i][v]);
+      store(to, accumulate ? load_as<Vec<float>>(to) + sum[i][v] : sum[i][v]);
     }
 }
 
@@ -102,8 +102,8 @@ void run_tile(std::int64_t rows, std::int64_t columns, std::int64_t depth, const
     kernel(depth, a, b, bias, c, ldc, accumulate);
     return;
   }
-  alignas(kVectorBytes) float whole[kRows * kPanel];
-  alignas(kVectorBytes) float padded[kPanel] = {};
+  alignas(simd::kWideBytes) float whole[kRows * kPanel];
+  alignas(simd::kWideBytes) float padded[kPanel] = {};
   if (bias != nullptr) std::copy_n(bias, columns, padded);
   kernel(depth, a, b, bias == nullptr ? nullptr : padded, whole, kPanel, false);
   for (std::int64_t i = 0; i < rows; ++i)
@@ -171,7 +171,7 @@ class RowsOfA {
     if (args.transpose_a) {
       pack_transposed(args.lda, a, rows, depth);
     } else if (depth % 2 != 0 || (args.lda % 512 == 0 && uses > 2)) {
-      constexpr std::int64_t kApart = 2 * kDepth + kVectorBytes / 2;
+      constexpr std::int64_t kApart = 2 * kDepth + simd::kWideBytes / 2;
       BFloat16* to = scratch<BFloat16, 0>(kBlockRows * kApart);
       for (std::int64_t i = 0; i < rows; ++i) {
         std::copy_n(a + i * args.lda, depth, to + i * kApart);
@@ -253,17 +253,18 @@ void gemm_dots(const GemmArgs& args, const BFloat16* a, const BFloat16* b, const
     for (; p + kUnroll * kStep <= args.k; p += kUnroll * kStep)
 #pragma GCC unroll 4
       for (int u = 0; u < kUnroll; ++u) {
-        const Pairs column = load<Pair>(b + p + u * kStep);
+        const Pairs column = load_as<Vec<Pair>>(b + p + u * kStep);
 #pragma GCC unroll 8
         for (int i = 0; i < R; ++i)
-          sum[i][u] =
-              add_pair_products(sum[i][u], load<Pair>(a + i * args.lda + p + u * kStep), column);
+          sum[i][u] = simd::add_pair_products(
+              sum[i][u], load_as<Vec<Pair>>(a + i * args.lda + p + u * kStep), column);
       }
     for (; p + kStep <= args.k; p += kStep) {
-      const Pairs column = load<Pair>(b + p);
+      const Pairs column = load_as<Vec<Pair>>(b + p);
 #pragma GCC unroll 8
       for (int i = 0; i < R; ++i)
-        sum[i][0] = add_pair_products(sum[i][0], load<Pair>(a + i * args.lda + p), column);
+        sum[i][0] =
+            simd::add_pair_products(sum[i][0], load_as<Vec<Pair>>(a + i * args.lda + p), column);
     }
     for (int i = 0; i < R; ++i) {
       Sums all = sum[i][0];

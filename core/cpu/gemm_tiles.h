@@ -1,8 +1,9 @@
-// What the matrix products share: vectors, scratch memory, transposition in registers, the split of
-// the work over threads. Private to core/gemm*.cpp.
+// What the matrix products share: scratch memory, transposition in registers, the split of
+// the work over threads. Private to this room.
 #pragma once
 
 #include "core/cpu/gemm.h"
+#include "core/cpu/simd.h"
 #include "core/parallel.h"
 
 #include <algorithm>
@@ -15,42 +16,19 @@
 namespace lectern::gemm_tiles {
 
 #ifdef __AVX512F__
-inline constexpr int kVectorBytes = 64, kRows = 12;
+inline constexpr int kRows = 12;
 #else
-inline constexpr int kVectorBytes = 32, kRows = 6;
+inline constexpr int kRows = 6;
 #endif
-
 template <typename T>
-struct Vector;
-template <>
-struct Vector<float> {
-  typedef float type __attribute__((vector_size(kVectorBytes)));
-};
-template <>
-struct Vector<double> {
-  typedef double type __attribute__((vector_size(kVectorBytes)));
-};
-template <>
-struct Vector<std::uint32_t> {
-  typedef std::uint32_t type __attribute__((vector_size(kVectorBytes)));
-};
+using Vec = simd::Vector<T, simd::kWideBytes>;
 template <typename T>
-using Vec = typename Vector<T>::type;
-template <typename T>
-inline constexpr int kLanes = kVectorBytes / static_cast<int>(sizeof(T));
+inline constexpr int kLanes = simd::kLanes<T, simd::kWideBytes>;
 template <typename T>
 inline constexpr int kColumns = 2 * kLanes<T>;
 
-template <typename T>
-inline Vec<T> load(const void* from) {
-  Vec<T> value;
-  __builtin_memcpy(&value, from, kVectorBytes);
-  return value;
-}
-template <typename T>
-inline void store(T* to, const Vec<T>& value) {
-  __builtin_memcpy(to, &value, kVectorBytes);
-}
+using simd::load_as;
+using simd::store;
 
 /// Memory of one thread for packed blocks, kept between calls.
 template <typename T, int kSlot>
@@ -98,7 +76,7 @@ inline void transpose_square(const void* from, std::int64_t pitch, T* to, std::i
   const char* rows = static_cast<const char*>(from);
   Vec<T> block[kLanes<T>];
 #pragma GCC unroll 16
-  for (int j = 0; j < kLanes<T>; ++j) block[j] = load<T>(rows + j * pitch);
+  for (int j = 0; j < kLanes<T>; ++j) block[j] = load_as<Vec<T>>(rows + j * pitch);
   transpose_step<T, kLanes<T> / 2>(block);
 #pragma GCC unroll 16
   for (int p = 0; p < kLanes<T>; ++p) store(to + p * ldt, block[p]);

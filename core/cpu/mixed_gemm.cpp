@@ -2,6 +2,7 @@
 
 #include "core/convert_math.h"
 #include "core/cpu/gemm_bf16.h"
+#include "core/cpu/simd.h"
 #include "core/parallel.h"
 #include "core/tensor.h"
 
@@ -11,25 +12,16 @@
 namespace lectern {
 namespace {
 
-#ifdef __AVX512F__
-constexpr int kVectorBytes = 64;
-#else
-constexpr int kVectorBytes = 32;
-#endif
+using simd::load_as;
+
+constexpr int kVectorBytes = simd::kWideBytes;
 constexpr int kLanes = kVectorBytes / 4;
 constexpr std::int64_t kStep = 2 * kLanes;  // bf16 values of one vector
 constexpr int kColumns = 4;                 // rows of the weight that a tile sums at once
 constexpr int kFewTile = 4;                 // rows of x of the widening tile
-typedef float Floats __attribute__((vector_size(kVectorBytes)));
-typedef std::uint32_t Bits __attribute__((vector_size(kVectorBytes)));
-typedef float Quad __attribute__((vector_size(16)));
-
-template <typename V>
-inline V load(const void* from) {
-  V value;
-  __builtin_memcpy(&value, from, sizeof value);
-  return value;
-}
+using Floats = simd::Vector<float, kVectorBytes>;
+using Bits = simd::Vector<std::uint32_t, kVectorBytes>;
+using Quad = simd::Vector<float, 16>;
 
 std::int64_t blocks(std::int64_t n, std::int64_t size) { return (n + size - 1) / size; }
 
@@ -100,14 +92,14 @@ inline __attribute__((always_inline)) void few_step(const float* x, std::int64_t
 #pragma GCC unroll 4
   for (int c = 0; c < C; ++c) {
     __builtin_prefetch(reinterpret_cast<const char*>(w[c] + at) + ahead);
-    auto words = load<Bits>(w[c] + at);
+    auto words = load_as<Bits>(w[c] + at);
     hold(words);
     even[c] = std::bit_cast<Floats>(words << 16);
     odd[c] = std::bit_cast<Floats>(words & 0xffff0000U);
   }
 #pragma GCC unroll 4
   for (int r = 0; r < R; ++r) {
-    auto x_even = load<Floats>(x + r * ldx), x_odd = load<Floats>(x + r * ldx + kLanes);
+    auto x_even = load_as<Floats>(x + r * ldx), x_odd = load_as<Floats>(x + r * ldx + kLanes);
     hold(x_even);
     hold(x_odd);
 #pragma GCC unroll 4

@@ -2,9 +2,9 @@
 
 #include "core/cpu/dnnl_support.h"
 #include "core/random.h"
+#include "core/stopwatch.h"
 
 #include <algorithm>
-#include <chrono>
 
 namespace lectern {
 
@@ -30,13 +30,13 @@ double measured_product_rate(DType dtype, std::int64_t size) {
   double best = 1e30;
   constexpr int kRuns = 8;
   for (int run = 0; run < kRuns; ++run) {
-    const auto start = std::chrono::steady_clock::now();
+    const Stopwatch watch;
     dnnl_run(primitive, description.scratchpad_desc(),
              {{DNNL_ARG_SRC, dnnl_memory(operand, a.raw())},
               {DNNL_ARG_WEIGHTS, dnnl_memory(operand, b.raw())},
               {DNNL_ARG_DST, dnnl_memory(result, c.raw())}});
-    const std::chrono::duration<double> passed = std::chrono::steady_clock::now() - start;
-    if (run > 0) best = std::min(best, passed.count());
+    const double seconds = watch.seconds();
+    if (run > 0) best = std::min(best, seconds);
   }
   const auto n = static_cast<double>(size);
   return 2 * n * n * n / best;

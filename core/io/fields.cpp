@@ -1,7 +1,5 @@
 #include "core/io/fields.h"
 
-#include "core/error.h"
-
 #include <nlohmann/json.hpp>
 
 #include <algorithm>
@@ -17,6 +15,10 @@ Fields::Fields(const json& object, std::string where) : object_(object), where_(
 
 bool Fields::has(const char* field) const {
   return object_.contains(field) && !object_[field].is_null();
+}
+
+void Fields::required(const char* field) const {
+  if (!has(field)) fail<ConfigError>(fmt::format("{}.{}: is required", where_, field));
 }
 
 std::int64_t Fields::size(const char* field, std::int64_t fallback, std::int64_t low,
@@ -91,10 +93,76 @@ void Fields::only(const char* field, const json& expected) const {
 }
 
 Fields Fields::object(const char* field) const {
-  if (!has(field)) fail<ConfigError>(fmt::format("{}.{}: is required", where_, field));
+  required(field);
   return Fields(object_[field], where_ + "." + field);
 }
 
+std::vector<Fields> Fields::objects(const char* field) const {
+  std::vector<Fields> out;
+  if (!has(field)) return out;
+  const json& list = object_[field];
+  if (!list.is_array())
+    fail<ConfigError>(
+        fmt::format("{}.{}: must be a list of objects, got {}", where_, field, list.type_name()));
+  for (std::size_t i = 0; i < list.size(); ++i)
+    out.emplace_back(list[i], fmt::format("{}.{}[{}]", where_, field, i));
+  return out;
+}
+
+std::vector<std::string> Fields::texts(const char* field) const {
+  if (!has(field)) return {};
+  const json& list = object_[field];
+  if (!list.is_array() ||
+      !std::all_of(list.begin(), list.end(), [](const json& text) { return text.is_string(); }))
+    fail<ConfigError>(
+        fmt::format("{}.{}: must be a list of strings, got {}", where_, field, list.dump()));
+  return list.get<std::vector<std::string>>();
+}
+
 const json& Fields::raw(const char* field) const { return object_[field]; }
+
+namespace {
+
+/// Reads what a JSON object has of one field into what the field points at.
+struct ReadValue {
+  const Fields& in;
+  const Field& field;
+  std::string key;
+
+  void operator()(std::int64_t* out) const {
+    *out = in.size(key.c_str(), *out, field.integers.min, field.integers.max);
+  }
+  void operator()(double* out) const {
+    *out = in.number(key.c_str(), *out, field.numbers.min, field.numbers.max);
+  }
+  void operator()(bool* out) const { *out = in.boolean(key.c_str(), *out); }
+  void operator()(std::string* out) const {
+    *out = field.choices.empty() ? in.text(key.c_str(), *out)
+                                 : in.choice(key.c_str(), *out, field.choices);
+  }
+  template <typename List>
+  void operator()(List* out) const {
+    if (!in.has(key.c_str())) return;
+    try {
+      *out = in.raw(key.c_str()).get<List>();
+    } catch (const json::exception&) {
+      fail<ConfigError>(fmt::format("{}.{}: must be a list of values of one kind, got {}",
+                                    in.where(), key, in.raw(key.c_str()).dump()));
+    }
+  }
+};
+
+}  // namespace
+
+void ReadFields::visit(const Field& field) {
+  const std::string key(field.key);
+  if (field.note.required) in_.required(key.c_str());
+  std::visit(ReadValue{in_, field, key}, field.value);
+  FieldCheck(in_.where()).visit(field);
+}
+
+void WriteFields::visit(const Field& field) {
+  std::visit([&](const auto* value) { out_[std::string(field.key)] = *value; }, field.value);
+}
 
 }  // namespace lectern

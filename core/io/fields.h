@@ -2,6 +2,9 @@
 // was expected.
 #pragma once
 
+#include "core/error.h"
+#include "core/io/record.h"
+
 #include <nlohmann/json_fwd.hpp>
 
 #include <cstdint>
@@ -18,6 +21,8 @@ class Fields {
   Fields(const nlohmann::json& object, std::string where);
 
   bool has(const char* field) const;
+  /// Throws when the field is not there.
+  void required(const char* field) const;
   /// An integer in [low, high]. A fallback outside of it says that the field is required.
   std::int64_t size(const char* field, std::int64_t fallback, std::int64_t low = 1,
                     std::int64_t high = std::int64_t{1} << 31) const;
@@ -29,6 +34,10 @@ class Fields {
   /// A list of at most 4096 integers from `low` to 2^31.
   std::vector<std::int64_t> sizes(const char* field, std::vector<std::int64_t> fallback,
                                   std::int64_t low) const;
+  /// The objects of a list, in order; none when there is no such field.
+  std::vector<Fields> objects(const char* field) const;
+  /// A list of strings, empty when there is no such field.
+  std::vector<std::string> texts(const char* field) const;
   /// A field that may only have one value, because there is no other behaviour.
   void only(const char* field, const nlohmann::json& expected) const;
   /// A member that must be there and be an object.
@@ -40,6 +49,45 @@ class Fields {
  private:
   const nlohmann::json& object_;
   std::string where_;
+};
+
+/// Runs `read` on a file of data, in which a field that does not fit is an IoError, not a
+/// ConfigError.
+template <typename Read>
+auto read_data_file(Read&& read) {
+  try {
+    return read();
+  } catch (const ConfigError& error) {
+    throw IoError(error.what());
+  }
+}
+
+/// Reads a record (core/io/record.h); the value that a field has is its fallback.
+class ReadFields final : public FieldVisitor {
+ public:
+  explicit ReadFields(const Fields& in) : in_(in) {}
+  void visit(const Field& field) override;
+
+ private:
+  const Fields& in_;
+};
+
+/// The record in an object.
+template <typename Record>
+Record read_record(const Fields& in, Record defaults = {}) {
+  ReadFields read(in);
+  describe(defaults, read);
+  return defaults;
+}
+
+/// Writes a record into an object.
+class WriteFields final : public FieldVisitor {
+ public:
+  explicit WriteFields(nlohmann::json& out) : out_(out) {}
+  void visit(const Field& field) override;
+
+ private:
+  nlohmann::json& out_;
 };
 
 }  // namespace lectern

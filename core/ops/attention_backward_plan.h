@@ -1,5 +1,4 @@
-// Sizes and scratch memory of the CPU backward of attention. Private to
-// core/ops/attention_backward_cpu.cpp.
+// Sizes and scratch memory of the CPU backward of attention. Private to this room.
 #pragma once
 
 #include "core/ops/attention_cpu.h"

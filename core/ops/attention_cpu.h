@@ -1,5 +1,5 @@
 // What the CPU attention kernels share: the problem without Tensors, and the packed forms of its
-// relative-position tables. Private to core/ops/attention*.cpp.
+// relative-position tables. Private to this room.
 #pragma once
 
 #include "core/ops/attention.h"

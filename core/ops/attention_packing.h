@@ -1,5 +1,5 @@
 // How the CPU attention kernels bring their operands into the order in which the register tiles
-// read them. Private to core/ops/attention*.cpp.
+// read them. Private to this room.
 #pragma once
 
 #include "core/ops/attention_tiles.h"
@@ -7,11 +7,7 @@
 namespace lectern::attention_tiles {
 
 template <typename T>
-struct QuadOf {
-  typedef T Type __attribute__((vector_size(4 * sizeof(T))));
-};
-template <typename T>
-using Quads = typename QuadOf<T>::Type;
+using Quads = simd::Vector<T, 4 * static_cast<int>(sizeof(T))>;
 
 /// Rows of a 4 x 4 matrix become its columns.
 template <typename Quad>

@@ -47,6 +47,7 @@ void finish_rows(Rows rows, std::int64_t classes, const std::int32_t* labels, bo
       });
 }
 
+// Over 60 lines: the loss and both gradients of a chunk share its logits, which nobody else sees.
 template <typename T>
 LinearCrossEntropyTensors forward_typed(const Tensor& hidden, const Tensor& weight,
                                         const Tensor& labels, bool want_hidden, bool want_weight) {

@@ -1,7 +1,7 @@
-// Sinkhorn for a register of tokens (private to the CPU kernels that need H_res).
+// Sinkhorn for a register of tokens, for the CPU kernels that need H_res. Private to this room.
 #pragma once
 
-#include "core/cpu/lanes.h"
+#include "core/cpu/simd.h"
 #include "core/error.h"
 #include "core/ops/sinkhorn_math.h"
 #include "core/ops/stream_count.h"

@@ -1,5 +1,5 @@
-// The number of residual streams as a constant of the compiler; private to the kernels of CPU and
-// GPU and their checks.
+// The number of residual streams as a constant of the compiler, for the kernels of CPU and GPU
+// and their checks.
 #pragma once
 
 #include <cstdint>

@@ -1,4 +1,4 @@
-// Coefficients of a register of tokens, forward and backward (private to stream_read_cpu.cpp).
+// Coefficients of a register of tokens, forward and backward. Private to this room.
 #pragma once
 
 #include "core/ops/sinkhorn_cpu.h"

@@ -1,4 +1,4 @@
-// CPU kernels of stream_read (private to stream_read.cpp).
+// CPU kernels of stream_read. Private to this room.
 #pragma once
 
 #include "core/ops/stream_read.h"

@@ -1,12 +1,12 @@
 // Register tiles of the residual-stream kernels: products of a few token rows with a few rows of
-// the projection, and the two products of its gradient (private to stream_read_cpu.cpp).
+// the projection, and the two products of its gradient. Private to this room.
 //
 // The projection is packed into panels of kPanelColumns columns of one stream, all rows of a panel
 // side by side and padded with zeros: [panel][padded row][kPanelColumns]. Rows of the projection
 // itself are multiples of 4 KiB apart at usual widths, so that they would evict each other from L1.
 #pragma once
 
-#include "core/cpu/lanes.h"
+#include "core/cpu/simd.h"
 
 #include <algorithm>
 #include <cstdint>

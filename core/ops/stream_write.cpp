@@ -1,6 +1,6 @@
 #include "core/ops/stream_write.h"
 
-#include "core/cpu/lanes.h"
+#include "core/cpu/simd.h"
 #include "core/ops/sinkhorn_cpu.h"
 #include "core/parallel.h"
 

@@ -78,10 +78,10 @@ __global__ void __launch_bounds__(AttentionTiles<T, kDim>::kThreads)
                                  g.grad.tiles[n].sums[i + 1]);
         }
       __syncthreads();
-      multiply<Lies::turned, Lies::plain, kRows>(grad_v, weights, 0, strip, grad_out, 0,
-                                                 half * kDim / 2);
-      multiply<Lies::turned, Lies::plain, kRows>(grad_k, grad_scores, 0, strip, q, 0,
-                                                 half * kDim / 2);
+      multiply<Transpose::yes, Transpose::no, kRows>(grad_v, weights, 0, strip, grad_out, 0,
+                                                     half * kDim / 2);
+      multiply<Transpose::yes, Transpose::no, kRows>(grad_k, grad_scores, 0, strip, q, 0,
+                                                     half * kDim / 2);
     }
   for (int i = 0; i < 4; ++i) {
     const std::int64_t row = key + strip + strip_row(i);

@@ -1,4 +1,4 @@
-// What the two passes of attention's backward share. Private to cuda/ops/attention_*.cu.
+// What the two passes of attention's backward share. Private to this room.
 #pragma once
 
 #include "cuda/ops/attention_problem.h"
@@ -31,8 +31,8 @@ __device__ inline void score_gradients(ScoreGradients<kTiles>& g, const Attentio
   const int strip = warp_of_thread() / 2 * 16, begin_column = warp_of_thread() % 2 * kTiles * 8;
   g.weight.clear();
   g.grad.clear();
-  multiply<Lies::plain, Lies::turned, kDim>(g.weight, q, strip, 0, k, begin_column, 0);
-  multiply<Lies::plain, Lies::turned, kDim>(g.grad, grad_out, strip, 0, v, begin_column, 0);
+  multiply<Transpose::no, Transpose::yes, kDim>(g.weight, q, strip, 0, k, begin_column, 0);
+  multiply<Transpose::no, Transpose::yes, kDim>(g.grad, grad_out, strip, 0, v, begin_column, 0);
   const int cells = p.relative.exists() ? p.grid_h + p.grid_w : 0;
   for (int half = 0; half < 2; ++half) {
     const std::int64_t row = first + strip + strip_row(2 * half);

@@ -53,7 +53,7 @@ __device__ inline void add_values(Strip<kDim / 8>& out, const Strip<kKeys / 8>& 
       scores.store_pair(first + strip_row(i), n * 8 + tile_column(i), p.tiles[n].sums[i],
                         p.tiles[n].sums[i + 1]);
   __syncwarp();
-  multiply<Lies::plain, Lies::plain, kKeys>(out, scores, first, 0, v, 0, 0);
+  multiply<Transpose::no, Transpose::no, kKeys>(out, scores, first, 0, v, 0, 0);
 }
 
 template <typename T, int kDim>
@@ -114,7 +114,7 @@ __global__ void __launch_bounds__(ForwardShape<T, kDim>::kThreads)
     const std::int64_t key = begin + number * kKeys;
     Strip<kKeys / 8> s;
     s.clear();
-    multiply<Lies::plain, Lies::turned, kDim>(s, q, strip, 0, all_k, stage, 0);
+    multiply<Transpose::no, Transpose::yes, kDim>(s, q, strip, 0, all_k, stage, 0);
     float high[2] = {-INFINITY, -INFINITY};
 #pragma unroll
     for (int n = 0; n < kKeys / 8; ++n)

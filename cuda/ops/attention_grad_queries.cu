@@ -136,7 +136,8 @@ __global__ void __launch_bounds__(AttentionTiles<T, kDim>::kThreads)
       }
     if (relative) sums.add(g.grad, key, static_cast<int>(left));
     __syncthreads();
-    multiply<Lies::plain, Lies::plain, kKeys>(grad_q, grad_scores, strip, 0, k, 0, half * kDim / 2);
+    multiply<Transpose::no, Transpose::no, kKeys>(grad_q, grad_scores, strip, 0, k, 0,
+                                                  half * kDim / 2);
     __syncthreads();  // the tiles are filled again in the next turn
   }
   for (int n = 0; n < kDim / 16; ++n)
@@ -153,8 +154,8 @@ __global__ void __launch_bounds__(AttentionTiles<T, kDim>::kThreads)
         fill_by_table_row<kRows, kKeys>(grad_scores, a.grad_relative, entry, cells, table, chunk,
                                         first, static_cast<int>(count));
         __syncthreads();
-        multiply<Lies::plain, Lies::plain, kKeys>(grad_q, grad_scores, strip, 0, k, 0,
-                                                  half * kDim / 2);
+        multiply<Transpose::no, Transpose::no, kKeys>(grad_q, grad_scores, strip, 0, k, 0,
+                                                      half * kDim / 2);
         __syncthreads();
       }
     }

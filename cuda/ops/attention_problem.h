@@ -1,5 +1,5 @@
 // What the attention kernels share: the problem without Tensors, and the tiles that a block works
-// on. Private to cuda/ops/attention*.cu.
+// on. Private to this room.
 #pragma once
 
 #include "core/ops/attention.h"

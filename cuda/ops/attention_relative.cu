@@ -30,7 +30,7 @@ __global__ void __launch_bounds__(AttentionTiles<T, kDim>::kThreads)
       __syncthreads();
       Strip<kKeys / 16> s;
       s.clear();
-      multiply<Lies::plain, Lies::turned, kDim>(s, q, strip, 0, table, half * kKeys / 2, 0);
+      multiply<Transpose::no, Transpose::yes, kDim>(s, q, strip, 0, table, half * kKeys / 2, 0);
       for (int n = 0; n < kKeys / 16; ++n)
         for (int i = 0; i < 4; ++i) {
           const int row = strip + strip_row(i);
@@ -76,7 +76,7 @@ __global__ void __launch_bounds__(AttentionTiles<T, kDim>::kThreads)
     commit_copies();
     wait_copies<0>();
     __syncthreads();
-    multiply<Lies::turned, Lies::plain, kRows>(sums, grad, 0, strip, q, 0, half * kDim / 2);
+    multiply<Transpose::yes, Transpose::no, kRows>(sums, grad, 0, strip, q, 0, half * kDim / 2);
   }
   const int rows_h = 2 * p.grid_h - 1, all_rows = rows_h + 2 * p.grid_w - 1;
   for (int i = 0; i < 4; ++i) {

@@ -123,11 +123,11 @@ __global__ void __launch_bounds__(kThreads) rows_product_kernel(RowsProduct<T, O
     __syncthreads();
     const int stage = static_cast<int>(step % kStages);
     if constexpr (kPlain)
-      multiply<Lies::plain, Lies::plain, kDepth>(sums, all_a, stage * kRows + strip, 0, all_b,
-                                                 stage * kDepth, half);
+      multiply<Transpose::no, Transpose::no, kDepth>(sums, all_a, stage * kRows + strip, 0, all_b,
+                                                     stage * kDepth, half);
     else
-      multiply<Lies::plain, Lies::turned, kDepth>(sums, all_a, stage * kRows + strip, 0, all_b,
-                                                  stage * kColumns + half, 0);
+      multiply<Transpose::no, Transpose::yes, kDepth>(sums, all_a, stage * kRows + strip, 0, all_b,
+                                                      stage * kColumns + half, 0);
     __syncthreads();
   }
   for (int i = 0; i < 4; ++i) {
@@ -182,8 +182,8 @@ __global__ void __launch_bounds__(kThreads) weights_product_kernel(WeightsProduc
     wait_copies<1>();
     __syncthreads();
     const int stage = static_cast<int>(step % kStages);
-    multiply<Lies::turned, Lies::plain, kDepth>(sums, all_a, stage * kDepth, strip, all_b,
-                                                stage * kDepth, half);
+    multiply<Transpose::yes, Transpose::no, kDepth>(sums, all_a, stage * kDepth, strip, all_b,
+                                                    stage * kDepth, half);
     __syncthreads();
   }
   for (int i = 0; i < 4; ++i) {

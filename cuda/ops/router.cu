@@ -36,6 +36,7 @@ __device__ inline void best_of_warp(float& score, int& expert) {
 }
 
 /// A warp routes a token; lane i holds experts i, i + 32, ...
+/// Over 60 lines: a token's scores stay in registers from the softmax to the last choice.
 template <int kPerLane>
 __global__ void route_kernel(Forward a) {
   const std::int64_t token = static_cast<std::int64_t>(blockIdx.x) * kWarps + threadIdx.x / kWarp;

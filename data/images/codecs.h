@@ -1,4 +1,4 @@
-// The two decoders behind decode_image; private to data/.
+// The two decoders behind decode_image. Private to this room.
 #pragma once
 
 #include "data/images/image.h"

@@ -1,96 +1,54 @@
 #include "core/error.h"
 #include "data/images/codecs.h"
 
-#include <png.h>
+#include <spng.h>
 
 #include <algorithm>
 #include <array>
-#include <csetjmp>
-#include <cstdio>
+#include <cstdlib>
 #include <cstring>
-#include <exception>
 #include <limits>
+#include <memory>
 
 namespace lectern {
 namespace {
 
-/// What libpng's callbacks need; lives outside every frame that longjmp skips.
-struct PngState {
-  std::span<const std::uint8_t> input;
+struct FreeContext {
+  void operator()(spng_ctx* context) const { spng_ctx_free(context); }
+};
+using Context = std::unique_ptr<spng_ctx, FreeContext>;
+
+/// Bytes of text and colour profiles, which nobody here reads, but libspng does: for one chunk and
+/// for all of them.
+constexpr std::size_t kMostOfAChunk = std::size_t{1} << 24, kMostOfChunks = std::size_t{1} << 26;
+
+struct Source {
+  std::span<const std::uint8_t> bytes;
   std::size_t position = 0;
-  std::vector<std::uint8_t>* output = nullptr;
-  std::array<char, 160> message{};
+  bool is_cut = false;
 };
 
-void on_error(png_structp png, png_const_charp message) {
-  auto* state = static_cast<PngState*>(png_get_error_ptr(png));
-  std::snprintf(state->message.data(), state->message.size(), "%s", message);
-  png_longjmp(png, 1);
+int read_from(spng_ctx*, void* from, void* to, std::size_t count) {
+  auto* source = static_cast<Source*>(from);
+  source->is_cut = source->is_cut || count > source->bytes.size() - source->position;
+  if (source->is_cut) return SPNG_IO_EOF;
+  std::memcpy(to, source->bytes.data() + source->position, count);
+  source->position += count;
+  return SPNG_OK;
 }
 
-void on_warning(png_structp, png_const_charp) {}
-
-void on_read(png_structp png, png_bytep to, png_size_t count) {
-  auto* state = static_cast<PngState*>(png_get_io_ptr(png));
-  if (count > state->input.size() - state->position) png_error(png, "file is truncated");
-  std::memcpy(to, state->input.data() + state->position, count);
-  state->position += count;
-}
-
-void on_write(png_structp png, png_bytep from, png_size_t count) {
-  auto* state = static_cast<PngState*>(png_get_io_ptr(png));
-  bool stored = false;
-  try {
-    state->output->insert(state->output->end(), from, from + count);
-    stored = true;
-  } catch (const std::exception&) {  // must not travel through libpng's C frames
+/// A row of RGBA on white. 16-bit samples are scaled to 8 bits, to the nearest.
+template <typename Sample>
+void lay_on_white(const Sample* from, std::int64_t width, std::uint8_t* to) {
+  const auto byte_of = [](Sample sample) {
+    return sizeof(Sample) == 1 ? static_cast<int>(sample) : (sample * 255 + 32895) >> 16;
+  };
+  for (std::int64_t x = 0; x < width; ++x) {
+    const int alpha = byte_of(from[x * 4 + 3]);
+    for (int c = 0; c < 3; ++c)
+      to[x * 3 + c] = static_cast<std::uint8_t>(
+          (byte_of(from[x * 4 + c]) * alpha + 255 * (255 - alpha) + 127) / 255);
   }
-  if (!stored) png_error(png, "out of memory");
-}
-
-void on_flush(png_structp) {}
-
-/// Runs f(), which calls libpng and must hold no object with a destructor; false when libpng
-/// jumped out.
-template <typename F>
-bool guarded(png_structp png, F&& f) {
-  if (setjmp(png_jmpbuf(png)) != 0) return false;
-  f();
-  return true;
-}
-
-struct Reader {
-  png_structp png = nullptr;
-  png_infop info = nullptr;
-  explicit Reader(PngState* state) {
-    png = png_create_read_struct(PNG_LIBPNG_VER_STRING, state, on_error, on_warning);
-    if (png != nullptr) info = png_create_info_struct(png);
-  }
-  ~Reader() { png_destroy_read_struct(&png, &info, nullptr); }
-  Reader(const Reader&) = delete;
-  Reader& operator=(const Reader&) = delete;
-};
-
-struct Writer {
-  png_structp png = nullptr;
-  png_infop info = nullptr;
-  explicit Writer(PngState* state) {
-    png = png_create_write_struct(PNG_LIBPNG_VER_STRING, state, on_error, on_warning);
-    if (png != nullptr) info = png_create_info_struct(png);
-  }
-  ~Writer() { png_destroy_write_struct(&png, &info); }
-  Writer(const Writer&) = delete;
-  Writer& operator=(const Writer&) = delete;
-};
-
-/// Lays a row of RGBA on white.
-void blend_row(const std::uint8_t* from, std::int64_t width, std::uint8_t* to) {
-  for (std::int64_t x = 0; x < width; ++x)
-    for (int c = 0; c < 3; ++c) {
-      const int alpha = from[x * 4 + 3];
-      to[x * 3 + c] =
-          static_cast<std::uint8_t>((from[x * 4 + c] * alpha + 255 * (255 - alpha) + 127) / 255);
-    }
 }
 
 bool is_grey(const Image& image) {
@@ -100,62 +58,70 @@ bool is_grey(const Image& image) {
   return true;
 }
 
+/// Bytes of the unpacked rows, without those that name their filters.
+double raw_bytes(const spng_ihdr& header) {
+  constexpr std::array<std::int64_t, 7> kChannels = {1, 0, 3, 1, 2, 0, 4};  // by colour type
+  const std::int64_t bits = header.width * kChannels[header.color_type] * header.bit_depth;
+  return static_cast<double>((bits + 7) / 8) * header.height;
+}
+
 }  // namespace
 
 Image detail::decode_png(std::span<const std::uint8_t> bytes, const std::string& name,
                          std::int64_t max_pixels) {
-  PngState state;
-  state.input = bytes;
-  const auto malformed = [&]() {
-    fail<IoError>(fmt::format("{}: PNG is malformed: {}", name, state.message.data()));
+  const auto check = [&](int error) {
+    if (error != SPNG_OK)
+      fail<IoError>(fmt::format("{}: PNG is malformed: {}", name, spng_strerror(error)));
   };
-  Reader reader(&state);
-  png_structp png = reader.png;
-  png_infop info = reader.info;
-  if (info == nullptr) fail<IoError>(fmt::format("{}: PNG: out of memory", name));
-  if (!guarded(png, [&] {
-        png_set_read_fn(png, &state, on_read);
-        png_set_user_limits(png, 0x7fffffff, 0x7fffffff);
-        png_set_chunk_malloc_max(png, 1 << 20);
-        png_set_chunk_cache_max(png, 64);
-        png_read_info(png, info);
-      }))
-    malformed();
-  const std::int64_t width = png_get_image_width(png, info);
-  const std::int64_t height = png_get_image_height(png, info);
-  const double raw = static_cast<double>(png_get_rowbytes(png, info)) * static_cast<double>(height);
+  // Width and height are bytes 16 to 23 of every PNG: libspng calls large ones an overflow.
+  const auto side = [&](std::size_t at) {
+    return std::int64_t{bytes[at]} << 24 | bytes[at + 1] << 16 | bytes[at + 2] << 8 | bytes[at + 3];
+  };
+  if (bytes.size() >= 24)
+    check_image_size(name, bytes.size(), side(16), side(20), max_pixels, 0, 1032);
+  const Context context(spng_ctx_new(0));
+  spng_ctx* png = context.get();
+  if (png == nullptr) fail<IoError>(fmt::format("{}: PNG: out of memory", name));
+  Source source{bytes};
+  check(spng_set_png_stream(png, read_from, &source));
+  check(spng_set_chunk_limits(png, kMostOfAChunk, kMostOfChunks));
+  spng_ihdr header{};
+  check(spng_get_ihdr(png, &header));
   // Deflate cannot pack better than 1032 to 1.
-  check_image_size(name, bytes.size(), width, height, max_pixels, raw, 1032);
+  check_image_size(name, bytes.size(), header.width, header.height, max_pixels, raw_bytes(header),
+                   1032);
 
-  int passes = 1, channels = 0;
-  if (!guarded(png, [&] {
-        png_set_expand(png);
-        png_set_scale_16(png);
-        png_set_gray_to_rgb(png);
-        passes = png_set_interlace_handling(png);
-        png_read_update_info(png, info);
-        channels = png_get_channels(png, info);
-      }))
-    malformed();
-  if (channels != 3 && channels != 4)
-    fail<IoError>(fmt::format("{}: PNG: 3 or 4 channels expected, got {}", name, channels));
-
-  Image image = make_image(width, height);
+  spng_trns transparency{};
+  const int found = spng_get_trns(png, &transparency);
+  if (found != SPNG_ECHUNKAVAIL) check(found);
+  const bool opaque = found == SPNG_ECHUNKAVAIL &&
+                      header.color_type != SPNG_COLOR_TYPE_GRAYSCALE_ALPHA &&
+                      header.color_type != SPNG_COLOR_TYPE_TRUECOLOR_ALPHA;
+  // There is no RGB16, and RGB8 of 16 bits is the high byte, not the nearest.
+  const bool deep = header.bit_depth == 16, direct = opaque && !deep;
+  const int format = direct ? SPNG_FMT_RGB8 : deep ? SPNG_FMT_RGBA16 : SPNG_FMT_RGBA8;
+  check(spng_decode_image(png, nullptr, 0, format, SPNG_DECODE_TRNS | SPNG_DECODE_PROGRESSIVE));
+  Image image = make_image(header.width, header.height);
+  const std::int64_t width = image.width;
   // Interlaced rows are refined pass by pass, so all of them stay in the decoder's layout.
-  std::vector<std::uint8_t> rgba;
-  const std::int64_t kept_rows = passes > 1 ? height : 1;
-  if (channels == 4) rgba.resize(static_cast<std::size_t>(width * kept_rows * 4));
-  if (!guarded(png, [&] {
-        for (int pass = 0; pass < passes; ++pass)
-          for (std::int64_t y = 0; y < height; ++y) {
-            std::uint8_t* row =
-                channels == 3 ? image.row(y) : rgba.data() + (passes > 1 ? y : 0) * width * 4;
-            png_read_row(png, row, nullptr);
-            if (channels == 4 && pass == passes - 1) blend_row(row, width, image.row(y));
-          }
-        png_read_end(png, nullptr);
-      }))
-    malformed();
+  const bool interlaced = header.interlace_method != SPNG_INTERLACE_NONE;
+  const std::size_t row_bytes = static_cast<std::size_t>(width) * (direct ? 3 : deep ? 8 : 4);
+  std::vector<std::uint16_t> samples;
+  if (!direct) samples.resize(row_bytes / 2 * (interlaced ? header.height : 1));
+  for (int error = SPNG_OK; error != SPNG_EOI;) {
+    spng_row_info row{};
+    check(spng_get_row_info(png, &row));
+    const std::int64_t y = row.row_num;
+    std::uint16_t* wide = samples.data() + (interlaced ? y : 0) * row_bytes / 2;
+    error = spng_decode_row(png, direct ? image.row(y) : static_cast<void*>(wide), row_bytes);
+    if (error != SPNG_EOI) check(error);
+    if (deep)
+      lay_on_white(wide, width, image.row(y));
+    else if (!direct)
+      lay_on_white(reinterpret_cast<const std::uint8_t*>(wide), width, image.row(y));
+  }
+  check(spng_decode_chunks(png));
+  if (source.is_cut) check(SPNG_EOF);  // libspng does without the last checksum
   return image;
 }
 
@@ -168,38 +134,44 @@ std::vector<std::uint8_t> encode_png(const Image& image, int compression) {
         fmt::format("encode_png: image must be [height, width, 3] and not empty, got "
                     "{} x {} with {} bytes",
                     image.width, image.height, image.pixels.size()));
+  const auto check = [](int error) {
+    if (error != SPNG_OK) fail<IoError>(fmt::format("encode_png: {}", spng_strerror(error)));
+  };
+  const Context context(spng_ctx_new(SPNG_CTX_ENCODER));
+  spng_ctx* png = context.get();
+  if (png == nullptr) fail<IoError>("encode_png: out of memory");
   const bool grey = is_grey(image);
-  std::vector<std::uint8_t> out, line(grey ? static_cast<std::size_t>(image.width) : 0);
-  PngState state;
-  state.output = &out;
-  Writer writer(&state);
-  png_structp png = writer.png;
-  png_infop info = writer.info;
-  if (info == nullptr) fail<IoError>("encode_png: out of memory");
-  if (!guarded(png, [&] {
-        png_set_write_fn(png, &state, on_write, on_flush);
-        png_set_compression_level(png, std::clamp(compression, 1, 9));
-        // Flat paper with sharp glyphs: unfiltered rows pack about as well as filtered ones, and
-        // the choice among five filters costs more than the packing.
-        png_set_filter(png, PNG_FILTER_TYPE_BASE, PNG_FILTER_NONE);
-        png_set_IHDR(png, info, static_cast<png_uint_32>(image.width),
-                     static_cast<png_uint_32>(image.height), 8,
-                     grey ? PNG_COLOR_TYPE_GRAY : PNG_COLOR_TYPE_RGB, PNG_INTERLACE_NONE,
-                     PNG_COMPRESSION_TYPE_DEFAULT, PNG_FILTER_TYPE_DEFAULT);
-        png_write_info(png, info);
-        for (std::int64_t y = 0; y < image.height; ++y) {
-          const std::uint8_t* row = image.row(y);
-          if (grey) {
-            for (std::int64_t x = 0; x < image.width; ++x)
-              line[static_cast<std::size_t>(x)] = row[x * 3];
-            row = line.data();
-          }
-          png_write_row(png, row);
-        }
-        png_write_end(png, info);
-      }))
-    fail<IoError>(fmt::format("encode_png: {}", state.message.data()));
-  return out;
+  spng_ihdr header{};
+  header.width = static_cast<std::uint32_t>(image.width);
+  header.height = static_cast<std::uint32_t>(image.height);
+  header.bit_depth = 8;
+  header.color_type = grey ? SPNG_COLOR_TYPE_GRAYSCALE : SPNG_COLOR_TYPE_TRUECOLOR;
+  check(spng_set_ihdr(png, &header));
+  check(spng_set_option(png, SPNG_ENCODE_TO_BUFFER, 1));
+  check(spng_set_option(png, SPNG_IMG_COMPRESSION_LEVEL, std::clamp(compression, 1, 9)));
+  // Flat paper with sharp glyphs: unfiltered rows pack about as well as filtered ones, and the
+  // choice among five filters costs more than the packing.
+  check(spng_set_option(png, SPNG_FILTER_CHOICE, SPNG_DISABLE_FILTERING));
+  check(spng_encode_image(png, nullptr, 0, SPNG_FMT_PNG,
+                          SPNG_ENCODE_PROGRESSIVE | SPNG_ENCODE_FINALIZE));
+  std::vector<std::uint8_t> line(grey ? static_cast<std::size_t>(image.width) : 0);
+  const std::size_t row_bytes = static_cast<std::size_t>(image.width) * (grey ? 1 : 3);
+  for (std::int64_t y = 0; y < image.height; ++y) {
+    const std::uint8_t* row = image.row(y);
+    if (grey) {
+      for (std::int64_t x = 0; x < image.width; ++x) line[static_cast<std::size_t>(x)] = row[x * 3];
+      row = line.data();
+    }
+    const int error = spng_encode_row(png, row, row_bytes);
+    if (error != SPNG_EOI) check(error);
+  }
+  std::size_t size = 0;
+  int error = SPNG_OK;
+  const std::unique_ptr<void, decltype(&std::free)> packed(spng_get_png_buffer(png, &size, &error),
+                                                           &std::free);
+  check(error);
+  const auto* begin = static_cast<const std::uint8_t*>(packed.get());
+  return {begin, begin + size};
 }
 
 }  // namespace lectern

@@ -1,5 +1,7 @@
 #include "data/layout/page_ink.h"
 
+#include "core/statistics.h"
+
 #include <algorithm>
 #include <array>
 #include <cmath>
@@ -276,9 +278,7 @@ double capital_height(const std::vector<Component>& parts, double highest) {
         part.width() < 8 * part.height())
       heights.push_back(part.height());
   if (heights.empty()) return 0;
-  const auto at = heights.begin() + static_cast<std::ptrdiff_t>(heights.size() * 4 / 5);
-  std::nth_element(heights.begin(), at, heights.end());
-  return *at;
+  return quantile(std::move(heights), 0.8);
 }
 
 std::vector<Component> text_parts(const std::vector<Component>& parts, double capital) {

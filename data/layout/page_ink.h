@@ -1,5 +1,5 @@
 // What is printed on a page picture: paper, ink, connected components, the slope of the lines.
-// Private to data/.
+// Private to this room.
 #pragma once
 
 #include "data/images/image.h"

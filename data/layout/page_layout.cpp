@@ -1,5 +1,7 @@
 #include "data/layout/page_layout.h"
 
+#include "core/statistics.h"
+
 #include <algorithm>
 #include <cmath>
 #include <numeric>
@@ -288,10 +290,7 @@ double local_capital(const std::vector<Component>& parts, double otherwise, doub
     if (part.height() >= kLetter * otherwise && part.height() <= 6 * otherwise)
       heights.push_back(part.height());
   if (heights.empty()) return otherwise;
-  const auto at =
-      heights.begin() + static_cast<std::ptrdiff_t>(share * static_cast<double>(heights.size()));
-  std::nth_element(heights.begin(), at, heights.end());
-  return *at;
+  return quantile(std::move(heights), share);
 }
 
 std::vector<InkLine> find_lines(const std::vector<Component>& parts, double capital) {

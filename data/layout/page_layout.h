@@ -1,4 +1,5 @@
-// Which parts of a page make a line, and in which order the lines are read. Private to data/.
+// Which parts of a page make a line, and in which order the lines are read. Private to
+// this room.
 #pragma once
 
 #include "data/layout/page_ink.h"

@@ -1,6 +1,7 @@
 #include "data/layout/page_segments.h"
 
 #include "core/error.h"
+#include "core/statistics.h"
 #include "data/layout/page_ink.h"
 #include "data/layout/page_layout.h"
 
@@ -158,11 +159,7 @@ std::vector<std::size_t> block_starts(const std::vector<InkLine>& lines, std::si
   for (std::size_t i = first + 1; i < last; ++i)
     if (const double step = middle(i) - middle(i - 1); step < 4 * capital) steps.push_back(step);
   double usual = 2 * capital;
-  if (!steps.empty()) {
-    const auto at = steps.begin() + static_cast<std::ptrdiff_t>(steps.size() / 2);
-    std::nth_element(steps.begin(), at, steps.end());
-    usual = std::max(*at, 1.4 * capital);
-  }
+  if (!steps.empty()) usual = std::max(quantile(std::move(steps), 0.5), 1.4 * capital);
   std::vector<std::size_t> out = {first};
   for (std::size_t i = first + 1; i < last; ++i) {
     if (middle(i) - middle(i - 1) > 1.3 * usual || !is_set_alike(lines[i - 1], lines[i], capital))

@@ -2,6 +2,7 @@
 
 #include "core/error.h"
 #include "data/images/image.h"
+#include "data/text/utf8.h"
 
 #include <algorithm>
 #include <iterator>
@@ -13,10 +14,6 @@ namespace {
 /// Pages are packed once and unpacked in every epoch; level 3 is half as slow to write as 6 and 3%
 /// larger.
 constexpr int kPngLevel = 3;
-
-std::int64_t characters_of(const std::string& text) {
-  return std::count_if(text.begin(), text.end(), [](char c) { return (c & 0xc0) != 0x80; });
-}
 
 class BatchBuilder {
  public:
@@ -96,7 +93,7 @@ class BatchBuilder {
     write_png(image, page.image, kPngLevel);
     write_page(page, options_.out / (stem + ".json"));
     result_.pages.push_back(
-        {stem, page.document, page.number, page.width, page.height, characters_of(page.text)});
+        {stem, page.document, page.number, page.width, page.height, count_characters(page.text)});
   }
 
   const PageBatch& batch_;

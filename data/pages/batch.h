@@ -1,4 +1,4 @@
-// One piece of work of the page builder: a range of pages of one PDF; private to data/.
+// One piece of work of the page builder: a range of pages of one PDF.
 #pragma once
 
 #include "core/error.h"

@@ -2,6 +2,7 @@
 
 #include "core/error.h"
 #include "core/io/files.h"
+#include "core/stopwatch.h"
 #include "data/pages/batch.h"
 #include "data/text/utf8.h"
 
@@ -10,7 +11,6 @@
 #include <algorithm>
 #include <atomic>
 #include <cctype>
-#include <chrono>
 #include <cstdlib>
 #include <exception>
 #include <iterator>
@@ -129,15 +129,11 @@ class Builder {
     run();
     collect();
     save();
-    summary_.seconds = seconds();
+    summary_.seconds = watch_.seconds();
     return std::move(summary_);
   }
 
  private:
-  double seconds() const {
-    return std::chrono::duration<double>(std::chrono::steady_clock::now() - start_).count();
-  }
-
   void skip(const fs::path& file, const std::string& reason) {
     summary_.skipped.push_back({file.filename().string(), absolute(file), reason});
   }
@@ -278,7 +274,7 @@ class Builder {
           items_[i].result = detail::build_batch(items_[i].batch, options_);
           const std::lock_guard lock(mutex);
           done += items_[i].batch.last - items_[i].batch.first + 1;
-          if (options_.progress) options_.progress({done, total, seconds()});
+          if (options_.progress) options_.progress({done, total, watch_.seconds()});
         } catch (...) {
           const std::lock_guard lock(mutex);
           if (failure == nullptr) failure = std::current_exception();
@@ -336,7 +332,7 @@ class Builder {
   }
 
   const PageBuildOptions& options_;
-  std::chrono::steady_clock::time_point start_ = std::chrono::steady_clock::now();
+  Stopwatch watch_;
   PageBuildSummary summary_;
   PageList old_;
   std::string poppler_;
@@ -370,9 +366,7 @@ std::string document_id_of(const fs::path& file) {
   out.erase(0, out.find_first_not_of(".-"));
   // Room in the file name for number, ending and a hash; never half a character.
   constexpr std::size_t kMaxId = 120;
-  std::size_t size = std::min(out.size(), kMaxId);
-  while (size > 0 && size < out.size() && (out[size] & 0xc0) == 0x80) --size;
-  out.resize(size);
+  out.resize(utf8_prefix(out, kMaxId).size());
   return out.empty() ? "document" : out;
 }
 

@@ -1,6 +1,7 @@
 #include "data/pages/list.h"
 
 #include "core/error.h"
+#include "core/io/fields.h"
 #include "core/io/file.h"
 
 #include <nlohmann/json.hpp>
@@ -14,84 +15,93 @@ using nlohmann::json;
 
 constexpr int kVersion = 1;
 
-json to_json(const DocumentEntry& document) {
-  json dropped = json::array();
-  for (const DroppedPage& page : document.dropped)
-    dropped.push_back({{"number", page.number}, {"reason", page.reason}});
-  return {{"id", document.id},
-          {"source", document.source},
-          {"path", document.path},
-          {"sha256", document.sha256},
-          {"licence", document.licence},
-          {"poppler", document.poppler},
-          {"options", document.options},
-          {"pdf_pages", document.pdf_pages},
-          {"first", document.first},
-          {"last", document.last},
-          {"dots_per_inch", document.dots_per_inch},
-          {"dropped", std::move(dropped)}};
+constexpr FieldNote kMust{.required = true};
+constexpr Range<std::int64_t> kCount{.min = 0, .max = std::int64_t{1} << 40};
+
+void describe(DroppedPage& r, FieldVisitor& f) {
+  f.integer("number", r.number, kCount, kMust);
+  f.text("reason", r.reason, kMust);
 }
 
-/// Typed access to the fields of one object; complaints name the file.
-class Fields {
- public:
-  Fields(const json& object, const std::string& name) : object_(object), name_(name) {
-    if (!object.is_object()) fail<IoError>(fmt::format("{}: entries must be objects", name));
-  }
-  const json& value(const char* key) const {
-    const auto found = object_.find(key);
-    if (found == object_.end()) fail<IoError>(fmt::format("{}: {} is missing", name_, key));
-    return *found;
-  }
-  std::string text(const char* key) const {
-    const json& found = value(key);
-    if (!found.is_string())
-      fail<IoError>(fmt::format("{}: {} must be a string, got {}", name_, key, found.type_name()));
-    return found.get<std::string>();
-  }
-  std::int64_t integer(const char* key) const {
-    const json& found = value(key);
-    if (!found.is_number_integer() || found < 0 || found > std::int64_t{1} << 40)
-      fail<IoError>(fmt::format("{}: {} must be a whole number >= 0", name_, key));
-    return found.get<std::int64_t>();
-  }
-  double number(const char* key) const {
-    const json& found = value(key);
-    if (!found.is_number()) fail<IoError>(fmt::format("{}: {} must be a number", name_, key));
-    return found.get<double>();
-  }
-  const json& array(const char* key) const {
-    const json& found = value(key);
-    if (!found.is_array()) fail<IoError>(fmt::format("{}: {} must be an array", name_, key));
-    return found;
-  }
+/// All but the dropped pages.
+void describe(DocumentEntry& r, FieldVisitor& f) {
+  f.text("id", r.id, kMust);
+  f.text("source", r.source, kMust);
+  f.text("path", r.path, kMust);
+  f.text("sha256", r.sha256, kMust);
+  f.text("licence", r.licence, kMust);
+  f.text("poppler", r.poppler, kMust);
+  f.text("options", r.options, kMust);
+  f.integer("pdf_pages", r.pdf_pages, kCount, kMust);
+  f.integer("first", r.first, kCount, kMust);
+  f.integer("last", r.last, kCount, kMust);
+  f.number("dots_per_inch", r.dots_per_inch, {}, kMust);
+}
 
- private:
-  const json& object_;
-  const std::string& name_;
-};
+void describe(PageEntry& r, FieldVisitor& f) {
+  f.text("stem", r.stem, kMust);
+  f.text("document", r.document, kMust);
+  f.integer("number", r.number, kCount, kMust);
+  f.integer("width", r.width, kCount, kMust);
+  f.integer("height", r.height, kCount, kMust);
+  f.integer("characters", r.characters, kCount, kMust);
+}
 
-DocumentEntry read_document(const json& item, const std::string& name) {
-  const Fields fields(item, name);
-  DocumentEntry out{fields.text("id"),      fields.text("source"),          fields.text("path"),
-                    fields.text("sha256"),  fields.text("licence"),         fields.text("poppler"),
-                    fields.text("options"), fields.integer("pdf_pages"),    fields.integer("first"),
-                    fields.integer("last"), fields.number("dots_per_inch"), {}};
-  for (const json& page : fields.array("dropped")) {
-    const Fields dropped(page, name);
-    out.dropped.push_back({dropped.integer("number"), dropped.text("reason")});
-  }
+void describe(SkippedDocument& r, FieldVisitor& f) {
+  f.text("source", r.source, kMust);
+  f.text("path", r.path, kMust);
+  f.text("reason", r.reason, kMust);
+}
+
+template <typename Record>
+json to_json(Record record) {
+  json out = json::object();
+  WriteFields write(out);
+  describe(record, write);
   return out;
 }
 
-PageEntry read_page_entry(const json& item, const std::string& name) {
-  const Fields fields(item, name);
-  PageEntry out{fields.text("stem"),     fields.text("document"),  fields.integer("number"),
-                fields.integer("width"), fields.integer("height"), fields.integer("characters")};
+template <typename Record>
+json to_json(const std::vector<Record>& records) {
+  json out = json::array();
+  for (const Record& record : records) out.push_back(to_json(record));
+  return out;
+}
+
+template <typename Record>
+Record read(const Fields& in) {
+  Record out;
+  ReadFields fields(in);
+  describe(out, fields);
+  return out;
+}
+
+template <typename Record>
+std::vector<Record> read_all(const Fields& in, const char* key) {
+  in.required(key);
+  std::vector<Record> out;
+  for (const Fields& each : in.objects(key)) out.push_back(read<Record>(each));
+  return out;
+}
+
+PageList read_list(const json& root, const std::string& name) {
+  const Fields in(root, name);
+  for (const char* key : {"format", "version"}) in.required(key);
+  in.only("format", "lectern-pages");
+  in.only("version", kVersion);
+  PageList list;
+  in.required("documents");
+  for (const Fields& each : in.objects("documents")) {
+    list.documents.push_back(read<DocumentEntry>(each));
+    list.documents.back().dropped = read_all<DroppedPage>(each, "dropped");
+  }
+  list.pages = read_all<PageEntry>(in, "pages");
   // Stems become file names that a rebuild deletes: they must not lead out of the folder.
-  if (out.stem.empty() || out.stem.find('/') != std::string::npos || out.stem.starts_with('.'))
-    fail<IoError>(fmt::format("{}: stem must be a plain file name, got {}", name, out.stem));
-  return out;
+  for (const PageEntry& page : list.pages)
+    if (page.stem.empty() || page.stem.find('/') != std::string::npos || page.stem.starts_with('.'))
+      fail<IoError>(fmt::format("{}: stem must be a plain file name, got {}", name, page.stem));
+  list.skipped = read_all<SkippedDocument>(in, "skipped");
+  return list;
 }
 
 }  // namespace
@@ -103,22 +113,17 @@ const DocumentEntry* PageList::find(const std::string& id) const {
 }
 
 std::string to_json_text(const PageList& list) {
-  json documents = json::array(), pages = json::array(), skipped = json::array();
-  for (const DocumentEntry& document : list.documents) documents.push_back(to_json(document));
-  for (const PageEntry& page : list.pages)
-    pages.push_back({{"stem", page.stem},
-                     {"document", page.document},
-                     {"number", page.number},
-                     {"width", page.width},
-                     {"height", page.height},
-                     {"characters", page.characters}});
-  for (const SkippedDocument& entry : list.skipped)
-    skipped.push_back({{"source", entry.source}, {"path", entry.path}, {"reason", entry.reason}});
+  json documents = json::array();
+  for (const DocumentEntry& document : list.documents) {
+    json entry = to_json(document);
+    entry["dropped"] = to_json(document.dropped);
+    documents.push_back(std::move(entry));
+  }
   const json root = {{"format", "lectern-pages"},
                      {"version", kVersion},
                      {"documents", std::move(documents)},
-                     {"pages", std::move(pages)},
-                     {"skipped", std::move(skipped)}};
+                     {"pages", to_json(list.pages)},
+                     {"skipped", to_json(list.skipped)}};
   // File names need not be UTF-8.
   return root.dump(1, ' ', false, json::error_handler_t::replace) + "\n";
 }
@@ -126,18 +131,7 @@ std::string to_json_text(const PageList& list) {
 PageList load_page_list(const std::filesystem::path& folder) {
   const std::string name = (folder / "pages.json").string();
   const json root = parse_json(read_file(name, std::size_t{1} << 30), name);
-  const Fields fields(root, name);
-  if (fields.text("format") != "lectern-pages" || fields.value("version") != kVersion)
-    fail<IoError>(fmt::format("{}: format must be lectern-pages, version {}", name, kVersion));
-  PageList list;
-  for (const json& item : fields.array("documents"))
-    list.documents.push_back(read_document(item, name));
-  for (const json& item : fields.array("pages")) list.pages.push_back(read_page_entry(item, name));
-  for (const json& item : fields.array("skipped")) {
-    const Fields entry(item, name);
-    list.skipped.push_back({entry.text("source"), entry.text("path"), entry.text("reason")});
-  }
-  return list;
+  return read_data_file([&] { return read_list(root, name); });
 }
 
 std::optional<PageList> find_page_list(const std::filesystem::path& folder) {

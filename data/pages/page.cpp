@@ -3,6 +3,7 @@
 #include "core/error.h"
 #include "core/io/file.h"
 #include "core/io/files.h"
+#include "data/text/utf8.h"
 
 #include <nlohmann/json.hpp>
 
@@ -95,7 +96,7 @@ class PageReader {
     for (const json& item : array(root_, "lines")) page.lines.push_back(line(item));
     if (root_.contains("rotated_words")) page.rotated_words = words(root_, "rotated_words");
     if (page.text != text_of_lines(page.lines))
-      refuse("text", "must be the lines' text", page.text.substr(0, 60));
+      refuse("text", "must be the lines' text", utf8_prefix(page.text, 60));
     return page;
   }
 
@@ -103,7 +104,7 @@ class PageReader {
   [[noreturn]] void refuse(const std::string& name, const std::string& rule,
                            const json& got) const {
     std::string shown = got.dump(-1, ' ', false, json::error_handler_t::replace);
-    if (shown.size() > 80) shown = shown.substr(0, 80) + "...";
+    if (shown.size() > 80) shown = std::string(utf8_prefix(shown, 80)) + "...";
     fail<IoError>(fmt::format("{}: {} {}, got {}", path_.string(), name, rule, shown));
   }
   const json& field(const json& object, const std::string& name) const {

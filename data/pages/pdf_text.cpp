@@ -13,24 +13,6 @@ namespace {
 
 constexpr double kPointsPerInch = 72.0;
 
-void append_utf8(std::string& out, std::uint32_t value) {
-  if (value < 0x80) {
-    out += static_cast<char>(value);
-  } else if (value < 0x800) {
-    out += static_cast<char>(0xc0 | value >> 6);
-    out += static_cast<char>(0x80 | (value & 63));
-  } else if (value < 0x10000) {
-    out += static_cast<char>(0xe0 | value >> 12);
-    out += static_cast<char>(0x80 | (value >> 6 & 63));
-    out += static_cast<char>(0x80 | (value & 63));
-  } else {
-    out += static_cast<char>(0xf0 | value >> 18);
-    out += static_cast<char>(0x80 | (value >> 12 & 63));
-    out += static_cast<char>(0x80 | (value >> 6 & 63));
-    out += static_cast<char>(0x80 | (value & 63));
-  }
-}
-
 /// Appends what the reference "&name;" stands for; false when it is none.
 bool append_reference(std::string& out, std::string_view name) {
   constexpr std::pair<std::string_view, char> kNamed[] = {
@@ -95,10 +77,6 @@ std::string plain_letters(std::string text) {
   return normalize(out, NormalForm::nfc);
 }
 
-std::int64_t character_count(std::string_view text) {
-  return std::count_if(text.begin(), text.end(), [](char c) { return (c & 0xc0) != 0x80; });
-}
-
 /// Several characters in a box far taller than wide stand on their side or above each other. Two
 /// narrow letters ("il") reach a ratio of 1.7.
 bool is_upright_box(const Box& box, std::int64_t characters) {
@@ -109,7 +87,7 @@ bool is_upright_box(const Box& box, std::int64_t characters) {
 bool runs_vertically(const Line& line) {
   std::int64_t upright = 0, characters = 0;
   for (const Word& word : line.words) {
-    const std::int64_t count = character_count(word.text);
+    const std::int64_t count = count_characters(word.text);
     characters += count;
     if (is_upright_box(word.box, count)) upright += count;
   }

@@ -262,21 +262,29 @@ std::shared_ptr<const SampleSource> CutSettings::open(const SourceContext& conte
   return make_cut_source(std::move(cut), context.tokenizer);
 }
 
-std::shared_ptr<const SourceSettings> read_cut_settings(SettingsReader& table,
-                                                        const SourceDefaults& defaults) {
-  auto out = std::make_shared<CutSettings>();
-  CutOptions& cut = out->options;
-  out->label = table.choice("level", std::nullopt, {"page", "region", "line", "word"});
-  cut.level = level_from(out->label);
-  cut.prompt = defaults.prompt;
-  cut.ascii_only = table.boolean("ascii_only", defaults.ascii_only);
-  cut.max_characters = table.integer("max_characters", defaults.max_characters, 0, 1 << 20);
-  cut.max_response_tokens = table.integer("max_text_tokens", defaults.max_text_tokens, 1, 1 << 20);
-  if (cut.level == Level::region) cut.region_lines = table.integer("region_lines", 4, 1, 200);
-  out->folder = table.string("shards", std::nullopt);
-  if (cut.level == Level::line || cut.level == Level::region)
-    cut.cut_width = table.integer("cut_width", 0, 0, 1 << 20);
-  return out;
+void CutSettings::describe(FieldVisitor& f, const SourceDefaults& defaults) {
+  std::string level(name_of(options.level));
+  f.choice("level", level, {"page", "region", "line", "word"},
+           {.meaning = "what one sample is; of drawn sources also `\"character\"`; `\"pairs\"` and "
+                       "`\"text\"` have none",
+            .required = true});
+  options.level = level_from(level);
+  options.prompt = defaults.prompt;
+  describe_ascii_only(f, options.ascii_only, defaults);
+  options.max_characters = defaults.max_characters;
+  f.integer("max_characters", options.max_characters, within(0, 1 << 20),
+            {"characters", "of a word or line; of each line of a drawn region",
+             "from `[data]`; drawn 12, `\"text\"` 0: any"});
+  describe_max_text_tokens(f, options.max_response_tokens, defaults);
+  if (options.level == Level::region)
+    f.integer("region_lines", options.region_lines, within(1, 200),
+              {"lines", "most lines of a region"});
+  describe_shards(f, folder);
+  if (options.level == Level::line || options.level == Level::region)
+    f.integer("cut_width", options.cut_width, within(0, 1 << 20),
+              {"pixels of the page",
+               "of shards: lines are cut between words into runs, regions into windows this wide",
+               "0: whole lines"});
 }
 
 }  // namespace lectern

@@ -44,14 +44,14 @@ struct CutOptions {
 std::shared_ptr<const SampleSource> make_cut_source(CutOptions options, const Tokenizer& tokenizer);
 
 /// `kind = "shards"` of a recipe.
-struct CutSettings : SourceSettings {
+class CutSettings final : public SourceSettings {
+ public:
   std::string folder;
   CutOptions options;  // without the shards
 
+  std::string label() const override { return std::string(name_of(options.level)); }
+  void describe(FieldVisitor& f, const SourceDefaults& defaults) override;
   std::shared_ptr<const SampleSource> open(const SourceContext& context) const override;
 };
-
-std::shared_ptr<const SourceSettings> read_cut_settings(SettingsReader& table,
-                                                        const SourceDefaults& defaults);
 
 }  // namespace lectern

@@ -134,47 +134,6 @@ class DrawnSource final : public SampleSource {
   std::vector<std::int32_t> prompt_ids_;
 };
 
-/// What drawn text looks like; the ranges are those of SyntheticSource.
-void read_look(SettingsReader& table, SyntheticOptions& out) {
-  const SyntheticOptions usual;
-  const auto share = [&](std::string_view key, double otherwise) {
-    return table.number(key, otherwise, 0, 1);
-  };
-  out.fonts = table.strings("fonts", std::vector<std::string>{});
-  out.distinct_share = share("distinct_share", usual.distinct_share);
-  out.random_share = share("random_share", usual.random_share);
-  out.font_size = table.range("font_size", usual.font_size, 2, 512);
-  out.bold_share = share("bold_share", usual.bold_share);
-  out.italic_share = share("italic_share", usual.italic_share);
-  out.stretch = table.number("stretch", usual.stretch, 0, 0.5);
-  out.rotation_degrees = table.number("rotation_degrees", usual.rotation_degrees, 0, 2);
-  out.blur = table.number("blur", usual.blur, 0, 8);
-  out.noise = table.number("noise", usual.noise, 0, 100);
-  out.jpeg_share = share("jpeg_share", usual.jpeg_share);
-  out.jpeg_quality = table.integer("jpeg_quality", usual.jpeg_quality, 1, 95);
-  out.ink = table.integer("ink", usual.ink, 0, 191);
-  out.paper = table.integer("paper", usual.paper, out.ink + 64, 255);
-  out.colour_share = share("colour_share", usual.colour_share);
-  if (out.level != Level::page) return;
-  const auto width = table.range("page_width", {600, 900}, 64, 8192);
-  out.page_width = {static_cast<std::int64_t>(width[0]), static_cast<std::int64_t>(width[1])};
-}
-
-void read_corpus(SettingsReader& table, CorpusOptions& out) {
-  const auto text = table.strings("text", std::nullopt);
-  if (text.empty()) table.refuse("text", "must name a file or folder, got none");
-  out.text.assign(text.begin(), text.end());
-  out.exclude = table.strings("exclude", std::vector<std::string>{});
-  out.scripts.clear();
-  for (const std::string& name : table.strings("scripts", std::vector<std::string>{"latin"})) {
-    if (name != "latin" && name != "greek" && name != "cyrillic" && name != "cjk")
-      table.refuse("scripts", fmt::format("must be of \"latin\", \"greek\", \"cyrillic\" and "
-                                          "\"cjk\", got \"{}\"",
-                                          name));
-    out.scripts.push_back(script_from(name));
-  }
-}
-
 }  // namespace
 
 std::shared_ptr<const SampleSource> make_drawn_source(DrawnOptions options,
@@ -186,27 +145,58 @@ std::shared_ptr<const SampleSource> DrawnSettings::open(const SourceContext& con
   SyntheticOptions seeded = look;
   seeded.seed = context.seed;
   DrawnOptions drawn = options;
-  drawn.synthetic = std::make_shared<const SyntheticSource>(TextCorpus(text), seeded);
+  CorpusOptions corpus = text;
+  corpus.scripts.clear();
+  for (const std::string& name : scripts) corpus.scripts.push_back(script_from(name));
+  drawn.synthetic = std::make_shared<const SyntheticSource>(TextCorpus(corpus), seeded);
   return make_drawn_source(std::move(drawn), context.tokenizer);
 }
 
-std::shared_ptr<const SourceSettings> read_drawn_settings(SettingsReader& table,
-                                                          const SourceDefaults& defaults) {
-  auto out = std::make_shared<DrawnSettings>();
-  SyntheticOptions& look = out->look;
-  out->label = table.choice("level", std::nullopt, {"page", "region", "line", "word", "character"});
-  look.level = level_from(out->label);
-  out->options.prompt = defaults.prompt;
-  out->text.ascii_only = table.boolean("ascii_only", defaults.ascii_only);
-  const std::int64_t usual = defaults.max_characters == 0 ? 12 : defaults.max_characters;
-  look.max_characters = table.integer("max_characters", usual, 1, 1000);
-  out->options.max_response_tokens =
-      table.integer("max_text_tokens", defaults.max_text_tokens, 1, 1 << 20);
-  if (look.level == Level::region) look.region_lines = table.integer("region_lines", 4, 2, 200);
-  read_corpus(table, out->text);
-  look.min_characters = table.integer("min_characters", 1, 1, look.max_characters);
-  read_look(table, look);
-  return out;
+void DrawnSettings::describe(FieldVisitor& f, const SourceDefaults& defaults) {
+  std::string level(name_of(look.level));
+  f.choice("level", level, {"page", "region", "line", "word", "character"},
+           {.meaning = "what one sample is", .required = true});
+  look.level = level_from(level);
+  options.prompt = defaults.prompt;
+  describe_ascii_only(f, text.ascii_only, defaults);
+  if (defaults.max_characters > 0) look.max_characters = defaults.max_characters;
+  f.integer("max_characters", look.max_characters, within(1, 1000),
+            {"characters", "of a word or line; of each line of a region", "from `[data]`, or 12"});
+  describe_max_text_tokens(f, options.max_response_tokens, defaults);
+  if (look.level == Level::region)
+    f.integer("region_lines", look.region_lines, within(2, 200),
+              {"lines", "most lines of a region"});
+  describe_text(f);
+  f.integer("min_characters", look.min_characters, within(1, look.max_characters),
+            {"characters", "of a word or line; at most `max_characters`"});
+  f.texts("fonts", look.fonts,
+          {"families", "a family that is named must be installed",
+           "`[]`: those of `scripts/install-deps.sh` that are there"});
+  lectern::describe(look, f);
+  if (look.level == Level::page) describe_page(look, f);
+}
+
+void DrawnSettings::describe_text(FieldVisitor& f) {
+  std::vector<std::string> files(text.text.begin(), text.text.end());
+  f.texts("text", files,
+          {.unit = "UTF-8 files, folders of .txt",
+           .meaning = "of drawn sources; `lectern data pages` writes such a folder",
+           .required = true});
+  text.text.assign(files.begin(), files.end());
+  f.texts("exclude", text.exclude,
+          {"beginnings of file names", "files that are left out: held-out documents"});
+  f.texts("scripts", scripts,
+          {"of `\"latin\"`, `\"greek\"`, `\"cyrillic\"`, `\"cjk\"`",
+           "words with other letters are left out"});
+}
+
+void DrawnSettings::check(const RefuseKey& refuse) const {
+  if (text.text.empty()) refuse("text", "must name a file or folder, got none");
+  for (const std::string& name : scripts)
+    if (name != "latin" && name != "greek" && name != "cyrillic" && name != "cjk")
+      refuse("scripts", fmt::format("must be of \"latin\", \"greek\", \"cyrillic\" and \"cjk\", "
+                                    "got \"{}\"",
+                                    name));
 }
 
 }  // namespace lectern

@@ -9,6 +9,7 @@
 #include <cstdint>
 #include <memory>
 #include <string>
+#include <vector>
 
 namespace lectern {
 
@@ -24,15 +25,20 @@ std::shared_ptr<const SampleSource> make_drawn_source(DrawnOptions options,
                                                       const Tokenizer& tokenizer);
 
 /// `kind = "synthetic"` of a recipe.
-struct DrawnSettings : SourceSettings {
-  CorpusOptions text;
-  SyntheticOptions look;  // without the seed
-  DrawnOptions options;   // without the texts
+class DrawnSettings final : public SourceSettings {
+ public:
+  CorpusOptions text;                            // without the scripts
+  std::vector<std::string> scripts = {"latin"};  // their names
+  SyntheticOptions look;                         // without the seed
+  DrawnOptions options;                          // without the texts
 
+  std::string label() const override { return std::string(name_of(look.level)); }
+  void describe(FieldVisitor& f, const SourceDefaults& defaults) override;
+  void check(const RefuseKey& refuse) const override;
   std::shared_ptr<const SampleSource> open(const SourceContext& context) const override;
-};
 
-std::shared_ptr<const SourceSettings> read_drawn_settings(SettingsReader& table,
-                                                          const SourceDefaults& defaults);
+ private:
+  void describe_text(FieldVisitor& f);
+};
 
 }  // namespace lectern

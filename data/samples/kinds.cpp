@@ -9,18 +9,22 @@
 namespace lectern {
 namespace {
 
+template <typename Settings>
+std::unique_ptr<SourceSettings> make() {
+  return std::make_unique<Settings>();
+}
+
 struct Kind {
   std::string_view name;
-  std::shared_ptr<const SourceSettings> (*read)(SettingsReader& table,
-                                                const SourceDefaults& defaults);
+  std::unique_ptr<SourceSettings> (*make)();
 };
 
 /// A new kind is one line here.
 constexpr Kind kKinds[] = {
-    {"shards", read_cut_settings},
-    {"synthetic", read_drawn_settings},
-    {"pairs", read_pair_settings},
-    {"text", read_text_settings},
+    {"shards", make<CutSettings>},
+    {"synthetic", make<DrawnSettings>},
+    {"pairs", make<PairSettings>},
+    {"text", make<TextSettings>},
 };
 
 }  // namespace
@@ -37,12 +41,31 @@ std::vector<std::string> source_kinds() {
   return out;
 }
 
-std::shared_ptr<const SourceSettings> read_source_settings(std::string_view kind,
-                                                           SettingsReader& table,
-                                                           const SourceDefaults& defaults) {
+std::unique_ptr<SourceSettings> make_source_settings(std::string_view kind) {
   for (const Kind& each : kKinds)
-    if (each.name == kind) return each.read(table, defaults);
+    if (each.name == kind) return each.make();
   fail<ConfigError>(fmt::format("samples: there is no kind of source \"{}\"", kind));
+}
+
+void SourceSettings::describe_ascii_only(FieldVisitor& f, bool& value,
+                                         const SourceDefaults& defaults) {
+  value = defaults.ascii_only;
+  f.boolean("ascii_only", value,
+            {.meaning = "leave out pieces with any other character", .otherwise = "from `[data]`"});
+}
+
+void SourceSettings::describe_max_text_tokens(FieldVisitor& f, std::int64_t& value,
+                                              const SourceDefaults& defaults) {
+  value = defaults.max_text_tokens;
+  f.integer("max_text_tokens", value, within(1, 1 << 20),
+            {"tokens", "longer answers are left out", "from `[data]`"});
+}
+
+void SourceSettings::describe_shards(FieldVisitor& f, std::string& folder) {
+  f.text("shards", folder,
+         {.unit = "folder",
+          .meaning = "of all but drawn sources: made by `lectern data shards`",
+          .required = true});
 }
 
 }  // namespace lectern

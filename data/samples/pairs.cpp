@@ -144,15 +144,10 @@ std::shared_ptr<const SampleSource> PairSettings::open(const SourceContext& cont
   return make_pair_source(std::move(pairs), context.tokenizer);
 }
 
-std::shared_ptr<const SourceSettings> read_pair_settings(SettingsReader& table,
-                                                         const SourceDefaults& defaults) {
-  auto out = std::make_shared<PairSettings>();
-  out->label = "pairs";
-  out->options.prompt = defaults.prompt;
-  out->options.max_response_tokens =
-      table.integer("max_text_tokens", defaults.max_text_tokens, 1, 1 << 20);
-  out->folder = table.string("shards", std::nullopt);
-  return out;
+void PairSettings::describe(FieldVisitor& f, const SourceDefaults& defaults) {
+  options.prompt = defaults.prompt;
+  describe_max_text_tokens(f, options.max_response_tokens, defaults);
+  describe_shards(f, folder);
 }
 
 }  // namespace lectern

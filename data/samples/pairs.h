@@ -26,14 +26,14 @@ std::shared_ptr<const SampleSource> make_pair_source(PairOptions options,
                                                      const Tokenizer& tokenizer);
 
 /// `kind = "pairs"` of a recipe.
-struct PairSettings : SourceSettings {
+class PairSettings final : public SourceSettings {
+ public:
   std::string folder;
   PairOptions options;  // without the shards
 
+  std::string label() const override { return "pairs"; }
+  void describe(FieldVisitor& f, const SourceDefaults& defaults) override;
   std::shared_ptr<const SampleSource> open(const SourceContext& context) const override;
 };
-
-std::shared_ptr<const SourceSettings> read_pair_settings(SettingsReader& table,
-                                                         const SourceDefaults& defaults);
 
 }  // namespace lectern

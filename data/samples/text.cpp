@@ -81,16 +81,12 @@ std::shared_ptr<const SampleSource> TextSettings::open(const SourceContext& cont
   return make_text_source(std::move(pages), context.tokenizer);
 }
 
-std::shared_ptr<const SourceSettings> read_text_settings(SettingsReader& table,
-                                                         const SourceDefaults& defaults) {
-  auto out = std::make_shared<TextSettings>();
-  out->label = "text";
-  out->options.ascii_only = table.boolean("ascii_only", defaults.ascii_only);
-  out->options.max_characters = table.integer("max_characters", 0, 0, 1 << 24);
-  out->options.max_response_tokens =
-      table.integer("max_text_tokens", defaults.max_text_tokens, 1, 1 << 20);
-  out->folder = table.string("shards", std::nullopt);
-  return out;
+void TextSettings::describe(FieldVisitor& f, const SourceDefaults& defaults) {
+  describe_ascii_only(f, options.ascii_only, defaults);
+  f.integer("max_characters", options.max_characters, within(0, 1 << 24),
+            {"characters", "of a record", "0: any"});
+  describe_max_text_tokens(f, options.max_response_tokens, defaults);
+  describe_shards(f, folder);
 }
 
 }  // namespace lectern

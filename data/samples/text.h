@@ -12,14 +12,14 @@ std::shared_ptr<const SampleSource> make_text_source(CutOptions options,
                                                      const Tokenizer& tokenizer);
 
 /// `kind = "text"` of a recipe.
-struct TextSettings : SourceSettings {
+class TextSettings final : public SourceSettings {
+ public:
   std::string folder;
   CutOptions options;  // without the shards
 
+  std::string label() const override { return "text"; }
+  void describe(FieldVisitor& f, const SourceDefaults& defaults) override;
   std::shared_ptr<const SampleSource> open(const SourceContext& context) const override;
 };
-
-std::shared_ptr<const SourceSettings> read_text_settings(SettingsReader& table,
-                                                         const SourceDefaults& defaults);
 
 }  // namespace lectern

@@ -1,5 +1,7 @@
 #include "data/samples/unit_cut.h"
 
+#include "data/text/utf8.h"
+
 #include <algorithm>
 #include <array>
 #include <string>

@@ -1,4 +1,4 @@
-// Pieces that are smaller than a line; private to data/.
+// Pieces that are smaller than a line. Private to this room.
 #pragma once
 
 #include "data/samples/unit_index.h"

@@ -2,6 +2,7 @@
 
 #include "core/error.h"
 #include "data/samples/unit_cut.h"
+#include "data/text/utf8.h"
 
 #include <algorithm>
 #include <string>
@@ -175,12 +176,6 @@ bool continues(const Box& last, const Box& next) {
   const double narrower = std::min(last.right - last.left, next.right - next.left);
   const double gap = next.top - last.bottom;
   return overlap > 0.5 * narrower && gap > -0.5 * height && gap < height;
-}
-
-std::int64_t count_characters(std::string_view text) {
-  return std::count_if(text.begin(), text.end(), [](char c) {
-    return (static_cast<unsigned char>(c) & 0xC0) != 0x80;  // not a continuation byte
-  });
 }
 
 std::vector<std::vector<std::int64_t>> words_in_window(const std::function<Box(std::int64_t)>& box,

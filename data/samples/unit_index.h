@@ -1,4 +1,4 @@
-// Which pieces of the pages pass a source's filters; private to data/.
+// Which pieces of the pages pass a source's filters.
 #pragma once
 
 #include "data/samples/cut.h"
@@ -38,8 +38,5 @@ std::vector<std::vector<std::int64_t>> words_in_window(const std::function<Box(s
                                                        std::span<const std::int64_t> first_word,
                                                        std::int64_t line, std::int64_t count,
                                                        std::int64_t start, double width);
-
-/// Characters of UTF-8.
-std::int64_t count_characters(std::string_view text);
 
 }  // namespace lectern::detail

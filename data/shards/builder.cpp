@@ -4,13 +4,14 @@
 #include "core/io/file.h"
 #include "core/io/files.h"
 #include "core/parallel.h"
+#include "core/stopwatch.h"
 #include "data/images/image.h"
 #include "data/pages/batch.h"
 #include "data/pages/page.h"
 #include "data/pages/quality.h"
-#include "data/samples/unit_index.h"
 #include "data/shards/inputs.h"
 #include "data/shards/shard.h"
+#include "data/text/utf8.h"
 #include "data/tokenizer/tokenizer.h"
 
 #include <fcntl.h>
@@ -18,7 +19,6 @@
 #include <stdio.h>
 
 #include <algorithm>
-#include <chrono>
 #include <cmath>
 #include <exception>
 #include <set>
@@ -28,7 +28,6 @@ namespace {
 
 namespace fs = std::filesystem;
 using nlohmann::json;
-using Clock = std::chrono::steady_clock;
 
 constexpr std::string_view kFormat = "lectern-shards";
 constexpr int kManifestVersion = 1;
@@ -254,7 +253,7 @@ class Builder {
         lines += page.lines.size();
         words += page.words.size();
         tokens += static_cast<std::int64_t>(page.ids.size());
-        characters += detail::count_characters(page.text);
+        characters += count_characters(page.text);
         count(page, name);
         if (writer.bytes() >= options_.shard_bytes || writer.pages() == options_.pages_per_shard)
           flush();
@@ -293,8 +292,7 @@ class Builder {
 
   void report() const {
     if (!options_.progress) return;
-    const std::chrono::duration<double> seconds = Clock::now() - begun_;
-    options_.progress({done_, static_cast<std::int64_t>(inputs_.files.size()), seconds.count()});
+    options_.progress({done_, static_cast<std::int64_t>(inputs_.files.size()), watch_.seconds()});
   }
 
   json make_manifest(json splits) const {
@@ -343,7 +341,7 @@ class Builder {
   std::set<std::string> ids_;
   std::map<std::string, DocumentCounts> documents_;
   std::int64_t done_ = 0;
-  Clock::time_point begun_ = Clock::now();
+  Stopwatch watch_;
 };
 
 ShardBuildSummary summarise(const json& manifest) {
@@ -359,7 +357,7 @@ ShardBuildSummary summarise(const json& manifest) {
 
 ShardBuildSummary build_shards(const ShardBuildOptions& options) {
   check_options(options);
-  const Clock::time_point begun = Clock::now();
+  const Stopwatch watch;
   const Tokenizer tokenizer = Tokenizer::load(options.tokenizer);
   const std::string tokenizer_sha256 = sha256_of(tokenizer.json());
   detail::ShardInputs inputs = detail::find_inputs(options, tokenizer_sha256);
@@ -382,8 +380,7 @@ ShardBuildSummary build_shards(const ShardBuildOptions& options) {
     fail<IoError>(
         fmt::format("{}: manifest.json is damaged: {}", options.out.string(), error.what()));
   }
-  const std::chrono::duration<double> seconds = Clock::now() - begun;
-  summary.seconds = seconds.count();
+  summary.seconds = watch.seconds();
   return summary;
 }
 

@@ -1,4 +1,4 @@
-// What writer and reader of shards agree on; private to data/shards.
+// What writer and reader of shards agree on. Private to this room.
 #pragma once
 
 #include <cstdint>

@@ -1,4 +1,4 @@
-// The little of HDF5 that shards need, with every failure an IoError; private to data/.
+// The little of HDF5 that shards need, with every failure an IoError. Private to this room.
 //
 // Debian's libhdf5 is not thread-safe: each function holds one process-wide mutex. Files are
 // written with the newest format, in which every piece of metadata has a checksum, and read only if

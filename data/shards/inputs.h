@@ -1,4 +1,4 @@
-// What a shard build reads: which pages there are, of which documents; private to data/.
+// What a shard build reads: which pages there are, of which documents. Private to this room.
 #pragma once
 
 #include "data/pages/list.h"

@@ -1,4 +1,4 @@
-// What a synthetic source knows and how a sample looks; private to data/.
+// What a synthetic source knows and how a sample looks. Private to this room.
 #pragma once
 
 #include "data/synthetic/image_effects.h"
@@ -11,6 +11,8 @@
 
 namespace lectern {
 namespace detail {
+
+constexpr int kLeastContrast = 64;  // grey levels between ink and paper
 
 /// Chance decisions about how a sample looks, in a fixed order.
 struct Style {

@@ -2,10 +2,10 @@
 
 #include "core/error.h"
 #include "core/io/files.h"
-#include "data/library_versions.h"
-#include "data/samples/unit_index.h"
 #include "data/synthetic/state.h"
 #include "data/text/utf8.h"
+
+#include <pango/pangocairo.h>
 
 #include <algorithm>
 #include <cmath>
@@ -15,46 +15,24 @@ namespace lectern {
 namespace {
 
 using detail::FaceCoverage;
+using detail::kLeastContrast;
 using detail::PageLine;
 using detail::PagePlan;
 using detail::Style;
 using detail::TextChooser;
 
 constexpr double kLeastShare = 0.1;  // of the words that a face must spell to be used at all
-constexpr int kLeastContrast = 64;   // grey levels between ink and paper
 constexpr double kEdge = 1;          // pixels between ink and the border of a view
 // Draws that one sample may take from its stream.
 constexpr int kTextBits = 24, kStyleBits = 8;
 
-template <typename T>
-void check_range(std::string_view name, T value, T least, T most) {
-  if (!(value >= least && value <= most))
-    fail<ConfigError>(
-        fmt::format("synthetic: {} must be in {} .. {}, got {}", name, least, most, value));
-}
-
-void check_options(const SyntheticOptions& o) {
-  check_range<std::int64_t>("max_characters", o.max_characters, 1, 1000);
-  check_range<std::int64_t>("min_characters", o.min_characters, 1, o.max_characters);
-  check_range<std::int64_t>("region_lines", o.region_lines, 2, 200);
-  check_range("font_size[0]", o.font_size[0], 2.0, 512.0);
-  check_range("font_size[1]", o.font_size[1], o.font_size[0], 512.0);
-  for (const auto& [name, share] : {std::pair{"distinct_share", o.distinct_share},
-                                    {"random_share", o.random_share},
-                                    {"bold_share", o.bold_share},
-                                    {"italic_share", o.italic_share},
-                                    {"jpeg_share", o.jpeg_share},
-                                    {"colour_share", o.colour_share}})
-    check_range(name, share, 0.0, 1.0);
-  check_range("stretch", o.stretch, 0.0, 0.5);
-  check_range("rotation_degrees", o.rotation_degrees, 0.0, 2.0);
-  check_range("blur", o.blur, 0.0, 8.0);
-  check_range("noise", o.noise, 0.0, 100.0);
-  check_range<std::int64_t>("jpeg_quality", o.jpeg_quality, 1, 95);
-  check_range<std::int64_t>("ink", o.ink, 0, 255 - kLeastContrast);
-  check_range<std::int64_t>("paper", o.paper, o.ink + kLeastContrast, 255);
-  check_range<std::int64_t>("page_width[0]", o.page_width[0], 64, 8192);
-  check_range<std::int64_t>("page_width[1]", o.page_width[1], o.page_width[0], 8192);
+void check_options(SyntheticOptions& o) {
+  FieldCheck check("synthetic");
+  check.integer("max_characters", o.max_characters, within(1, 1000));
+  check.integer("min_characters", o.min_characters, within(1, o.max_characters));
+  check.integer("region_lines", o.region_lines, within(2, 200));
+  describe(o, check);
+  describe_page(o, check);
 }
 
 double between(Random& random, double low, double high) {
@@ -261,7 +239,7 @@ std::vector<std::string> SyntheticSource::State::lines(std::uint64_t index, int 
       choose.start();
       std::string line = choose.next_line(length());
       if (line.size() > best.size()) best = std::move(line);
-      if (detail::count_characters(best) >= shortest) break;
+      if (count_characters(best) >= shortest) break;
     }
     return {best};
   }
@@ -310,18 +288,17 @@ SyntheticSource::SyntheticSource(TextCorpus corpus, SyntheticOptions options)
   check_options(state_->options);
   state_->find_faces();
   state_->drop_unspellable();
-  const SyntheticOptions& o = state_->options;
+  SyntheticOptions& o = state_->options;
   std::string faces;
   for (const FontFace& face : state_->faces) faces += face.description + "\n";
+  FieldValues look;
+  describe(o, look);
+  describe_page(o, look);
   state_->fingerprint =
-      sha256_of(fmt::format(
-                    "{} {} {} {} {} {} {} {} {} {} {} {} {} {} {} {} {} {} {} {} {} {} {}\n{}\n{}",
-                    name_of(o.level), o.seed, o.min_characters, o.max_characters, o.region_lines,
-                    o.distinct_share, o.random_share, o.font_size[0], o.font_size[1], o.bold_share,
-                    o.italic_share, o.stretch, o.rotation_degrees, o.blur, o.noise, o.jpeg_share,
-                    o.jpeg_quality, o.ink, o.paper, o.colour_share, o.page_width[0],
-                    o.page_width[1], state_->corpus.sha256(), faces,
-                    pango_version_text() + cairo_version_text()))
+      sha256_of(fmt::format("{} {} {} {} {} {} {}\n{}\n{}", name_of(o.level), o.seed,
+                            o.min_characters, o.max_characters, o.region_lines, look.text(),
+                            state_->corpus.sha256(), faces,
+                            std::string(pango_version_string()) + cairo_version_string()))
           .substr(0, 16);
 }
 

@@ -10,6 +10,7 @@
 // Text is chosen before anything is measured, so lengths are known without drawing.
 #pragma once
 
+#include "core/io/record.h"
 #include "core/random.h"
 #include "data/images/image.h"
 #include "data/pages/level.h"
@@ -24,6 +25,7 @@
 
 namespace lectern {
 
+/// What the fields mean, and their ranges: describe() in look.cpp.
 struct SyntheticOptions {
   Level level = Level::word;
   std::uint64_t seed = 0;
@@ -32,23 +34,25 @@ struct SyntheticOptions {
   std::int64_t min_characters = 1;   // of a word or line
   std::int64_t max_characters = 12;  // of a word or line; of each line of a region
   std::int64_t region_lines = 4;     // a region has 2 .. this many lines
-  double distinct_share = 0;  // words drawn from the list of different words, not from running text
-  double random_share = 0;    // words replaced by random characters of the text
+  double distinct_share = 0, random_share = 0;
 
-  std::array<double, 2> font_size = {12, 16};  // pixels of the em; less where the text needs it
+  std::array<double, 2> font_size = {12, 16};
   double bold_share = 0.15, italic_share = 0.15;
-  double stretch = 0.05;           // widths vary by up to this factor
-  double rotation_degrees = 0;     // largest, either way; at most 2
-  double blur = 0;                 // largest standard deviation, pixels
-  double noise = 0;                // largest standard deviation, grey levels
-  double jpeg_share = 0;           // samples that went through JPEG
-  std::int64_t jpeg_quality = 40;  // least
-  std::int64_t ink = 0;            // lightest ink, grey level
-  std::int64_t paper = 255;        // darkest paper, grey level
-  double colour_share = 0;         // samples with tinted ink and paper
+  double stretch = 0.05;
+  double rotation_degrees = 0;
+  double blur = 0, noise = 0;
+  double jpeg_share = 0;
+  std::int64_t jpeg_quality = 40;
+  std::int64_t ink = 0, paper = 255;
+  double colour_share = 0;
 
-  std::array<std::int64_t, 2> page_width = {600, 900};  // pixels of a whole page
+  std::array<std::int64_t, 2> page_width = {600, 900};
 };
+
+/// How a drawn sample looks: everything above from distinct_share on, but for page_width.
+void describe(SyntheticOptions& r, FieldVisitor& f);
+/// What only whole pages have: page_width.
+void describe_page(SyntheticOptions& r, FieldVisitor& f);
 
 /// Text families that scripts/install-deps.sh installs.
 const std::vector<std::string>& default_font_families();

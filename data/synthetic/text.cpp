@@ -1,6 +1,5 @@
 #include "data/synthetic/text.h"
 
-#include "data/samples/unit_index.h"
 #include "data/text/utf8.h"
 
 #include <algorithm>
@@ -10,26 +9,6 @@ namespace {
 
 constexpr char32_t kLow = 0x3000;
 constexpr int kTries = 32;  // random places that are tried before the text is searched in order
-
-std::string utf8_of(char32_t c) {
-  std::string out;
-  if (c < 0x80) {
-    out += static_cast<char>(c);
-  } else if (c < 0x800) {
-    out += static_cast<char>(0xc0 | c >> 6);
-    out += static_cast<char>(0x80 | (c & 0x3f));
-  } else if (c < 0x10000) {
-    out += static_cast<char>(0xe0 | c >> 12);
-    out += static_cast<char>(0x80 | (c >> 6 & 0x3f));
-    out += static_cast<char>(0x80 | (c & 0x3f));
-  } else {
-    out += static_cast<char>(0xf0 | c >> 18);
-    out += static_cast<char>(0x80 | (c >> 12 & 0x3f));
-    out += static_cast<char>(0x80 | (c >> 6 & 0x3f));
-    out += static_cast<char>(0x80 | (c & 0x3f));
-  }
-  return out;
-}
 
 }  // namespace
 
@@ -42,7 +21,7 @@ FaceCoverage::FaceCoverage(const FontFace& face, const std::vector<char32_t>& ch
       low_[characters[i]] = true;
     else
       high_.push_back(characters[i]);
-    if (script_of(characters[i]) != Script::cjk) letters_.push_back(utf8_of(characters[i]));
+    if (script_of(characters[i]) != Script::cjk) letters_.push_back(to_utf8({&characters[i], 1}));
   }
 }
 

@@ -1,4 +1,4 @@
-// What synthetic samples say; private to data/.
+// What synthetic samples say. Private to this room.
 #pragma once
 
 #include "core/random.h"

@@ -4,11 +4,14 @@
 
 #include <utf8proc.h>
 
+#include <algorithm>
 #include <cstdlib>
 #include <memory>
 
 namespace lectern {
 namespace {
+
+bool is_continuation(char c) { return (static_cast<unsigned char>(c) & 0xC0) == 0x80; }
 
 struct Sequence {
   std::size_t bytes;  // of the character, or of the part to replace
@@ -72,8 +75,43 @@ CodePoint code_point(std::string_view text, std::size_t at) {
 
 std::size_t previous_code_point(std::string_view text, std::size_t end) {
   std::size_t at = end - 1;
-  while (at > 0 && (static_cast<unsigned char>(text[at]) & 0xC0) == 0x80) --at;
+  while (at > 0 && is_continuation(text[at])) --at;
   return at;
+}
+
+std::u32string code_points(std::string_view utf8) {
+  const std::string text = lossy_utf8(utf8);
+  std::u32string out;
+  out.reserve(text.size());
+  for (std::size_t at = 0; at < text.size();) {
+    const CodePoint next = code_point(text, at);
+    out += next.value;
+    at += next.bytes;
+  }
+  return out;
+}
+
+void append_utf8(std::string& out, char32_t character) {
+  utf8proc_uint8_t bytes[4];
+  const auto count = utf8proc_encode_char(static_cast<utf8proc_int32_t>(character), bytes);
+  out.append(reinterpret_cast<const char*>(bytes), static_cast<std::size_t>(count));
+}
+
+std::string to_utf8(std::u32string_view text) {
+  std::string out;
+  out.reserve(text.size());
+  for (const char32_t c : text) append_utf8(out, c);
+  return out;
+}
+
+std::int64_t count_characters(std::string_view text) {
+  return std::count_if(text.begin(), text.end(), [](char c) { return !is_continuation(c); });
+}
+
+std::string_view utf8_prefix(std::string_view text, std::size_t bytes) {
+  if (text.size() <= bytes) return text;
+  while (bytes > 0 && is_continuation(text[bytes])) --bytes;
+  return text.substr(0, bytes);
 }
 
 bool is_white_space(char32_t character) {
@@ -126,12 +164,10 @@ std::string normalize(std::string_view text, NormalForm form) {
 const std::array<std::string, 256>& byte_symbols() {
   static const std::array<std::string, 256> symbols = [] {
     std::array<std::string, 256> table;
-    utf8proc_int32_t next = 0x100;
-    for (int byte = 0; byte < 256; ++byte) {
+    char32_t next = 0x100;
+    for (char32_t byte = 0; byte < 256; ++byte) {
       const bool printable = (byte >= 0x21 && byte <= 0x7E) || (byte >= 0xA1 && byte != 0xAD);
-      utf8proc_uint8_t utf8[4];
-      const auto size = utf8proc_encode_char(printable ? byte : next++, utf8);
-      table[byte].assign(reinterpret_cast<const char*>(utf8), static_cast<std::size_t>(size));
+      append_utf8(table[byte], printable ? byte : next++);
     }
     return table;
   }();

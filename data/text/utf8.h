@@ -1,5 +1,6 @@
-// Text as bytes: UTF-8 repair and stepping, Unicode normal forms, and the byte alphabet of
-// byte-level BPE (one printable character for each of the 256 bytes, as GPT-2 defined it).
+// Text as bytes: UTF-8 repair, stepping, counting and cutting, Unicode normal forms, and the byte
+// alphabet of byte-level BPE (one printable character for each of the 256 bytes, as GPT-2 defined
+// it).
 #pragma once
 
 #include <array>
@@ -25,6 +26,16 @@ struct CodePoint {
 CodePoint code_point(std::string_view text, std::size_t at);
 /// The byte offset of the character that ends at `end` (> 0) of well-formed UTF-8.
 std::size_t previous_code_point(std::string_view text, std::size_t end);
+
+/// UTF-8 to code points; ill-formed parts become U+FFFD, as Python's errors="replace" has them.
+std::u32string code_points(std::string_view utf8);
+std::string to_utf8(std::u32string_view code_points);
+/// Appends the character, which must not be above U+10FFFF.
+void append_utf8(std::string& out, char32_t character);
+/// Characters of well-formed UTF-8.
+std::int64_t count_characters(std::string_view text);
+/// The longest beginning of at most `bytes` bytes that does not end within a character.
+std::string_view utf8_prefix(std::string_view text, std::size_t bytes);
 
 /// Unicode's White_Space property.
 bool is_white_space(char32_t character);

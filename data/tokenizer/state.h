@@ -1,5 +1,5 @@
-// What a Tokenizer holds: tables that reading a tokenizer.json fills (tokenizer_json.cpp) and that
-// encoding and decoding use (tokenizer.cpp). Private to those two.
+// What a Tokenizer holds: tables that reading a tokenizer.json fills (json.cpp) and that
+// encoding and decoding use (tokenizer.cpp). Private to this room.
 #pragma once
 
 #include "data/text/utf8.h"

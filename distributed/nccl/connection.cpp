@@ -1,6 +1,7 @@
 #include "distributed/nccl/connection.h"
 
 #include "core/device_backend.h"
+#include "core/stopwatch.h"
 #include "distributed/groups.h"
 
 #include <chrono>
@@ -12,26 +13,24 @@
 namespace lectern::nccl {
 namespace {
 
-using Clock = std::chrono::steady_clock;
-
 /// Rounds of a wait: whether the limit has passed, and a rest for the core when it takes long.
 class Patience {
  public:
   /// False when the time is up.
   bool rest() {
-    const std::chrono::duration<double> waited = Clock::now() - start_;
+    const double waited = watch_.seconds();
     const double limit = wait_limit();
-    if (limit > 0 && waited.count() > limit) return false;
-    if (waited > std::chrono::milliseconds(2))
+    if (limit > 0 && waited > limit) return false;
+    if (waited > 2e-3)
       std::this_thread::sleep_for(std::chrono::microseconds(50));
     else
       std::this_thread::yield();
     return true;
   }
-  double seconds() const { return std::chrono::duration<double>(Clock::now() - start_).count(); }
+  double seconds() const { return watch_.seconds(); }
 
  private:
-  Clock::time_point start_ = Clock::now();
+  Stopwatch watch_;
 };
 
 cudaEvent_t new_event() {

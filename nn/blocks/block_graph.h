@@ -9,12 +9,13 @@
 
 namespace lectern {
 
-using Segment = std::function<std::vector<Variable>(const std::vector<Variable>&)>;
+/// One pass through a block, [..., C] to the same; it may report to its context.
+using BlockPass = std::function<Variable(const Variable& x, ForwardContext& context)>;
 
-/// segment(inputs), with its graph kept or, where the context's plan or `recompute_blocks` says so,
-/// run again in backward (recompute() in autograd/variable.h).
-std::vector<Variable> block_outputs(const ForwardContext& context, const Segment& segment,
-                                    const std::vector<Variable>& inputs,
-                                    const std::vector<Variable>& parameters);
+/// pass(x, context), with its graph kept or, where the context's plan or `recompute_blocks` says
+/// so, run again in backward (recompute() in autograd/variable.h). `parameters` are those that the
+/// pass reads. What it reports reaches `context` once.
+Variable run_block(const BlockPass& pass, const Variable& x,
+                   const std::vector<Variable>& parameters, ForwardContext& context);
 
 }  // namespace lectern

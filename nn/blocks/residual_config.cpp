@@ -8,6 +8,29 @@
 
 namespace lectern {
 
+void describe(ResidualConfig& r, FieldVisitor& f) {
+  f.boolean("exact_h_res", r.exact,
+            {.meaning = "H_res = mean of the n! permutation matrices under a softmax: doubly "
+                        "stochastic to rounding"});
+  f.integer("streams", r.streams, within(1, r.exact ? 4 : 8),
+            {.meaning = "n; with `exact_h_res` at most 4"});
+  std::string convention(name_of(r.convention)), merge(name_of(r.merge)), named = residual_in(r);
+  f.choice("convention", convention, {"paper", "megatron", "deepseek-v4"},
+           {.meaning = "below; mhc only"});
+  f.integer("sinkhorn_iterations", r.iterations, within(1, 1000),
+            {.meaning = "of mhc, until rows and columns sum to 1"});
+  f.choice("merge", merge, {"head", "mean"},
+           {.meaning = "learned sigmoid head, or the mean of the streams"});
+  f.boolean("h_pre", r.h_pre, {.meaning = "false: 1/n (the paper's Table 1)"});
+  f.boolean("h_post", r.h_post, {.meaning = "false: ones"});
+  f.boolean("h_res", r.h_res, {.meaning = "false: the identity"});
+  f.choice("residual_in", named, {"both", "encoder", "decoder"},
+           {.meaning = "the other stack stays plain"});
+  r.convention = stream_convention_from(convention);
+  r.merge = stream_merge_from(merge);
+  set_residual_in(named, r);
+}
+
 ResidualKind residual_kind_from(std::string_view word) {
   if (word == "plain") return ResidualKind::plain;
   if (word == "hc") return ResidualKind::hc;
@@ -51,34 +74,15 @@ std::string residual_in(const ResidualConfig& config) {
 }
 
 ResidualConfig parse_residual(const Fields& in) {
-  ResidualConfig out;
-  out.kind = residual_kind_from(in.choice("residual", "plain", {"plain", "hc", "mhc"}));
-  if (out.is_plain()) return out;
-  out.convention = stream_convention_from(
-      in.choice("convention", "deepseek-v4", {"paper", "megatron", "deepseek-v4"}));
-  out.merge = stream_merge_from(in.choice("merge", "head", {"head", "mean"}));
-  set_residual_in(in.choice("residual_in", "both", {"both", "encoder", "decoder"}), out);
-  out.exact = in.boolean("exact_h_res", out.exact);
-  out.streams = in.size("streams", out.streams, 1, out.exact ? 4 : 8);
-  out.iterations = in.size("sinkhorn_iterations", out.iterations, 1, 1000);
-  out.h_pre = in.boolean("h_pre", out.h_pre);
-  out.h_post = in.boolean("h_post", out.h_post);
-  out.h_res = in.boolean("h_res", out.h_res);
-  return out;
+  const ResidualConfig out{
+      .kind = residual_kind_from(in.choice("residual", "plain", {"plain", "hc", "mhc"}))};
+  return out.is_plain() ? out : read_record(in, out);
 }
 
-void write_residual(const ResidualConfig& residual, nlohmann::json& out) {
+void write_residual(ResidualConfig residual, nlohmann::json& out) {
   out["residual"] = std::string(name_of(residual.kind));
-  if (residual.is_plain()) return;
-  out["streams"] = residual.streams;
-  out["convention"] = std::string(name_of(residual.convention));
-  out["sinkhorn_iterations"] = residual.iterations;
-  out["exact_h_res"] = residual.exact;
-  out["merge"] = std::string(name_of(residual.merge));
-  out["h_pre"] = residual.h_pre;
-  out["h_post"] = residual.h_post;
-  out["h_res"] = residual.h_res;
-  out["residual_in"] = residual_in(residual);
+  WriteFields write(out);
+  if (!residual.is_plain()) describe(residual, write);
 }
 
 }  // namespace lectern

@@ -1,6 +1,7 @@
 // How a stack of layers carries its residual: one stream, or n of them.
 #pragma once
 
+#include "core/io/record.h"
 #include "core/ops/stream_math.h"
 
 #include <nlohmann/json_fwd.hpp>
@@ -16,15 +17,14 @@ class Fields;
 enum class ResidualKind { plain, hc, mhc };
 enum class StreamMerge { head, mean };
 
-/// Under "lectern" in config.json; the names there are in brackets.
+/// Under "lectern" in config.json and in [model] of recipes; describe() has the keys and ranges.
 struct ResidualConfig {
-  ResidualKind kind = ResidualKind::plain;                      ///< "residual": plain | hc | mhc
-  std::int64_t streams = 4;                                     ///< "streams": 1 to 8
-  StreamConvention convention = StreamConvention::deepseek_v4;  ///< "convention"
-  std::int64_t iterations = 20;           ///< "sinkhorn_iterations": 1 to 1000
-  bool exact = false;                     ///< "exact_h_res": mhc over permutations, n <= 4
-  StreamMerge merge = StreamMerge::head;  ///< "merge": head | mean
-  /// "h_pre", "h_post", "h_res": false replaces a mapping by 1/n, ones, the identity.
+  ResidualKind kind = ResidualKind::plain;  ///< "residual"
+  std::int64_t streams = 4;
+  StreamConvention convention = StreamConvention::deepseek_v4;
+  std::int64_t iterations = 20;  ///< "sinkhorn_iterations"
+  bool exact = false;            ///< "exact_h_res": mhc over permutations
+  StreamMerge merge = StreamMerge::head;
   bool h_pre = true, h_post = true, h_res = true;
   /// "residual_in": both | encoder | decoder. A stack that is not named stays plain.
   bool in_encoder = true, in_decoder = true;
@@ -39,6 +39,9 @@ struct ResidualConfig {
   }
 };
 
+/// The keys that go with "hc" and "mhc"; "residual" itself, whose words differ, is the caller's.
+void describe(ResidualConfig& r, FieldVisitor& f);
+
 // The words of config.json and recipes. The readers throw ConfigError "<key>: must be ...".
 ResidualKind residual_kind_from(std::string_view word);
 StreamMerge stream_merge_from(std::string_view word);
@@ -50,7 +53,7 @@ std::string residual_in(const ResidualConfig& config);
 /// Reads the keys of "lectern" in config.json. Throws ConfigError.
 ResidualConfig parse_residual(const Fields& in);
 /// Writes them into that object.
-void write_residual(const ResidualConfig& residual, nlohmann::json& out);
+void write_residual(ResidualConfig residual, nlohmann::json& out);
 
 /// Weights of one sub-layer's mappings, and of the learned head.
 inline double mapping_parameters(const ResidualConfig& config, double width) {

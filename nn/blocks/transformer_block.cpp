@@ -1,14 +1,8 @@
 #include "nn/blocks/transformer_block.h"
 
 #include "autograd/ops/elementwise.h"
-#include "autograd/ops/exchanged_experts.h"
-#include "autograd/ops/experts.h"
-#include "autograd/ops/layout.h"
-#include "autograd/ops/linear.h"
 #include "autograd/ops/rms_norm.h"
 #include "autograd/ops/rope.h"
-#include "autograd/ops/router.h"
-#include "autograd/ops/swiglu.h"
 #include "nn/blocks/block_graph.h"
 
 #include <algorithm>
@@ -17,20 +11,6 @@
 
 namespace lectern {
 namespace {
-
-/// Router seams of the fixtures: logits, and the chosen experts with their weights, sorted by
-/// weight.
-void record_router_seams(ForwardContext& context, std::int64_t layer, const Shape& leading,
-                         const RouterOutput& routed) {
-  if (!context.listens()) return;
-  const auto name = [&](const char* what) { return fmt::format("moe.layer{}.{}", layer, what); };
-  const auto shaped = [&](const Tensor& tensor) {
-    return tensor.view({leading[0], leading[1], tensor.dim(1)});
-  };
-  context.seam(name("logits"), shaped(routed.logits.value()));
-  context.seam(name("topk_weight"), shaped(routed.weights.value()));
-  context.seam(name("topk_index"), shaped(routed.indices));
-}
 
 /// Copies rows [B, T, W] to cache rows lengths[b] .. lengths[b] + T - 1.
 void append_rows(const Tensor& cache, const Tensor& rows, const Tensor& lengths) {
@@ -42,75 +22,6 @@ void append_rows(const Tensor& cache, const Tensor& rows, const Tensor& lengths)
 
 }  // namespace
 
-SwigluMlp::SwigluMlp(ParameterStore& store, const std::string& prefix, std::int64_t hidden_size,
-                     std::int64_t intermediate_size, double initializer_range) {
-  const std::int64_t rows = intermediate_size;
-  const auto normal = Initialiser::normal(initializer_range);
-  gate_up_ = store.add_matrix(prefix + "gate_up_proj.weight", {2 * rows, hidden_size}, normal,
-                              {{prefix + "gate_proj.weight", 0, rows, -1},
-                               {prefix + "up_proj.weight", rows, 2 * rows, -1}});
-  down_ = store.add_matrix(prefix + "down_proj.weight", {hidden_size, rows}, normal);
-}
-
-Variable SwigluMlp::forward(const Variable& x) const {
-  return linear(swiglu(linear(x, gate_up_)), down_);
-}
-
-MoeMlp::MoeMlp(ParameterStore& store, const std::string& prefix, std::int64_t layer,
-               std::int64_t hidden_size, const MoeArgs& args, double initializer_range)
-    : layer_(layer),
-      args_(args),
-      shared_(store, prefix + "shared_experts.", hidden_size,
-              args.shared_experts * args.intermediate_size, initializer_range) {
-  const std::int64_t experts = args.routed_experts / args.expert_ranks;
-  const std::int64_t rows = args.intermediate_size, first = args.expert_rank * experts;
-  if (args.routed_experts % args.expert_ranks != 0)
-    fail<ConfigError>(fmt::format("{}experts: {} experts do not divide by {} ranks", prefix,
-                                  args.routed_experts, args.expert_ranks));
-  const auto normal = Initialiser::normal(initializer_range);
-  gate_ = store.add(prefix + "gate.weight", {args.routed_experts, hidden_size}, normal);
-  std::vector<ParameterPart> gate_up_parts, down_parts;
-  for (std::int64_t e = 0; e < experts; ++e) {
-    const std::string expert = fmt::format("{}experts.{}.", prefix, first + e);
-    gate_up_parts.push_back({expert + "gate_proj.weight", 0, rows, e});
-    gate_up_parts.push_back({expert + "up_proj.weight", rows, 2 * rows, e});
-    down_parts.push_back({expert + "down_proj.weight", 0, hidden_size, e});
-  }
-  gate_up_ = store.add_matrix(prefix + "experts.gate_up_proj", {experts, 2 * rows, hidden_size},
-                              normal, std::move(gate_up_parts));
-  down_ = store.add_matrix(prefix + "experts.down_proj", {experts, hidden_size, rows}, normal,
-                           std::move(down_parts));
-}
-
-Variable MoeMlp::forward(const Variable& x, ForwardContext& context) const {
-  const std::int64_t batch = x.dim(0), length = x.dim(1), width = x.dim(2);
-  const Variable tokens = view(x, {batch * length, width});
-  RouterArgs router_args;
-  router_args.top_k = args_.top_k;
-  router_args.scaling = args_.scaling;
-  if (const auto bias = context.selection_bias.find(layer_); bias != context.selection_bias.end())
-    router_args.selection_bias = bias->second;
-  const RouterOutput routed = router(tokens, gate_, router_args);
-  record_router_seams(context, layer_, x.shape(), routed);
-  context.expert_counts[layer_] = routed.counts;
-  if (context.want_balance_loss)
-    context.balance_losses.push_back(
-        balance_loss(routed.probabilities, routed.indices, args_.routed_experts, args_.top_k));
-  Variable mixed, shared;
-  if (args_.expert_ranks > 1) {
-    if (context.expert_exchange == nullptr)
-      fail<Error>(fmt::format("MoE layer {}: its experts are on {} ranks and there is no exchange",
-                              layer_, args_.expert_ranks));
-    mixed = exchanged_experts(tokens, routed.weights, routed.indices, gate_up_, down_,
-                              args_.routed_experts, *context.expert_exchange,
-                              [&] { shared = shared_.forward(tokens); });
-  } else {
-    mixed = experts(tokens, routed.weights, routed.indices, gate_up_, down_);
-    shared = shared_.forward(tokens);
-  }
-  return view(add(mixed, shared), {batch, length, width});
-}
-
 TransformerBlock::TransformerBlock(ParameterStore& store, const std::string& prefix,
                                    std::int64_t layer, const BlockArgs& args,
                                    const std::optional<MoeArgs>& moe)
@@ -121,28 +32,23 @@ TransformerBlock::TransformerBlock(ParameterStore& store, const std::string& pre
   const std::int64_t width = args.hidden_size;
   const std::int64_t query_rows = args.heads * args.head_dim;
   const std::int64_t key_rows = args.kv_heads * args.head_dim;
-  const std::int64_t rows = query_rows + 2 * key_rows;
   const auto normal = Initialiser::normal(args.initializer_range);
   const std::string attention = prefix + "self_attn.";
-  const auto parts = [&](const char* tensor) {
-    return std::vector<ParameterPart>{
-        {attention + "q_proj." + tensor, 0, query_rows, -1},
-        {attention + "k_proj." + tensor, query_rows, query_rows + key_rows, -1},
-        {attention + "v_proj." + tensor, query_rows + key_rows, rows, -1}};
-  };
   input_norm_ = store.add(prefix + "input_layernorm.weight", {width}, Initialiser::ones());
-  qkv_ = store.add_matrix(attention + "qkv_proj.weight", {rows, width}, normal, parts("weight"));
-  if (args.qkv_bias)
-    qkv_bias_ = store.add(attention + "qkv_proj.bias", {rows}, Initialiser::zeros(), parts("bias"));
-  output_ = store.add_matrix(attention + "o_proj.weight", {width, query_rows}, normal);
+  qkv_ = Linear(store, attention + "qkv_proj",
+                {{attention + "q_proj", query_rows},
+                 {attention + "k_proj", key_rows},
+                 {attention + "v_proj", key_rows}},
+                width, normal, args.qkv_bias);
+  output_ = Linear(store, {attention + "o_proj", width}, query_rows, normal);
   post_norm_ = store.add(prefix + "post_attention_layernorm.weight", {width}, Initialiser::ones());
   if (moe) {
     moe_.emplace(store, prefix + "mlp.", layer, width, *moe, args.initializer_range);
   } else {
     dense_.emplace(store, prefix + "mlp.", width, args.intermediate_size, args.initializer_range);
   }
-  for (std::size_t i = first_parameter; i < store.parameters().size(); ++i)
-    parameters_.push_back(store.parameters()[i].variable);
+  parameters_.assign(store.parameters().begin() + static_cast<std::ptrdiff_t>(first_parameter),
+                     store.parameters().end());
 }
 
 AttentionArgs TransformerBlock::attention_args() const {
@@ -159,13 +65,13 @@ Variable TransformerBlock::attend(const Variable& x, const SequenceLayout& layou
   args.mask = layout.mask;
   args.prefix = layout.prefix;
   args.segment_start = layout.segment_start;
-  const Variable qkv = linear(rms_norm(x, input_norm_, args_.rms_norm_eps), qkv_, qkv_bias_);
+  const Variable qkv = qkv_.forward(rms_norm(x, input_norm_, args_.rms_norm_eps));
   const Variable rotated = rope(qkv, {.heads = args_.heads,
                                       .kv_heads = args_.kv_heads,
                                       .head_dim = args_.head_dim,
                                       .theta = args_.rope_theta,
                                       .positions = layout.positions});
-  return linear(attention(rotated, args), output_);
+  return output_.forward(attention(rotated, args));
 }
 
 Variable TransformerBlock::feed_forward(const Variable& x, ForwardContext& context) const {
@@ -173,46 +79,24 @@ Variable TransformerBlock::feed_forward(const Variable& x, ForwardContext& conte
   return moe_ ? moe_->forward(normed, context) : dense_->forward(normed);
 }
 
-Variable TransformerBlock::run(const Part& part, const Variable& x, ForwardContext& context) const {
-  const bool may_recompute = context.recompute_blocks || context.memory_plan != nullptr;
-  if (!may_recompute || !grad_enabled()) return part(x, context);
-  // The segment runs again in backward, when `context` may be gone: it has a context of its own,
-  // and what it reports is carried out once.
-  auto report = std::make_shared<ForwardContext>();
-  report->selection_bias = context.selection_bias;
-  report->want_balance_loss = context.want_balance_loss;
-  std::vector<Variable> outputs = block_outputs(
-      context,
-      [part, report](const std::vector<Variable>& in) {
-        report->balance_losses.clear();
-        std::vector<Variable> out = {part(in[0], *report)};
-        out.insert(out.end(), report->balance_losses.begin(), report->balance_losses.end());
-        report->balance_losses.clear();
-        return out;
-      },
-      {x}, parameters_);
-  for (const auto& [layer, counts] : report->expert_counts) context.expert_counts[layer] = counts;
-  context.balance_losses.insert(context.balance_losses.end(), outputs.begin() + 1, outputs.end());
-  return outputs[0];
-}
-
 Streams TransformerBlock::forward(const Streams& x, const SequenceLayout& layout,
                                   ForwardContext& context) const {
-  const Part attention = [this, layout](const Variable& in, ForwardContext&) {
+  const BlockPass attention = [this, layout](const Variable& in, ForwardContext&) {
     return attend(in, layout);
   };
-  const Part mlp = [this](const Variable& in, ForwardContext& inner) {
+  const BlockPass mlp = [this](const Variable& in, ForwardContext& inner) {
     return feed_forward(in, inner);
   };
+  const std::vector<Variable> read = variables_of(parameters_);
   if (args_.residual.is_plain()) {  // one segment for the block: only its input is kept
-    const Part block = [this, attention, mlp](const Variable& in, ForwardContext& inner) {
+    const BlockPass block = [this, attention, mlp](const Variable& in, ForwardContext& inner) {
       const Variable mixed = add(in, attention(in, inner));
       return add(mixed, mlp(mixed, inner));
     };
-    return Streams(run(block, x.graph, context));
+    return Streams(run_block(block, x.graph, read, context));
   }
-  const auto part = [&](const Part& inner) {
-    return [this, &inner, &context](const Variable& in) { return run(inner, in, context); };
+  const auto part = [&](const BlockPass& pass) {
+    return [&](const Variable& in) { return run_block(pass, in, read, context); };
   };
   return mlp_residual_.around(attention_residual_.around(x, part(attention), context), part(mlp),
                               context);
@@ -228,7 +112,7 @@ Variable TransformerBlock::attend_cached(const Variable& x, const CacheSlot& slo
               positions.data<std::int32_t>() + (b + 1) * length,
               slot.lengths.data<std::int32_t>()[b]);
 
-  const Variable qkv = linear(rms_norm(x, input_norm_, args_.rms_norm_eps), qkv_, qkv_bias_);
+  const Variable qkv = qkv_.forward(rms_norm(x, input_norm_, args_.rms_norm_eps));
   const Tensor rotated = rope(qkv, {.heads = args_.heads,
                                     .kv_heads = args_.kv_heads,
                                     .head_dim = args_.head_dim,
@@ -241,7 +125,7 @@ Variable TransformerBlock::attend_cached(const Variable& x, const CacheSlot& slo
               slot.lengths);
   const Tensor mixed = attention_cached(rotated.slice(2, 0, query_columns), slot.layer->keys,
                                         slot.layer->values, attention_args(), slot.lengths);
-  return linear(Variable(mixed), output_);
+  return output_.forward(Variable(mixed));
 }
 
 Streams TransformerBlock::decode(const Streams& x, const CacheSlot& slot,

@@ -7,9 +7,11 @@
 #pragma once
 
 #include "autograd/ops/attention.h"
+#include "nn/blocks/mixture_of_experts.h"
 #include "nn/blocks/residual.h"
+#include "nn/blocks/swiglu_mlp.h"
 #include "nn/forward_context.h"
-#include "nn/parameter.h"
+#include "nn/linear.h"
 
 #include <cstdint>
 #include <optional>
@@ -29,12 +31,6 @@ struct BlockArgs {
   ResidualConfig residual;
 };
 
-struct MoeArgs {
-  std::int64_t routed_experts = 0, shared_experts = 0, top_k = 0, intermediate_size = 0;
-  double scaling = 1.0;
-  std::int64_t expert_rank = 0, expert_ranks = 1;  ///< which routed experts are in this process
-};
-
 /// Which keys each query sees, and where its rotary position starts.
 struct SequenceLayout {
   MaskKind mask = MaskKind::causal;
@@ -52,33 +48,6 @@ struct CacheSlot {
   Tensor lengths;  ///< i32 [B]: tokens of each sequence already in the cache
 };
 
-/// down(silu(gate(x)) * up(x)); gate and up are one matrix.
-class SwigluMlp {
- public:
-  SwigluMlp(ParameterStore& store, const std::string& prefix, std::int64_t hidden_size,
-            std::int64_t intermediate_size, double initializer_range);
-  Variable forward(const Variable& x) const;
-
- private:
-  Variable gate_up_, down_;
-};
-
-/// DeepSeek-MoE: top-k of the routed experts, weighted by their softmax values, plus the shared
-/// experts as one SwiGLU (arXiv 2401.06066).
-class MoeMlp {
- public:
-  MoeMlp(ParameterStore& store, const std::string& prefix, std::int64_t layer,
-         std::int64_t hidden_size, const MoeArgs& args, double initializer_range);
-  /// x [B, T, C].
-  Variable forward(const Variable& x, ForwardContext& context) const;
-
- private:
-  std::int64_t layer_;
-  MoeArgs args_;
-  Variable gate_, gate_up_, down_;
-  SwigluMlp shared_;
-};
-
 class TransformerBlock {
  public:
   /// `moe` empty: a dense block. `layer` numbers the MoE seams.
@@ -94,18 +63,16 @@ class TransformerBlock {
 
  private:
   AttentionArgs attention_args() const;
-  using Part = std::function<Variable(const Variable&, ForwardContext&)>;
-  /// part(x), of which only x is kept for backward when the context says so.
-  Variable run(const Part& part, const Variable& x, ForwardContext& context) const;
   Variable attend(const Variable& x, const SequenceLayout& layout) const;
   Variable attend_cached(const Variable& x, const CacheSlot& slot) const;
   Variable feed_forward(const Variable& x, ForwardContext& context) const;
 
   BlockArgs args_;
-  Variable input_norm_, qkv_, qkv_bias_, output_, post_norm_;
+  Variable input_norm_, post_norm_;
+  Linear qkv_, output_;
   std::optional<SwigluMlp> dense_;
   std::optional<MoeMlp> moe_;
-  std::vector<Variable> parameters_;  ///< of attention and MLP
+  std::vector<Parameter> parameters_;  ///< of attention and MLP
   ResidualConnection attention_residual_, mlp_residual_;
 };
 

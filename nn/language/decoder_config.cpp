@@ -91,6 +91,40 @@ DecoderConfig parse_decoder(const Fields& in) {
   return out;
 }
 
+json to_json(const DecoderConfig& text) {
+  json layer_types = json::array();
+  for (const bool sparse : text.layer_is_sparse) layer_types.push_back(sparse ? "sparse" : "dense");
+  return {{"vocab_size", text.vocab_size},
+          {"hidden_size", text.hidden_size},
+          {"intermediate_size", text.intermediate_size},
+          {"num_hidden_layers", text.num_hidden_layers},
+          {"num_attention_heads", text.num_attention_heads},
+          {"num_key_value_heads", text.num_key_value_heads},
+          {"head_dim", text.head_dim},
+          {"hidden_act", "silu"},
+          {"attention_bias", false},
+          {"attention_dropout", 0.0},
+          {"mlp_bias", false},
+          {"n_routed_experts", text.n_routed_experts},
+          {"n_shared_experts", text.n_shared_experts},
+          {"num_experts_per_tok", text.num_experts_per_tok},
+          {"moe_intermediate_size", text.moe_intermediate_size},
+          {"mlp_layer_types", layer_types},
+          {"n_group", 1},
+          {"topk_group", 1},
+          {"topk_method", "greedy"},
+          {"routed_scaling_factor", text.routed_scaling_factor},
+          {"max_position_embeddings", text.max_position_embeddings},
+          {"rms_norm_eps", text.rms_norm_eps},
+          {"rope_parameters", {{"rope_type", "default"}, {"rope_theta", text.rope_theta}}},
+          {"initializer_range", text.initializer_range},
+          {"bos_token_id", text.bos_token_id},
+          {"eos_token_id", text.eos_token_id},
+          {"pad_token_id", text.pad_token_id},
+          {"tie_word_embeddings", false},
+          {"use_cache", true}};
+}
+
 double parameter_count(const DecoderConfig& text, const ResidualConfig& residual) {
   const double width = real(text.hidden_size), heads = real(text.num_attention_heads);
   const double rows = (heads + 2 * real(text.num_key_value_heads)) * real(text.head_dim);

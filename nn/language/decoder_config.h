@@ -3,6 +3,8 @@
 
 #include "nn/blocks/residual_config.h"
 
+#include <nlohmann/json_fwd.hpp>
+
 #include <cstdint>
 #include <vector>
 
@@ -40,6 +42,8 @@ struct DecoderConfig {
 /// Reads `text_config`, or `language_config` of the original layout. Throws ConfigError; what the
 /// decoder cannot honour (MLA, group-limited routing, attention bias ...) is refused.
 DecoderConfig parse_decoder(const Fields& in);
+/// The object that parse_decoder() reads, with every field written but `model_type`.
+nlohmann::json to_json(const DecoderConfig& config);
 /// The base of rotary positions: `rope_parameters` or `rope_theta` of an object.
 double parse_rope_theta(const Fields& in, double fallback);
 /// Weights of such a decoder with its embedding and head, counted without making it.

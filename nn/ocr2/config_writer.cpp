@@ -45,12 +45,12 @@ void check_original_can_hold(const Ocr2Config& config) {
 
 json Ocr2Config::to_json() const { return to_hf_json(*this); }
 
+// Over 60 lines: a key a line, as the published file has them.
 json to_hf_json(const Ocr2Config& config) {
   const SamConfig& sam = config.sam;
   const EncoderConfig& encoder = config.encoder;
-  const DecoderConfig& text = config.decoder;
-  json layer_types = json::array();
-  for (const bool sparse : text.layer_is_sparse) layer_types.push_back(sparse ? "sparse" : "dense");
+  json text_config = lectern::to_json(config.decoder);
+  text_config["model_type"] = "deepseek_ocr2_text";
   json encoder_layers = json::array();
   for (std::int64_t i = 0; i < encoder.num_hidden_layers; ++i)
     encoder_layers.push_back("full_attention");
@@ -60,37 +60,7 @@ json to_hf_json(const Ocr2Config& config) {
       {"dtype", "float32"},
       {"image_token_id", config.image_token_id},
       {"tie_word_embeddings", false},
-      {"text_config",
-       {{"model_type", "deepseek_ocr2_text"},
-        {"vocab_size", text.vocab_size},
-        {"hidden_size", text.hidden_size},
-        {"intermediate_size", text.intermediate_size},
-        {"num_hidden_layers", text.num_hidden_layers},
-        {"num_attention_heads", text.num_attention_heads},
-        {"num_key_value_heads", text.num_key_value_heads},
-        {"head_dim", text.head_dim},
-        {"hidden_act", "silu"},
-        {"attention_bias", false},
-        {"attention_dropout", 0.0},
-        {"mlp_bias", false},
-        {"n_routed_experts", text.n_routed_experts},
-        {"n_shared_experts", text.n_shared_experts},
-        {"num_experts_per_tok", text.num_experts_per_tok},
-        {"moe_intermediate_size", text.moe_intermediate_size},
-        {"mlp_layer_types", layer_types},
-        {"n_group", 1},
-        {"topk_group", 1},
-        {"topk_method", "greedy"},
-        {"routed_scaling_factor", text.routed_scaling_factor},
-        {"max_position_embeddings", text.max_position_embeddings},
-        {"rms_norm_eps", text.rms_norm_eps},
-        {"rope_parameters", {{"rope_type", "default"}, {"rope_theta", text.rope_theta}}},
-        {"initializer_range", text.initializer_range},
-        {"bos_token_id", text.bos_token_id},
-        {"eos_token_id", text.eos_token_id},
-        {"pad_token_id", text.pad_token_id},
-        {"tie_word_embeddings", false},
-        {"use_cache", true}}},
+      {"text_config", text_config},
       {"vision_config",
        {{"model_type", "deepseek_ocr2_vision"},
         {"sam_config",
@@ -134,6 +104,7 @@ json to_hf_json(const Ocr2Config& config) {
   return out;
 }
 
+// Over 60 lines: a key a line, as the published file has them.
 json to_original_json(const Ocr2Config& config) {
   check_original_can_hold(config);
   const SamConfig& sam = config.sam;

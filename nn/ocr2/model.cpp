@@ -1,7 +1,6 @@
 #include "nn/ocr2/model.h"
 
 #include "autograd/ops/layout.h"
-#include "autograd/ops/linear.h"
 
 #include <cmath>
 
@@ -14,11 +13,9 @@ Ocr2Model::Ocr2Model(const Ocr2Config& config, std::uint64_t seed, DType dtype,
       sam_(store_, config.sam, "model.sam_model."),
       encoder_(store_, config),
       decoder_residual_(decoder_residual(store_, config.decoder, config.residual)),
-      projector_weight_(store_.add_matrix("model.projector.layers.weight",
-                                          {config.decoder.hidden_size, config.encoder.hidden_size},
-                                          Initialiser::normal(config.decoder.initializer_range))),
-      projector_bias_(store_.add("model.projector.layers.bias", {config.decoder.hidden_size},
-                                 Initialiser::zeros())),
+      projector_(store_, {"model.projector.layers", config.decoder.hidden_size},
+                 config.encoder.hidden_size, Initialiser::normal(config.decoder.initializer_range),
+                 true),
       view_separator_(store_.add(
           "model.view_seperator", {config.decoder.hidden_size},
           Initialiser::normal(1.0 / std::sqrt(static_cast<double>(config.decoder.hidden_size))))),
@@ -37,7 +34,7 @@ Streams Ocr2Model::run_encoder(const UnitRange& range, const Tensor& pixels, Str
     x = encoder_.block(unit - 1, x, image_tokens, context, view_name);
     if (unit < encoder_.blocks()) continue;
     const Variable queries = encoder_.leave(x, image_tokens, context, view_name);
-    x = Streams(linear(queries, projector_weight_, projector_bias_));
+    x = Streams(projector_.forward(queries));
     context.seam(view_name + "projector", x.value);
   }
   return x;

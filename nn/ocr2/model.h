@@ -2,6 +2,7 @@
 // in the text sequence -> DeepSeek-MoE decoder -> LM head (arXiv 2601.20552).
 #pragma once
 
+#include "nn/linear.h"
 #include "nn/model.h"
 #include "nn/ocr2/config.h"
 #include "nn/ocr2/lm_encoder.h"
@@ -35,7 +36,8 @@ class Ocr2Model final : public OcrModel {
   SamTokenizer sam_;
   LmEncoder encoder_;
   ResidualStack decoder_residual_;
-  Variable projector_weight_, projector_bias_, view_separator_;
+  Linear projector_;
+  Variable view_separator_;
   Decoder decoder_;
 };
 

@@ -34,28 +34,25 @@ SamBlock::SamBlock(ParameterStore& store, const std::string& prefix, const SamCo
   const auto normal = Initialiser::normal(config.initial_deviation());
   const auto zeros = Initialiser::zeros();
   const auto ones = Initialiser::ones();
+  const std::size_t first_parameter = store.parameters().size();
   const auto add = [&](const char* name, const Shape& shape, const Initialiser& initialiser) {
-    parameters_.push_back(store.add(prefix + name, shape, initialiser));
-    return parameters_.back();
+    return store.add(prefix + name, shape, initialiser);
   };
-  const auto add_matrix = [&](const char* name, const Shape& shape) {
-    parameters_.push_back(store.add_matrix(prefix + name, shape, normal));
-    return parameters_.back();
+  const auto linear = [&](const char* name, std::int64_t rows, std::int64_t columns) {
+    return Linear(store, {prefix + name, rows}, columns, normal, true);
   };
   norm1_weight_ = add("norm1.weight", {width}, ones);
   norm1_bias_ = add("norm1.bias", {width}, zeros);
-  qkv_weight_ = add_matrix("attn.qkv.weight", {3 * width, width});
-  qkv_bias_ = add("attn.qkv.bias", {3 * width}, zeros);
-  proj_weight_ = add_matrix("attn.proj.weight", {width, width});
-  proj_bias_ = add("attn.proj.bias", {width}, zeros);
+  qkv_ = linear("attn.qkv", 3 * width, width);
+  proj_ = linear("attn.proj", width, width);
   rel_pos_h_ = add("attn.rel_pos_h", {2 * side - 1, config.head_dim()}, zeros);
   rel_pos_w_ = add("attn.rel_pos_w", {2 * side - 1, config.head_dim()}, zeros);
   norm2_weight_ = add("norm2.weight", {width}, ones);
   norm2_bias_ = add("norm2.bias", {width}, zeros);
-  lin1_weight_ = add_matrix("mlp.lin1.weight", {config.mlp_dim, width});
-  lin1_bias_ = add("mlp.lin1.bias", {config.mlp_dim}, zeros);
-  lin2_weight_ = add_matrix("mlp.lin2.weight", {width, config.mlp_dim});
-  lin2_bias_ = add("mlp.lin2.bias", {width}, zeros);
+  lin1_ = linear("mlp.lin1", config.mlp_dim, width);
+  lin2_ = linear("mlp.lin2", width, config.mlp_dim);
+  parameters_.assign(store.parameters().begin() + static_cast<std::ptrdiff_t>(first_parameter),
+                     store.parameters().end());
 }
 
 Variable SamBlock::attend(const Variable& tokens, std::int64_t side_h, std::int64_t side_w) const {
@@ -65,10 +62,10 @@ Variable SamBlock::attend(const Variable& tokens, std::int64_t side_h, std::int6
   args.head_dim = head_dim;
   args.scale = 1.0 / std::sqrt(static_cast<double>(head_dim));
   args.mask = MaskKind::full;
-  const Variable qkv = linear(tokens, qkv_weight_, qkv_bias_);
+  const Variable qkv = qkv_.forward(tokens);
   const Variable mixed = attention(qkv, args, interpolate_linear(rel_pos_h_, 2 * side_h - 1),
                                    interpolate_linear(rel_pos_w_, 2 * side_w - 1));
-  return linear(mixed, proj_weight_, proj_bias_);
+  return proj_.forward(mixed);
 }
 
 Variable SamBlock::forward(const Variable& x) const {
@@ -83,9 +80,9 @@ Variable SamBlock::forward(const Variable& x) const {
     mixed = window_merge(attend(windows, window_, window_), window_, batch, h, w);
   }
   const Variable residual = add(x, mixed);
-  const Variable hidden = gelu(
-      linear(layer_norm(residual, norm2_weight_, norm2_bias_, epsilon_), lin1_weight_, lin1_bias_));
-  return add(residual, linear(hidden, lin2_weight_, lin2_bias_));
+  const Variable hidden =
+      gelu(lin1_.forward(layer_norm(residual, norm2_weight_, norm2_bias_, epsilon_)));
+  return add(residual, lin2_.forward(hidden));
 }
 
 SamTokenizer::SamTokenizer(ParameterStore& store, const SamConfig& config,
@@ -134,12 +131,8 @@ Variable SamTokenizer::forward(const Tensor& pixels, ForwardContext& context,
   Variable x = embed(pixels, context, view_name);
   for (std::size_t i = 0; i < blocks_.size(); ++i) {
     const SamBlock& block = blocks_[i];
-    x = block_outputs(
-        context,
-        [&block](const std::vector<Variable>& in) {
-          return std::vector<Variable>{block.forward(in[0])};
-        },
-        {x}, block.parameters())[0];
+    x = run_block([&block](const Variable& in, ForwardContext&) { return block.forward(in); }, x,
+                  variables_of(block.parameters()), context);
     context.seam(fmt::format("{}sam.block{}", view_name, i), x.value());
   }
   x = conv2d(x, neck_conv1_);

@@ -3,6 +3,7 @@
 #pragma once
 
 #include "nn/forward_context.h"
+#include "nn/linear.h"
 #include "nn/parameter.h"
 #include "nn/vision/sam_config.h"
 
@@ -19,7 +20,7 @@ class SamBlock {
            std::int64_t window);
   /// x [N, h, w, E] -> the same.
   Variable forward(const Variable& x) const;
-  const std::vector<Variable>& parameters() const { return parameters_; }
+  const std::vector<Parameter>& parameters() const { return parameters_; }
 
  private:
   /// tokens [B, side_h * side_w, E].
@@ -27,10 +28,9 @@ class SamBlock {
 
   std::int64_t heads_, window_;
   double epsilon_;
-  Variable norm1_weight_, norm1_bias_, qkv_weight_, qkv_bias_, proj_weight_, proj_bias_;
-  Variable rel_pos_h_, rel_pos_w_;
-  Variable norm2_weight_, norm2_bias_, lin1_weight_, lin1_bias_, lin2_weight_, lin2_bias_;
-  std::vector<Variable> parameters_;
+  Variable norm1_weight_, norm1_bias_, norm2_weight_, norm2_bias_, rel_pos_h_, rel_pos_w_;
+  Linear qkv_, proj_, lin1_, lin2_;
+  std::vector<Parameter> parameters_;
 };
 
 class SamTokenizer {

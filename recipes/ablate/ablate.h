@@ -38,8 +38,8 @@ const AblationVariant& ablation_variant(const std::string& name);
 /// [text] Next-byte prediction with the OCR decoder's layers (dense), on plain text files.
 struct TextAblation {
   bool enabled = true;
-  std::string folder;                ///< of the .txt files
-  std::string fetch;                 ///< script that fills the folder when it has none; "": none
+  std::string folder;  ///< of the .txt files
+  std::string fetch;   ///< command that fills the folder it is given when that has none; "": none
   std::vector<std::int64_t> depths;  ///< layers
   std::vector<std::string> variants;
   std::vector<std::int64_t> seeds;
@@ -81,7 +81,7 @@ struct TrainingAblation {
   bool enabled = false;
   std::string title, about;      ///< of the report: a headline, what is compared
   std::string recipe;            ///< stage 1
-  std::string needs, fetch;      ///< when this path is missing, run this script; "": nothing
+  std::string needs, fetch;      ///< when this path is missing, run this command; "": nothing
   std::vector<std::string> set;  ///< of all runs of all variants
   std::vector<TrainedVariant> variants;  ///< at least one
   std::string baseline;                  ///< variant that the others are compared with

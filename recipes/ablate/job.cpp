@@ -2,8 +2,9 @@
 #include "autograd/ops/elementwise.h"
 #include "core/allocator.h"
 #include "core/io/file.h"
-#include "core/ops/sinkhorn.h"
 #include "core/random.h"
+#include "core/statistics.h"
+#include "core/stopwatch.h"
 #include "nn/language/decoder.h"
 #include "nn/language/media_rows.h"
 #include "nn/optim/optimizer.h"
@@ -16,7 +17,6 @@
 #include <nlohmann/json.hpp>
 
 #include <algorithm>
-#include <chrono>
 #include <cmath>
 #include <numeric>
 
@@ -24,14 +24,7 @@ namespace lectern {
 namespace {
 
 // Token ids of the text task: bytes behind the special ones.
-constexpr std::int64_t kFirstByte = 3, kVocabulary = 260, kImageToken = 259;
-
-double median(std::vector<double> values) {
-  if (values.empty()) return 0;
-  std::sort(values.begin(), values.end());
-  const std::size_t middle = values.size() / 2;
-  return values.size() % 2 == 1 ? values[middle] : (values[middle - 1] + values[middle]) / 2;
-}
+constexpr std::int64_t kFirstByte = 3, kVocabulary = 260;
 
 DecoderConfig text_config(const TextAblation& text, std::int64_t depth) {
   DecoderConfig config;
@@ -159,7 +152,7 @@ class TextJob {
   }
 
   void train_step(std::int64_t step, double rate) {
-    const auto start = std::chrono::steady_clock::now();
+    const Stopwatch watch;
     reset_peak_memory();
     const bool diagnose = step == 1 || step % recipe_.diagnostics_every == 0 || step == text_.steps;
     ForwardContext context;
@@ -182,8 +175,7 @@ class TextJob {
     if (!diverged_)
       optimizer_.step(rate, text_.clip_norm > 0 ? clip_scale(norm, text_.clip_norm) : 1.0);
     optimizer_.clear_gradients();
-    fields["seconds"] =
-        std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
+    fields["seconds"] = watch.seconds();
     fields["peak_bytes"] = memory_statistics().peak_bytes;
     metrics_.write(step, fields);
   }
@@ -267,7 +259,6 @@ nlohmann::ordered_json run_text_job(const AblationRecipe& recipe, const Ablation
 
 nlohmann::ordered_json run_ocr_job(const AblationRecipe& recipe, const AblationJob& job,
                                    const std::filesystem::path& folder) {
-  const ResidualConfig residual = ablation_variant(job.variant).residual;
   const auto run = folder / "run";
   std::filesystem::remove_all(run);
   std::vector<std::string> overrides = {
@@ -280,17 +271,11 @@ nlohmann::ordered_json run_ocr_job(const AblationRecipe& recipe, const AblationJ
       "checkpoint.every=0",
       "log.tensorboard=false",
       "log.progress_seconds=3600",
-      fmt::format("log.diagnostics_every={}", recipe.diagnostics_every),
-      fmt::format("model.residual={}", name_of(residual.kind))};
-  if (!residual.is_plain())
-    for (const std::string& more :
-         {fmt::format("model.convention={}", name_of(residual.convention)),
-          fmt::format("model.exact_h_res={}", residual.exact),
-          fmt::format("model.merge={}", name_of(residual.merge)),
-          fmt::format("model.h_pre={}", residual.h_pre),
-          fmt::format("model.h_post={}", residual.h_post),
-          fmt::format("model.h_res={}", residual.h_res)})
-      overrides.push_back(more);
+      fmt::format("log.diagnostics_every={}", recipe.diagnostics_every)};
+  nlohmann::json settings;
+  write_residual(ablation_variant(job.variant).residual, settings);
+  for (const auto& [key, value] : settings.items())
+    overrides.push_back(fmt::format("model.{}={}", key, value.dump()));
   if (train(load_recipe(recipe.ocr.recipe, overrides), false).stopped_by != 0)
     fail<Error>(fmt::format("ablate: {} was stopped", job.id));
   nlohmann::ordered_json out;
@@ -306,7 +291,7 @@ nlohmann::ordered_json run_ocr_job(const AblationRecipe& recipe, const AblationJ
 void run_ablation_job(const AblationRecipe& recipe, const AblationJob& job) {
   const auto folder = recipe.out / "jobs" / job.id;
   std::filesystem::create_directories(folder);
-  const auto start = std::chrono::steady_clock::now();
+  const Stopwatch watch;
   nlohmann::ordered_json result = {
       {"id", job.id},       {"task", job.task}, {"variant", job.variant},
       {"depth", job.depth}, {"seed", job.seed}, {"settings", job_settings(recipe, job)}};
@@ -322,8 +307,7 @@ void run_ablation_job(const AblationRecipe& recipe, const AblationJob& job) {
                                std::filesystem::copy_options::overwrite_existing);
   add_summary(read_metrics(folder / "metrics.jsonl"), result);
   if (!result.contains("loss")) result["loss"] = result["train_loss"];
-  result["seconds"] =
-      std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
+  result["seconds"] = watch.seconds();
   write_file(folder / "result.json", result.dump(1) + "\n");
 }
 

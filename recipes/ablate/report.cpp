@@ -3,7 +3,7 @@
 #include "recipes/ablate/report_parts.h"
 #include "recipes/log/metrics.h"
 #include "recipes/report/plot.h"
-#include "recipes/report/style.h"
+#include "recipes/report/template.h"
 
 #include <fmt/format.h>
 
@@ -62,8 +62,8 @@ std::vector<LengthGroup> lengths_of(const Results& results) {
   }
   std::vector<LengthGroup> out;
   for (const auto& [from, sums] : found)
-    out.push_back(
-        {from, spread_of(sums.characters).mean, spread_of(sums.tokens).mean, spread_of(sums.cer)});
+    out.push_back({from, mean_with_error(sums.characters).mean, mean_with_error(sums.tokens).mean,
+                   mean_with_error(sums.cer)});
   return out;
 }
 
@@ -77,25 +77,25 @@ AblationRow row_of(const std::string& variant, const std::string& label, const R
     if (result.contains("diverged") && result["diverged"] == true) ++row.diverged;
   const auto difference = [](double a, double b) { return a - b; };
   const auto overhead = [](double a, double b) { return b > 0 ? a / b - 1 : NAN; };
-  row.loss = spread_of(values(results, "loss"));
-  row.loss_gap = spread_of(against(results, baseline, "loss", difference));
-  row.gain_forward = spread_of(values(results, "gain_forward"));
-  row.gain_backward = spread_of(values(results, "gain_backward"));
-  row.deviation = spread_of(values(results, "deviation"));
-  row.time_overhead = spread_of(against(results, baseline, "seconds_per_step", overhead));
-  row.memory_overhead = spread_of(against(results, baseline, "peak_bytes", overhead));
-  row.cer = spread_of(values(results, "cer"));
-  row.cer_gap = spread_of(against(results, baseline, "cer", difference));
-  row.exact = spread_of(values(results, "exact"));
-  row.train_seconds = spread_of(values(results, "train_seconds"));
-  row.visual_tokens = spread_of(values(results, "visual_tokens")).mean;
-  row.decoder_tokens = spread_of(values(results, "decoder_tokens")).mean;
+  row.loss = mean_with_error(values(results, "loss"));
+  row.loss_gap = mean_with_error(against(results, baseline, "loss", difference));
+  row.gain_forward = mean_with_error(values(results, "gain_forward"));
+  row.gain_backward = mean_with_error(values(results, "gain_backward"));
+  row.deviation = mean_with_error(values(results, "deviation"));
+  row.time_overhead = mean_with_error(against(results, baseline, "seconds_per_step", overhead));
+  row.memory_overhead = mean_with_error(against(results, baseline, "peak_bytes", overhead));
+  row.cer = mean_with_error(values(results, "cer"));
+  row.cer_gap = mean_with_error(against(results, baseline, "cer", difference));
+  row.exact = mean_with_error(values(results, "exact"));
+  row.train_seconds = mean_with_error(values(results, "train_seconds"));
+  row.visual_tokens = mean_with_error(values(results, "visual_tokens")).mean;
+  row.decoder_tokens = mean_with_error(values(results, "decoder_tokens")).mean;
   row.lengths = lengths_of(results);
   std::vector<double> ratios;
   for (const auto& [seed, result] : results)
     if (const double median = number(result, "grad_norm_median"); median > 0)
       ratios.push_back(number(result, "grad_norm_max") / median);
-  row.grad_norm_ratio = spread_of(ratios);
+  row.grad_norm_ratio = mean_with_error(ratios);
   return row;
 }
 
@@ -152,13 +152,9 @@ PlotSeries mean_curve(const AblationRecipe& recipe, const AblationTable& table,
   return out;
 }
 
-std::string curves(const AblationRecipe& recipe, const AblationTable& table,
-                   const std::vector<CurvePlot>& plots) {
-  std::string out = "<p class=\"note\">Mean over seeds:";
-  for (std::size_t i = 0; i < table.rows.size(); ++i)
-    out += fmt::format(" <span style=\"color:var(--series-{})\">&#9632;</span>&nbsp;{}", i,
-                       escape_html(table.rows[i].label));
-  out += "</p>\n<div class=\"grid plots\">";
+json plots_json(const AblationRecipe& recipe, const AblationTable& table,
+                const std::vector<CurvePlot>& plots) {
+  json out = json::array();
   for (const CurvePlot& plot : plots) {
     PlotArgs args;
     args.title = plot.title;
@@ -173,40 +169,35 @@ std::string curves(const AblationRecipe& recipe, const AblationTable& table,
       series.color = static_cast<int>(i);
       args.series.push_back(std::move(series));
     }
-    if (!args.series.empty()) out += "<figure class=\"card\">" + line_plot(args) + "</figure>";
+    if (!args.series.empty()) out.push_back(line_plot(args));
   }
-  return out + "</div>\n";
-}
-
-constexpr const char* kMoreColours =
-    ":root{--series-3:#8a4fbf;--series-4:#b8314f;--series-5:#4a8fa8;--series-6:#8b7d2e;--series-7:#"
-    "777}"
-    "@media (prefers-color-scheme: dark){:root{--series-3:#c59bf0;--series-4:#f08aa0;"
-    "--series-5:#8fd0e8;--series-6:#d8c85c;--series-7:#aaa}}";
-
-}  // namespace
-
-Spread spread_of(const std::vector<double>& values) {
-  Spread out;
-  out.count = values.size();
-  if (values.empty()) return out;
-  const double n = static_cast<double>(values.size());
-  out.mean = std::accumulate(values.begin(), values.end(), 0.0) / n;
-  if (values.size() < 2) return out;
-  double squares = 0;
-  for (const double value : values) squares += (value - out.mean) * (value - out.mean);
-  out.error = std::sqrt(squares / (n - 1) / n);
   return out;
 }
 
-std::string with_error(const Spread& spread, int digits, bool is_gap) {
+json table_json(const AblationRecipe& recipe, const AblationTable& table,
+                const std::vector<CurvePlot>& plots) {
+  json rows = json::array(), legend = json::array();
+  for (const AblationRow& row : table.rows) {
+    legend.push_back({{"color", rows.size()}, {"label", row.label}});
+    rows.push_back({{"cells", cells(table, row)}});
+  }
+  return {{"title", table.title},
+          {"head", header(table)},
+          {"rows", std::move(rows)},
+          {"legend", std::move(legend)},
+          {"plots", plots_json(recipe, table, plots)}};
+}
+
+}  // namespace
+
+std::string with_error(const MeanWithError& spread, int digits, bool is_gap) {
   if (spread.count == 0) return "–";
   const std::string mean = is_gap ? fmt::format("{:+.{}f}", spread.mean, digits)
                                   : fmt::format("{:.{}f}", spread.mean, digits);
   return spread.count < 2 ? mean : fmt::format("{} ± {:.{}f}", mean, spread.error, digits);
 }
 
-std::string percent(const Spread& spread) {
+std::string percent(const MeanWithError& spread) {
   return spread.count == 0 ? "–" : fmt::format("{:+.0f} %", 100 * spread.mean);
 }
 
@@ -216,24 +207,11 @@ const AblationRow* find_row(const AblationTable& table, const std::string& varia
   return nullptr;
 }
 
-std::string judged(const Spread& gap, const std::string& other) {
+std::string judged(const MeanWithError& gap, const std::string& other) {
   if (gap.count < 2) return "not judged (one seed)";
   if (gap.mean + 2 * gap.error < 0) return "lower";
   if (gap.mean - 2 * gap.error > 0) return "higher";
   return "not told apart from " + other;
-}
-
-std::string html_table(const std::vector<std::string>& head,
-                       const std::vector<std::vector<std::string>>& rows) {
-  std::string out = "<div class=\"scroll\"><table><tr>";
-  for (const std::string& cell : head) out += "<th>" + escape_html(cell) + "</th>";
-  out += "</tr>";
-  for (const auto& row : rows) {
-    out += "<tr>";
-    for (const std::string& cell : row) out += "<td>" + escape_html(cell) + "</td>";
-    out += "</tr>";
-  }
-  return out + "</table></div>\n";
 }
 
 std::vector<AblationTable> ablation_tables(const AblationRecipe& recipe,
@@ -299,25 +277,16 @@ std::string ablation_markdown(const AblationRecipe& recipe,
 
 std::string ablation_html(const AblationRecipe& recipe, const std::vector<AblationTable>& tables) {
   const AblationWords words = words_of(recipe, tables);
-  std::string out = fmt::format(
-      "<!doctype html>\n<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\">\n<meta "
-      "name=\"viewport\" content=\"width=device-width, initial-scale=1\">\n<title>{0}</title>\n"
-      "<style>{1}{2}</style>\n</head>\n<body>\n<main>\n<h1>{0}</h1>\n"
-      "<p class=\"lead\">{3}</p>\n",
-      escape_html(words.title), kReportStyle, kMoreColours, escape_html(words.lead));
-  out += words.settings + fmt::format("<h2>{}</h2>\n<ul>", escape_html(words.findings_title));
-  for (const std::string& finding : ablation_findings(tables))
-    out += "<li>" + escape_html(finding) + "</li>";
-  out += "</ul>\n<p class=\"note\">" + words.note + "</p>\n";
-  for (const AblationTable& table : tables) {
-    out += fmt::format("<h2>{}</h2>\n", escape_html(table.title));
-    std::vector<std::vector<std::string>> rows;
-    for (const AblationRow& row : table.rows) rows.push_back(cells(table, row));
-    out += html_table(header(table), rows) + curves(recipe, table, words.plots);
-  }
-  return out + words.more +
-         "<footer>Written by <code>lectern ablate</code>. This file is complete in itself: it "
-         "loads nothing.</footer>\n</main>\n</body>\n</html>\n";
+  json values = words.values;
+  values["ablation"] = true;
+  values["title"] = words.title;
+  values["command"] = "ablate";
+  values["lead"] = words.lead;
+  values["findings"] = ablation_findings(tables);
+  values["tables"] = json::array();
+  for (const AblationTable& table : tables)
+    values["tables"].push_back(table_json(recipe, table, words.plots));
+  return report::render_template("ablation.html", values);
 }
 
 }  // namespace lectern

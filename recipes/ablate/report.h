@@ -4,6 +4,7 @@
 // ablate_report_residual.cpp, and of trainings in ablate_report_training.cpp.
 #pragma once
 
+#include "core/statistics.h"
 #include "recipes/ablate/ablate.h"
 
 #include <nlohmann/json.hpp>
@@ -13,18 +14,11 @@
 
 namespace lectern {
 
-/// A number over seeds: mean and standard error (0 with one seed).
-struct Spread {
-  double mean = 0, error = 0;
-  std::size_t count = 0;
-};
-Spread spread_of(const std::vector<double>& values);
-
 /// Held-out texts of about one length.
 struct LengthGroup {
   std::int64_t from = 0;                   ///< characters of the shortest
   double characters = 0, text_tokens = 0;  ///< of one, in the mean
-  Spread cer;
+  MeanWithError cer;
 };
 
 /// One variant at one size, over seeds. Gaps and overheads are against the
@@ -32,13 +26,13 @@ struct LengthGroup {
 struct AblationRow {
   std::string variant, label;
   std::size_t finished = 0, diverged = 0;
-  Spread loss, loss_gap;
-  Spread gain_forward, gain_backward, deviation;  ///< largest of a run
-  Spread grad_norm_ratio;                         ///< largest gradient norm / median, second half
-  Spread time_overhead, memory_overhead;          ///< 0.05: 5 %
-  Spread cer;                                     ///< OCR and training only
+  MeanWithError loss, loss_gap;
+  MeanWithError gain_forward, gain_backward, deviation;  ///< largest of a run
+  MeanWithError grad_norm_ratio;                 ///< largest gradient norm / median, second half
+  MeanWithError time_overhead, memory_overhead;  ///< 0.05: 5 %
+  MeanWithError cer;                             ///< OCR and training only
   // Of trainings only.
-  Spread cer_gap, exact, train_seconds;
+  MeanWithError cer_gap, exact, train_seconds;
   double visual_tokens = 0, decoder_tokens = 0;  ///< of a view
   std::vector<LengthGroup> lengths;
 };

@@ -1,7 +1,9 @@
-// Pieces of ablation reports (private to recipes/ablate_report*.cpp).
+// Pieces of ablation reports. Private to this room.
 #pragma once
 
 #include "recipes/ablate/report.h"
+
+#include <nlohmann/json.hpp>
 
 #include <string>
 #include <vector>
@@ -9,16 +11,13 @@
 namespace lectern {
 
 /// "1.2345 ± 0.0012"; the sign of a gap is always shown.
-std::string with_error(const Spread& spread, int digits, bool is_gap = false);
+std::string with_error(const MeanWithError& spread, int digits, bool is_gap = false);
 /// "+12 %"
-std::string percent(const Spread& spread);
+std::string percent(const MeanWithError& spread);
 /// The variant's row, if it has a result.
 const AblationRow* find_row(const AblationTable& table, const std::string& variant);
 /// "lower", "higher" or "not told apart from <other>": a gap counts beyond two standard errors.
-std::string judged(const Spread& gap, const std::string& other);
-
-std::string html_table(const std::vector<std::string>& head,
-                       const std::vector<std::vector<std::string>>& rows);
+std::string judged(const MeanWithError& gap, const std::string& other);
 
 /// A plot of the mean over seeds.
 struct CurvePlot {
@@ -29,12 +28,9 @@ struct CurvePlot {
 
 /// What tells one kind of ablation from another in a report.
 struct AblationWords {
-  std::string title, lead;  ///< plain text
-  std::string settings;     ///< HTML
-  std::string findings_title;
-  std::string note;  ///< HTML: what ± and the columns are
+  std::string title, lead;
+  nlohmann::json values;  ///< of ablation.html
   std::vector<CurvePlot> plots;
-  std::string more;  ///< HTML behind the tables
 };
 AblationWords residual_words(const AblationRecipe& recipe);
 AblationWords training_words(const AblationRecipe& recipe,

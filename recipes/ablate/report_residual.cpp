@@ -1,6 +1,5 @@
 // What an ablation of residual connections says: columns, findings beside the paper's, settings.
 #include "recipes/ablate/report_parts.h"
-#include "recipes/report/plot.h"
 
 #include <fmt/format.h>
 
@@ -10,7 +9,7 @@ namespace lectern {
 namespace {
 
 /// Gains run from 1 to thousands.
-std::string gain(const Spread& spread) {
+std::string gain(const MeanWithError& spread) {
   return with_error(spread, spread.mean < 10 ? 3 : spread.mean < 100 ? 1 : 0);
 }
 
@@ -115,58 +114,23 @@ std::string table_one_sentence(const std::vector<AblationTable>& tables) {
       all_ordered ? "Order reproduced" : "Order not reproduced", out);
 }
 
-/// Figures of arXiv 2512.24880 that the tables above stand beside.
-std::string paper_tables() {
-  return "<h2>The paper's own numbers</h2><p>mHC, arXiv 2512.24880v2. Its models have 3, 9 and 27 "
-         "billion parameters and see some hundred billion tokens; ours are smaller by five orders "
-         "of "
-         "magnitude. Compare shapes, not sizes.</p>" +
-         html_table({"loss gap to plain, 27B (Table 1)", "value"},
-                    {{"none", "0.0"},
-                     {"+ H_res", "-0.022"},
-                     {"+ H_pre", "-0.025"},
-                     {"+ H_post", "-0.027"},
-                     {"mHC, final loss (Figure 5)", "-0.021"}}) +
-         html_table(
-             {"", "HC", "mHC"},
-             {{"composite gain, at most", "about 3000", "about 1.6"},
-              {"stability", "loss surge near step 12000 with a jump of the gradient norm", "none"},
-              {"time, n = 4", "–", "+6.7 %"}}) +
-         html_table({"27B, benchmark", "plain", "HC", "mHC"},
-                    {{"BBH", "43.8", "48.9", "51.0"},
-                     {"DROP", "47.0", "51.6", "53.9"},
-                     {"GSM8K", "46.7", "53.2", "53.8"},
-                     {"HellaSwag", "73.7", "74.3", "74.7"},
-                     {"MATH", "22.0", "26.4", "26.0"},
-                     {"MMLU", "59.0", "63.0", "63.4"},
-                     {"PIQA", "78.5", "79.9", "80.5"},
-                     {"TriviaQA", "54.3", "56.3", "57.6"}});
-}
-
-std::string settings(const AblationRecipe& recipe) {
-  std::string out;
+nlohmann::json settings(const AblationRecipe& recipe) {
+  nlohmann::json out = {{"text", false}, {"ocr", false}};
   const TextAblation& text = recipe.text;
   if (text.enabled)
-    out += fmt::format(
-        "<p>Text: next-byte prediction on the files of <code>{}</code> (5 % of each held out), "
-        "decoder "
-        "layers of width {} with {} heads, dense; {} steps of {} rows of {} bytes, AdamW (0.9, "
-        "0.95), "
-        "rate {:g} with the paper's step decay, weight decay 0.1, {}. The final loss is measured "
-        "on {} "
-        "held-out rows, in nats a byte.</p>",
-        escape_html(text.folder), text.width, text.heads, text.steps, text.batch, text.sequence,
-        text.learning_rate,
-        text.clip_norm > 0 ? fmt::format("gradients clipped at {:g}", text.clip_norm)
-                           : std::string("no gradient clipping"),
-        text.validation_sequences);
+    out["text"] = {{"folder", text.folder},
+                   {"width", text.width},
+                   {"heads", text.heads},
+                   {"steps", text.steps},
+                   {"batch", text.batch},
+                   {"sequence", text.sequence},
+                   {"learning_rate", fmt::format("{:g}", text.learning_rate)},
+                   {"clip_norm", text.clip_norm > 0 ? fmt::format("{:g}", text.clip_norm) : ""},
+                   {"validation_sequences", text.validation_sequences}};
   if (recipe.ocr.enabled)
-    out += fmt::format(
-        "<p>OCR: <code>{}</code>, {} steps; the streams run through LM encoder and decoder. The "
-        "final "
-        "loss is the mean of the last tenth of the steps; the error rate is on {} held-out "
-        "samples.</p>",
-        escape_html(recipe.ocr.recipe), recipe.ocr.steps, recipe.ocr.evaluation_samples);
+    out["ocr"] = {{"recipe", recipe.ocr.recipe},
+                  {"steps", recipe.ocr.steps},
+                  {"samples", recipe.ocr.evaluation_samples}};
   return out;
 }
 
@@ -209,26 +173,12 @@ AblationWords residual_words(const AblationRecipe& recipe) {
   AblationWords out;
   out.title = "Residual streams: plain, HC and mHC";
   out.lead = "The same training with different residual connections: same batches, same seeds.";
-  out.settings = settings(recipe);
-  out.findings_title = "What was reproduced, and what was not";
-  out.note =
-      "± is the standard error over seeds; gaps are paired by seed and "
-      "count as "
-      "a difference beyond two standard errors. Gains: largest of a run of the mean over tokens of "
-      "the "
-      "largest absolute row (forward) or column (backward) sum of the product of all H_res. "
-      "Deviation: "
-      "largest distance of any H_res from doubly stochastic. Time and memory: against plain, "
-      "median step "
-      "and peak of tensors, kernels of this CPU at this width; bench/README.md has the cost at "
-      "real "
-      "width.";
+  out.values = {{"residual", settings(recipe)}};
   out.plots = {{"loss", "training loss", false, true},
                {"grad_norm", "gradient norm", true, true},
                {"gain_forward", "composite gain, forward", true, false},
                {"gain_backward", "composite gain, backward", true, false},
                {"stream_entropy", "entropy of H_res", false, false}};
-  out.more = paper_tables();
   return out;
 }
 

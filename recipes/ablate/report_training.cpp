@@ -10,6 +10,8 @@
 namespace lectern {
 namespace {
 
+using nlohmann::json;
+
 /// Whether the variants differ in the tokens that the decoder is given.
 bool differ_in_tokens(const AblationTable& table) {
   std::set<double> counts;
@@ -43,44 +45,37 @@ std::string compression_plot(const AblationTable& table) {
     }
     args.series.push_back(std::move(series));
   }
-  return "<p class=\"note\">Colours as above; a point for each length of text.</p>\n"
-         "<figure class=\"card\" style=\"max-width:34rem\">" +
-         line_plot(args) + "</figure>\n";
+  return line_plot(args);
 }
 
-/// Figures of arXiv 2510.18234 (Fox, English pages) that the plot stands beside.
-std::string paper_compression() {
-  return "<h2>The paper's own curve</h2><p>DeepSeek-OCR, arXiv 2510.18234, English pages of Fox: "
-         "precision and text tokens for each vision token, with 64 and with 100 vision tokens a "
-         "page. A page, a model and a training of another size: compare shapes only.</p>" +
-         html_table(
-             {"text tokens of a page", "64 tokens", "compression", "100 tokens", "compression"},
-             {{"600 to 700", "96.5 %", "10.5", "98.5 %", "6.7"},
-              {"700 to 800", "93.8 %", "11.8", "97.3 %", "7.5"},
-              {"800 to 900", "83.8 %", "13.2", "96.8 %", "8.5"},
-              {"900 to 1000", "85.9 %", "15.1", "96.8 %", "9.7"},
-              {"1000 to 1100", "79.3 %", "16.5", "91.5 %", "10.6"},
-              {"1100 to 1200", "76.4 %", "17.7", "89.8 %", "11.3"},
-              {"1200 to 1300", "59.1 %", "19.7", "87.1 %", "12.6"}});
+json settings(const TrainingAblation& training) {
+  json then = json::array(), variants = json::array();
+  for (const FollowingRun& run : training.then) then.push_back(run.steps);
+  for (const TrainedVariant& variant : training.variants)
+    if (!variant.set.empty() || !variant.stages.empty())
+      variants.push_back(
+          {{"label", variant.label}, {"stages", variant.stages}, {"set", variant.set}});
+  return {{"recipe", training.recipe},
+          {"steps", training.steps},
+          {"seeds", training.seeds},
+          {"then", std::move(then)},
+          {"evaluation_samples", training.evaluation_samples},
+          {"curve_samples", training.curve_samples},
+          {"curve_every", training.curve_every},
+          {"variants", std::move(variants)}};
 }
 
-std::string settings(const TrainingAblation& training) {
-  std::string out = fmt::format("<p><code>{}</code>, {} steps with seeds",
-                                escape_html(training.recipe), training.steps);
-  for (const std::int64_t seed : training.seeds) out += fmt::format(" {}", seed);
-  for (const FollowingRun& run : training.then) out += fmt::format(", then {} steps", run.steps);
-  out += fmt::format(
-      ". Variants of a seed see the same samples in the same order and begin with the same weights "
-      "where they have them in common. All figures are on held-out text of documents that no "
-      "training saw: {} samples at the end, {} every {} steps in the curves.</p>",
-      training.evaluation_samples, training.curve_samples, training.curve_every);
-  for (const TrainedVariant& variant : training.variants) {
-    if (variant.set.empty() && variant.stages.empty()) continue;
-    out += fmt::format("<p class=\"note\">{}:", escape_html(variant.label));
-    for (const std::int64_t stage : variant.stages) out += fmt::format(" then stage {}", stage);
-    for (const std::string& one : variant.set)
-      out += fmt::format(" <code>{}</code>", escape_html(one));
-    out += "</p>\n";
+/// Error rates by length, of the tables that have them.
+json lengths_json(const std::vector<AblationTable>& tables) {
+  json out = json::array();
+  for (const AblationTable& table : tables) {
+    const auto lengths = length_table(table);
+    if (lengths.empty()) continue;
+    json rows = json::array();
+    for (std::size_t i = 1; i < lengths.size(); ++i) rows.push_back({{"cells", lengths[i]}});
+    out.push_back({{"head", lengths.front()},
+                   {"rows", std::move(rows)},
+                   {"compression", differ_in_tokens(table) ? compression_plot(table) : ""}});
   }
   return out;
 }
@@ -151,26 +146,13 @@ AblationWords training_words(const AblationRecipe& recipe,
   AblationWords out;
   out.title = recipe.training.title;
   out.lead = recipe.training.about;
-  out.settings = settings(recipe.training);
-  out.findings_title = "What the figures say";
-  out.note =
-      "± is the standard error over seeds; gaps are paired by seed and count as a difference "
-      "beyond "
-      "two standard errors. Time: median step against the baseline's, as the jobs ran, side by "
-      "side. Seconds of training are those of the steps, without reading held-out samples.";
+  out.values = {{"training", settings(recipe.training)}, {"lengths", lengths_json(tables)}};
   out.plots = {
       {"eval_cer", "held-out character error rate", false, false},
       {"eval_loss", "held-out loss", false, false},
       {"loss", "training loss", false, true},
       {"eval_cer", "held-out character error rate over time", false, false, "train_seconds"},
       {"eval_loss", "held-out loss over time", false, false, "train_seconds"}};
-  for (const AblationTable& table : tables) {
-    const auto lengths = length_table(table);
-    if (lengths.empty()) continue;
-    out.more += "<h2>Character error rate by the length of the text</h2>\n" +
-                html_table(lengths.front(), {lengths.begin() + 1, lengths.end()});
-    if (differ_in_tokens(table)) out.more += compression_plot(table) + paper_compression();
-  }
   return out;
 }
 

@@ -2,6 +2,7 @@
 #include "core/error.h"
 #include "core/io/file.h"
 #include "core/io/process.h"
+#include "core/stopwatch.h"
 #include "recipes/ablate/ablate.h"
 #include "recipes/ablate/report.h"
 #include "recipes/log/progress.h"
@@ -9,7 +10,6 @@
 
 #include <fmt/format.h>
 
-#include <chrono>
 #include <mutex>
 #include <optional>
 #include <thread>
@@ -18,10 +18,6 @@ namespace lectern {
 namespace {
 
 using nlohmann::json;
-
-double now() {
-  return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count();
-}
 
 /// The job's result, if it was made with the recipe's settings.
 std::optional<json> result_of(const AblationRecipe& recipe, const AblationJob& job) {
@@ -135,18 +131,18 @@ class Schedule {
   double started_ = 0, cost_left_ = 0, cost_done_ = 0;
 };
 
-void run_script(const std::vector<std::string>& argv) {
+void run_script(const std::vector<std::string>& argv, const std::string& name) {
   ProcessLimits limits;
   limits.seconds = 1800;
   limits.memory_bytes = std::uint64_t{1} << 46;
-  run_process_or_fail(argv, argv[1], limits);
+  run_process_or_fail(argv, name, limits);
 }
 
 /// Makes the data of a training, where the recipe says how and it is not there yet.
 void fetch_data(const TrainingAblation& training) {
   if (!training.enabled || training.fetch.empty() || std::filesystem::exists(training.needs))
     return;
-  run_script({"bash", training.fetch});
+  run_script({"bash", "-c", training.fetch}, training.fetch);
 }
 
 /// Fills the text folder, where the recipe says how and it is not there yet.
@@ -155,7 +151,7 @@ void fetch_text(const TextAblation& text) {
   if (std::filesystem::is_directory(text.folder))
     for (const auto& entry : std::filesystem::directory_iterator(text.folder))
       if (entry.path().extension() == ".txt") return;
-  run_script({"bash", text.fetch, text.folder});
+  run_script({"bash", "-c", text.fetch + " \"$0\"", text.folder}, text.fetch);
 }
 
 }  // namespace

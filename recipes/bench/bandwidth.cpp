@@ -1,13 +1,13 @@
 #include "core/error.h"
 #include "core/io/file.h"
 #include "core/parallel.h"
+#include "core/stopwatch.h"
 #include "core/tensor.h"
 #include "recipes/bench/generate.h"
 
 #include <nlohmann/json.hpp>
 
 #include <algorithm>
-#include <chrono>
 #include <cmath>
 #include <cstring>
 
@@ -37,12 +37,11 @@ double best_rate(const char* data, std::int64_t bytes, int passes) {
   double best = 0;
   volatile std::uint64_t sink = 0;
   for (int pass = 0; pass < passes; ++pass) {
-    const auto start = std::chrono::steady_clock::now();
+    const Stopwatch watch;
     parallel_for(bytes / 4096, 1, [&](std::int64_t begin, std::int64_t end) {
       sink = sum_of(data + begin * 4096, (end - begin) * 4096);
     });
-    const std::chrono::duration<double> passed = std::chrono::steady_clock::now() - start;
-    best = std::max(best, static_cast<double>(bytes) / passed.count());
+    best = std::max(best, static_cast<double>(bytes) / watch.seconds());
   }
   return std::round(best);
 }

@@ -2,6 +2,8 @@
 
 #include "autograd/compute_dtype.h"
 #include "core/parallel.h"
+#include "core/statistics.h"
+#include "core/stopwatch.h"
 #include "distributed/groups.h"
 #include "nn/families.h"
 #include "recipes/checkpoint/saver.h"
@@ -13,18 +15,11 @@
 #include <unistd.h>
 
 #include <algorithm>
-#include <chrono>
 #include <numeric>
 #include <vector>
 
 namespace lectern {
 namespace {
-
-using Clock = std::chrono::steady_clock;
-
-double seconds_since(Clock::time_point start) {
-  return std::chrono::duration<double>(Clock::now() - start).count();
-}
 
 /// A model in training as the trainer does it, on one rank.
 class Run {
@@ -55,7 +50,7 @@ class Run {
 
   /// Seconds of one step, with what the trainer asks of the saver in each.
   double step(CheckpointSaver* saver) {
-    const auto start = Clock::now();
+    const Stopwatch watch;
     if (saver != nullptr && !saver->is_busy()) saver->advance();
     optimizer_.clear_gradients();
     ForwardContext context = context_;
@@ -67,7 +62,7 @@ class Run {
     if (saver != nullptr) saver->before_update();
     optimizer_.step(1e-4, clip_scale(norm, 1.0));
     ++state_.step;
-    return seconds_since(start);
+    return watch.seconds();
   }
 
   const RunState& state() const { return state_; }
@@ -87,12 +82,6 @@ class Run {
   std::filesystem::path completed_;  // the last checkpoint that became complete
   double stalled_ = 0;
 };
-
-double median(std::vector<double> values) {
-  std::sort(values.begin(), values.end());
-  const std::size_t middle = values.size() / 2;
-  return values.size() % 2 == 1 ? values[middle] : (values[middle - 1] + values[middle]) / 2;
-}
 
 std::uintmax_t bytes_of_folder(const std::filesystem::path& folder) {
   std::uintmax_t bytes = 0;
@@ -118,11 +107,11 @@ nlohmann::ordered_json bench_checkpoint(const BenchCheckpointArgs& args) {
   double complete = 0;
   {
     const auto saver = run.saver(true);
-    const auto begin = Clock::now();
+    const Stopwatch watch;
     saver->begin(run.state());
-    const double beginning = seconds_since(begin);
+    const double beginning = watch.seconds();
     while (run.completed().empty()) meanwhile.push_back(run.step(saver.get()));
-    complete = seconds_since(begin);
+    complete = watch.seconds();
     meanwhile.front() += beginning;
   }
   const double slower = std::accumulate(meanwhile.begin(), meanwhile.end(), 0.0) -

@@ -4,8 +4,9 @@
 #include "core/io/safetensors.h"
 #include "core/parallel.h"
 #include "core/random.h"
+#include "core/stopwatch.h"
 #include "nn/families.h"
-#include "nn/language/generation.h"
+#include "nn/generation/generation.h"
 #include "recipes/checkpoint/model_folder.h"
 #include "recipes/machine/process_memory.h"
 #include "recipes/machine/versions.h"
@@ -13,7 +14,6 @@
 #include <nlohmann/json.hpp>
 
 #include <algorithm>
-#include <chrono>
 #include <cmath>
 #include <memory>
 
@@ -21,10 +21,6 @@ namespace lectern {
 namespace {
 
 constexpr std::int64_t kGlobalSize = 1024, kTileSize = 768, kTextTokens = 8;
-
-double now() {
-  return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count();
-}
 
 double rounded(double value, double unit) { return std::round(value / unit) * unit; }
 

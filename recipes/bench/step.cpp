@@ -6,6 +6,8 @@
 #include "core/parallel.h"
 #include "core/profile.h"
 #include "core/random.h"
+#include "core/statistics.h"
+#include "core/stopwatch.h"
 #include "nn/families.h"
 #include "nn/model.h"
 #include "nn/optim/optimizer.h"
@@ -21,7 +23,6 @@
 #include <unistd.h>
 
 #include <algorithm>
-#include <chrono>
 #include <cmath>
 #include <memory>
 #include <optional>
@@ -166,6 +167,13 @@ void check_args(const BenchStepArgs& args, const ModelConfig& config) {
                                   config.decoder.vocab_size));
 }
 
+/// What a GPU holds is what its allocator has taken from the driver.
+std::int64_t peak_bytes_of(Device device) {
+  return device.type == DeviceType::cpu
+             ? peak_resident_bytes()
+             : static_cast<std::int64_t>(memory_statistics_of(device).peak_bytes);
+}
+
 }  // namespace
 
 ModelInput random_input(const ModelConfig& config, const BenchStepArgs& args) {
@@ -219,39 +227,30 @@ nlohmann::ordered_json bench_step(const BenchStepArgs& args) {
   for (std::int64_t step = 0; step < args.steps + 2; ++step) {
     if (step == 2 && args.profile) start_profile();
     if (step == 2 && budget.plan()) reset_peak_memory_of(device);
-    const auto start = std::chrono::steady_clock::now();
+    const Stopwatch watch;
     losses.push_back(
         run_step(model, input, cached.get(), trainable, optimizer, args.recompute, budget));
     synchronize(device);
-    const std::chrono::duration<double> passed = std::chrono::steady_clock::now() - start;
-    if (step >= 2) seconds.push_back(passed.count());
+    if (step >= 2) seconds.push_back(watch.seconds());
   }
-  // What a GPU holds is what its allocator has taken from the driver.
-  const std::int64_t peak_bytes =
-      device.type == DeviceType::cpu
-          ? peak_resident_bytes()
-          : static_cast<std::int64_t>(memory_statistics_of(device).peak_bytes);
   const MemoryStatistics memory = memory_statistics_of(device);
-  std::sort(seconds.begin(), seconds.end());
-  const std::size_t middle = seconds.size() / 2;
-  const double median =
-      seconds.size() % 2 == 1 ? seconds[middle] : (seconds[middle - 1] + seconds[middle]) / 2;
-  nlohmann::ordered_json out = {{"peer", std::string("lectern ") + kVersion},
-                                {"variant", args.dtype},
-                                {"device", args.device},
-                                {"stage", args.stage},
-                                {"threads", thread_count()},
-                                {"batch", args.batch},
-                                {"crops", args.crops},
-                                {"text", args.text},
-                                {"parameters", model.store().parameter_count()},
-                                {"seconds_min", round_to(seconds.front(), 1e-4)},
-                                {"seconds_median", round_to(median, 1e-4)},
-                                {"peak_bytes", peak_bytes},
-                                {"tensor_peak_bytes", memory.peak_bytes},
-                                {"reserved_bytes", memory.reserved_bytes},
-                                {"loss_first", round_to(losses.front(), 1e-4)},
-                                {"loss_last", round_to(losses.back(), 1e-4)}};
+  nlohmann::ordered_json out = {
+      {"peer", std::string("lectern ") + kVersion},
+      {"variant", args.dtype},
+      {"device", args.device},
+      {"stage", args.stage},
+      {"threads", thread_count()},
+      {"batch", args.batch},
+      {"crops", args.crops},
+      {"text", args.text},
+      {"parameters", model.store().parameter_count()},
+      {"seconds_min", round_to(*std::min_element(seconds.begin(), seconds.end()), 1e-4)},
+      {"seconds_median", round_to(median(seconds), 1e-4)},
+      {"peak_bytes", peak_bytes_of(device)},
+      {"tensor_peak_bytes", memory.peak_bytes},
+      {"reserved_bytes", memory.reserved_bytes},
+      {"loss_first", round_to(losses.front(), 1e-4)},
+      {"loss_last", round_to(losses.back(), 1e-4)}};
   if (args.recompute) out["recompute"] = true;
   if (args.encoder_cache) out["encoder_cache"] = true;
   if (budget.plan()) add_plan(budget, args.memory_gib, out);

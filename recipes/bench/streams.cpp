@@ -3,12 +3,13 @@
 #include "autograd/ops/sinkhorn.h"
 #include "core/parallel.h"
 #include "core/random.h"
+#include "core/statistics.h"
+#include "core/stopwatch.h"
 #include "nn/blocks/transformer_block.h"
 
 #include <nlohmann/json.hpp>
 
 #include <algorithm>
-#include <chrono>
 #include <cmath>
 
 namespace lectern {
@@ -26,19 +27,12 @@ class Timer {
  public:
   template <typename F>
   void run(F&& f) {
-    const auto start = std::chrono::steady_clock::now();
+    const Stopwatch watch;
     f();
-    seconds_.push_back(
-        std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count());
+    seconds_.push_back(watch.seconds());
   }
   double min() const { return rounded(*std::min_element(seconds_.begin(), seconds_.end())); }
-  double median() const {
-    std::vector<double> sorted = seconds_;
-    std::sort(sorted.begin(), sorted.end());
-    const std::size_t middle = sorted.size() / 2;
-    return rounded(sorted.size() % 2 == 1 ? sorted[middle]
-                                          : (sorted[middle - 1] + sorted[middle]) / 2);
-  }
+  double median() const { return rounded(lectern::median(seconds_)); }
 
  private:
   static double rounded(double seconds) { return std::round(seconds * 1e6) / 1e6; }

@@ -1,5 +1,6 @@
 #include "recipes/checkpoint/saver.h"
 
+#include "core/stopwatch.h"
 #include "distributed/world.h"
 #include "recipes/checkpoint/weight_shards.h"
 #include "recipes/machine/versions.h"
@@ -19,19 +20,16 @@ namespace lectern {
 namespace {
 
 /// Adds the time until it goes to a sum.
-class Stopwatch {
+class AddedTime {
  public:
-  explicit Stopwatch(double& sum) : sum_(sum) {}
-  ~Stopwatch() {
-    const std::chrono::duration<double> passed = std::chrono::steady_clock::now() - start_;
-    sum_ += passed.count();
-  }
-  Stopwatch(const Stopwatch&) = delete;
-  Stopwatch& operator=(const Stopwatch&) = delete;
+  explicit AddedTime(double& sum) : sum_(sum) {}
+  ~AddedTime() { sum_ += watch_.seconds(); }
+  AddedTime(const AddedTime&) = delete;
+  AddedTime& operator=(const AddedTime&) = delete;
 
  private:
   double& sum_;
-  std::chrono::steady_clock::time_point start_ = std::chrono::steady_clock::now();
+  Stopwatch watch_;
 };
 
 /// The cores belong to training: this thread takes what they leave. Not while it copies: training
@@ -169,7 +167,7 @@ void CheckpointSaver::begin(const RunState& state) {
   state_ = state;
   for (auto& [layer, bias] : state_.selection_bias) bias = bias.clone();
   {
-    const Stopwatch waiting(seconds_);
+    const AddedTime waiting(seconds_);
     const std::filesystem::path path = together(mesh_.world(), [&]() -> std::string {
       if (mesh_.world().rank() != 0) return "";
       writer_.emplace(options_.folder, state_.step);
@@ -186,7 +184,7 @@ void CheckpointSaver::begin(const RunState& state) {
 
 void CheckpointSaver::before_update() {
   if (!copies_) return;
-  const Stopwatch waiting(seconds_);
+  const AddedTime waiting(seconds_);
   copies_->finish();
   copies_.reset();
 }
@@ -219,7 +217,7 @@ void CheckpointSaver::advance() {
   if (phase_ == Phase::idle) return;
   const std::filesystem::path path = options_.folder / checkpoint_name(state_.step);
   {
-    const Stopwatch waiting(seconds_);
+    const AddedTime waiting(seconds_);
     next_phase();
   }
   if (phase_ == Phase::idle && options_.completed) options_.completed(path, seconds_);
@@ -228,7 +226,7 @@ void CheckpointSaver::advance() {
 void CheckpointSaver::finish() {
   while (phase_ != Phase::idle) {
     if (work_.valid()) {
-      const Stopwatch waiting(seconds_);
+      const AddedTime waiting(seconds_);
       work_.wait();
     }
     advance();

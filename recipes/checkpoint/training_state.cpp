@@ -35,7 +35,7 @@ void balance_experts(RunState& state, const std::map<std::int64_t, Tensor>& coun
 std::string bias_name(std::int64_t layer) { return fmt::format("selection_bias.{}", layer); }
 
 RunState load_training_state(const std::filesystem::path& checkpoint, const RunState& wanted,
-                             OcrModel& model, ParallelAdamW& optimizer, bool is_whole) {
+                             OcrModel& model, ParallelAdamW& optimizer) {
   const auto file = checkpoint / "state.json";
   const nlohmann::json json = parse_json(read_file(file), file.string());
   RunState state;
@@ -60,7 +60,7 @@ RunState load_training_state(const std::filesystem::path& checkpoint, const RunS
        field<std::vector<std::int64_t>>(json, "selection_bias_layers", file))
     state.selection_bias[layer] = tensors.get(bias_name(layer)).clone();
 
-  load_weights(model, checkpoint, {}, is_whole);
+  load_weights(model, checkpoint);
   const MomentReader moments(tensors);
   optimizer.load_state([&](const std::string& moment, std::int64_t begin,
                            std::int64_t end) { return moments.read(moment, begin, end); },

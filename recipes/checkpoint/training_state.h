@@ -32,9 +32,9 @@ void balance_experts(RunState& state, const std::map<std::int64_t, Tensor>& coun
 std::string bias_name(std::int64_t layer);
 
 /// Loads a checkpoint into a model and optimizer of the same recipe, whatever ranks and mesh wrote
-/// it. Throws IoError naming file and field, ConfigError when stage or seed are not those of
-/// `wanted`, and, where the model `is_whole`, when it lacks tensors of the checkpoint. Collective.
+/// it. Throws IoError naming file and field, also when the checkpoint has tensors that are no part
+/// of the model, and ConfigError when stage or seed are not those of `wanted`. Collective.
 RunState load_training_state(const std::filesystem::path& checkpoint, const RunState& wanted,
-                             OcrModel& model, ParallelAdamW& optimizer, bool is_whole = true);
+                             OcrModel& model, ParallelAdamW& optimizer);
 
 }  // namespace lectern

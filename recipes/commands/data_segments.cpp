@@ -2,6 +2,7 @@
 // lectern data resize: pictures of another resolution.
 #include "core/error.h"
 #include "core/io/file.h"
+#include "core/stopwatch.h"
 #include "data/layout/page_segments.h"
 #include "data/pages/list.h"
 #include "recipes/commands/command.h"
@@ -13,7 +14,6 @@
 
 #include <algorithm>
 #include <array>
-#include <chrono>
 #include <map>
 #include <memory>
 #include <string>
@@ -114,10 +114,9 @@ void run(const SegmentArguments& arguments) {
       continue;
     const Page page = load_page(fs::path(arguments.pages) / (entry.stem + ".json"));
     const Image picture = read_image(page.image);
-    const auto start = std::chrono::steady_clock::now();
+    const Stopwatch watch;
     const PageSegments segments = find_text(picture);
-    const double seconds =
-        std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
+    const double seconds = watch.seconds();
     const SegmentScore score = score_segments(segments, page, arguments.width);
     const PageScore perfect =
         score_page(perfect_reading(segments, page, arguments.width), page.text);

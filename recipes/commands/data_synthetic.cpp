@@ -1,6 +1,7 @@
 // lectern data synthetic: draws samples and writes them, to look at or to use elsewhere.
 #include "core/error.h"
 #include "core/io/file.h"
+#include "core/stopwatch.h"
 #include "data/synthetic/contact_sheet.h"
 #include "data/synthetic/synthetic.h"
 #include "recipes/commands/command.h"
@@ -8,7 +9,6 @@
 #include <fmt/format.h>
 #include <nlohmann/json.hpp>
 
-#include <chrono>
 #include <memory>
 #include <string>
 #include <vector>
@@ -38,7 +38,7 @@ void run(Arguments& arguments) {
   const SyntheticSource source(TextCorpus(corpus), arguments.options);
 
   std::vector<ContactEntry> entries;
-  const auto start = std::chrono::steady_clock::now();
+  const Stopwatch watch;
   for (std::int64_t i = 0; i < arguments.count; ++i) {
     const auto index = static_cast<std::uint64_t>(arguments.first + i);
     Image picture = arguments.options.level == Level::page
@@ -46,8 +46,7 @@ void run(Arguments& arguments) {
                         : source.draw(index, arguments.placement);
     entries.push_back({std::move(picture), source.text(index), source.face(index)});
   }
-  const double seconds =
-      std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
+  const double seconds = watch.seconds();
   if (!arguments.out.empty()) {
     std::filesystem::create_directories(arguments.out);
     for (std::size_t i = 0; i < entries.size(); ++i) {

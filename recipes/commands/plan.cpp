@@ -20,7 +20,7 @@ struct PlanOptions {
   std::int64_t ranks = 0;
   // of a prediction
   std::int64_t nodes = 1, gpus = 0;
-  std::string gpu, figures = "recipes/configs/machines/gpus.toml", measured;
+  std::string gpu, figures = "machines/gpus", measured;
   double products = 0, link_rate = 0, network_rate = 0, observed = 0;
   std::int64_t crops = 6, text = 1024;
   bool text_only = false;

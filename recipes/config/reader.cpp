@@ -1,10 +1,13 @@
 #include "core/error.h"
+#include "data/text/edit_distance.h"
+#include "data/text/utf8.h"
+#include "recipes/config/nearest.h"
 #include "recipes/config/toml_config.h"
 #include "recipes/config/tree.h"
-#include "recipes/evaluate/score.h"
 
 #include <algorithm>
 #include <cmath>
+#include <tuple>
 #include <utility>
 
 namespace lectern {
@@ -26,10 +29,7 @@ std::string dotted(const Path& table, std::string_view key = {}) {
 
 /// At most 60 bytes, never half a UTF-8 character.
 std::string shorten(const std::string& text) {
-  std::size_t end = 57;
-  if (text.size() <= 60) return text;
-  while (end > 0 && (static_cast<unsigned char>(text[end]) & 0xc0) == 0x80) --end;
-  return text.substr(0, end) + "...";
+  return text.size() <= 60 ? text : std::string(utf8_prefix(text, 57)) + "...";
 }
 
 std::string in_table(const Path& table) {
@@ -38,8 +38,8 @@ std::string in_table(const Path& table) {
 
 /// "recipe.toml:12", or "--set" for a value that an override brought.
 std::string place(const ConfigDocument::Impl& document, const ConfigValue* value) {
-  if (!value) return document.name;
-  return value->line > 0 ? fmt::format("{}:{}", document.name, value->line) : "--set";
+  if (!value) return document.name();
+  return value->line > 0 ? fmt::format("{}:{}", document.files[value->file], value->line) : "--set";
 }
 
 const ConfigValue* find_table(const ConfigDocument::Impl& document, const Path& path) {
@@ -78,26 +78,12 @@ void remember(ConfigDocument::Impl& document, const Path& table, std::string_vie
   document.known.push_back({table, std::string(key), std::move(literal), is_table});
 }
 
-/// Close enough that the one was meant for the other: two letters or a third of them may differ.
-bool resembles(std::string_view found, std::string_view known) {
-  if (found.size() > 100) return false;
-  const std::size_t limit = std::max<std::size_t>(known.size() <= 3 ? 1 : 2, known.size() / 3);
-  return edit_distance(found, known) <= static_cast<std::int64_t>(limit);
-}
-
 /// The known key of `table` nearest to `key`, empty when none is near.
 std::string nearest(const ConfigDocument::Impl& document, const Path& table, std::string_view key) {
-  std::string best;
-  std::int64_t best_distance = 0;
-  for (const KnownKey& known : document.known) {
-    if (known.table != table || !resembles(key, known.key)) continue;
-    const std::int64_t distance = edit_distance(key, known.key);
-    if (best.empty() || distance < best_distance) {
-      best = known.key;
-      best_distance = distance;
-    }
-  }
-  return best;
+  std::vector<std::string> names;
+  for (const KnownKey& known : document.known)
+    if (known.table == table) names.push_back(known.key);
+  return nearest_name(key, names);
 }
 
 std::string suggestion(const ConfigDocument::Impl& document, const Path& table,
@@ -117,7 +103,12 @@ std::string suggestion(const ConfigDocument::Impl& document, const Path& table,
   return "; known keys are " + list;
 }
 
-/// The unknown key that stands first in the file, below `table`.
+/// Whether a stands before b: overrides, then the file that was read, then its base.
+bool stands_before(const ConfigValue& a, const ConfigValue& b) {
+  return std::tuple(a.line > 0, a.file, a.line) < std::tuple(b.line > 0, b.file, b.line);
+}
+
+/// The unknown key that stands first, below `table`.
 struct Unknown {
   Path table;
   std::string key;
@@ -139,7 +130,7 @@ void find_unknown(const ConfigDocument::Impl& document, const ConfigValue& table
         if (value.items[item].kind == Kind::table)
           find_unknown(document, value.items[item], below, first);
       }
-    } else if (!first.value || value.line < first.value->line) {
+    } else if (!first.value || stands_before(value, *first.value)) {
       first = {path, table.keys[i], &value};
     }
   }
@@ -177,23 +168,6 @@ std::string literal(const std::vector<T>& values) {
 }
 
 // ---- values from TOML
-
-template <typename T>
-std::string rule(const char* noun, const Range<T>& range) {
-  const bool low = range.min != std::numeric_limits<T>::lowest();
-  const bool high = range.max != std::numeric_limits<T>::max();
-  if (low && high && !range.above)
-    return fmt::format("{} from {} to {}", noun, range.min, range.max);
-  std::string out = noun;
-  if (low) out += fmt::format(" {} {}", range.above ? "above" : "of at least", range.min);
-  if (high) out += fmt::format("{} of at most {}", low ? " and" : "", range.max);
-  return out;
-}
-
-template <typename T>
-bool inside(T value, const Range<T>& range) {
-  return (range.above ? value > range.min : value >= range.min) && value <= range.max;
-}
 
 bool take(const ConfigValue& value, bool& out) {
   out = value.boolean;
@@ -236,7 +210,7 @@ T get(ConfigDocument::Impl& document, const Path& path, std::string_view key,
       for (std::size_t i = 0; i < table->keys.size(); ++i)
         if (!is_known(document, path, table->keys[i]) && resembles(table->keys[i], key))
           hint = fmt::format(" ({} has `{}`)", place(document, &table->items[i]), table->keys[i]);
-    fail<ConfigError>(fmt::format("{}: required key `{}`{} is missing{}", document.name, key,
+    fail<ConfigError>(fmt::format("{}: required key `{}`{} is missing{}", document.name(), key,
                                   in_table(path), hint));
   }
   T out{};
@@ -272,7 +246,7 @@ std::vector<T> get_list(ConfigDocument::Impl& document, const Path& path, std::s
     out = std::move(*otherwise);
   } else {
     fail<ConfigError>(
-        fmt::format("{}: required key `{}`{} is missing", document.name, key, in_table(path)));
+        fmt::format("{}: required key `{}`{} is missing", document.name(), key, in_table(path)));
   }
   remember(document, path, key, literal(out));
   return out;
@@ -313,14 +287,14 @@ std::string describe(const ConfigValue& value) {
 
 std::int64_t ConfigReader::integer(std::string_view key, std::optional<std::int64_t> otherwise,
                                    Range<std::int64_t> range) {
-  return get(*document_, path_, key, otherwise, rule("an integer", range),
-             [&](std::int64_t value) { return inside(value, range); });
+  return get(*document_, path_, key, otherwise, wording(range),
+             [&](std::int64_t value) { return contains(range, value); });
 }
 
 double ConfigReader::number(std::string_view key, std::optional<double> otherwise,
                             Range<double> range) {
-  return get(*document_, path_, key, otherwise, rule("a number", range),
-             [&](double value) { return inside(value, range); });
+  return get(*document_, path_, key, otherwise, wording(range),
+             [&](double value) { return contains(range, value); });
 }
 
 bool ConfigReader::boolean(std::string_view key, std::optional<bool> otherwise) {
@@ -345,15 +319,15 @@ std::string ConfigReader::choice(std::string_view key, std::optional<std::string
 std::vector<std::int64_t> ConfigReader::integers(std::string_view key,
                                                  std::optional<std::vector<std::int64_t>> otherwise,
                                                  Range<std::int64_t> range) {
-  return get_list(*document_, path_, key, otherwise, rule("an integer", range),
-                  [&](std::int64_t value) { return inside(value, range); });
+  return get_list(*document_, path_, key, otherwise, wording(range),
+                  [&](std::int64_t value) { return contains(range, value); });
 }
 
 std::vector<double> ConfigReader::numbers(std::string_view key,
                                           std::optional<std::vector<double>> otherwise,
                                           Range<double> range) {
-  return get_list(*document_, path_, key, otherwise, rule("a number", range),
-                  [&](double value) { return inside(value, range); });
+  return get_list(*document_, path_, key, otherwise, wording(range),
+                  [&](double value) { return contains(range, value); });
 }
 
 std::vector<std::string> ConfigReader::strings(std::string_view key,

@@ -2,11 +2,13 @@
 
 #include "core/error.h"
 #include "core/io/file.h"
+#include "recipes/config/find.h"
 #include "recipes/config/tree.h"
 
 #include <toml++/toml.h>
 
 #include <algorithm>
+#include <optional>
 #include <sstream>
 
 namespace lectern {
@@ -187,30 +189,105 @@ void apply_override(ConfigValue& root, const std::string& text) {
   }
 }
 
-}  // namespace
-
-ConfigDocument ConfigDocument::load(const std::filesystem::path& path,
-                                    const std::vector<std::string>& overrides) {
-  return parse(read_file(path, kMaxBytes), path.string(), overrides);
-}
-
-ConfigDocument ConfigDocument::parse(std::string_view text, const std::string& name,
-                                     const std::vector<std::string>& overrides) {
+ConfigValue parse_text(std::string_view text, const std::string& name) {
   if (text.size() > kMaxBytes)
     fail<ConfigError>(
         fmt::format("{}: must have at most {} bytes, got {}", name, kMaxBytes, text.size()));
   check_depth(text, name);
-  auto impl = std::make_shared<Impl>();
-  impl->name = name;
   try {
-    impl->root = convert(toml::parse(text));
+    return convert(toml::parse(text));
   } catch (const toml::parse_error& error) {
     fail<ConfigError>(
         fmt::format("{}:{}: {}", name, error.source().begin.line, one_line(error.description())));
   }
+}
+
+void set_file(ConfigValue& value, std::size_t file) {
+  value.file = file;
+  for (ConfigValue& item : value.items) set_file(item, file);
+}
+
+/// Puts `over` on top of `base`: tables key by key, everything else (lists too) as a whole.
+void merge(ConfigValue& base, ConfigValue& over) {
+  for (std::size_t i = 0; i < over.keys.size(); ++i) {
+    ConfigValue* below = base.find(over.keys[i]);
+    if (!below) {
+      base.keys.push_back(over.keys[i]);
+      base.items.push_back(std::move(over.items[i]));
+    } else if (below->kind == ConfigValue::Kind::table &&
+               over.items[i].kind == ConfigValue::Kind::table) {
+      merge(*below, over.items[i]);
+    } else {
+      *below = std::move(over.items[i]);
+    }
+  }
+}
+
+/// Takes the key `base` out of a file's table: the file that it names, or none.
+std::optional<std::filesystem::path> take_base(ConfigValue& root, const std::string& file) {
+  const ConfigValue* value = root.find("base");
+  if (!value) return std::nullopt;
+  const std::string place = fmt::format("{}:{}", file, value->line);
+  if (value->kind != ConfigValue::Kind::string || value->string.empty())
+    fail<ConfigError>(
+        fmt::format("{}: base must be the name of a recipe, got {}", place, describe(*value)));
+  const std::string name = value->string;
+  const auto index = value - root.items.data();
+  root.keys.erase(root.keys.begin() + index);
+  root.items.erase(root.items.begin() + index);
+  try {
+    return find_recipe_from(file, name);
+  } catch (const Error& error) {
+    fail<ConfigError>(fmt::format("{}: base: {}", place, error.what()));
+  }
+}
+
+/// Throws when the file that is to be read next is one of those that name it as their base.
+void check_cycle(const std::vector<std::string>& files, const std::filesystem::path& next) {
+  std::error_code error;
+  if (std::none_of(files.begin(), files.end(), [&](const std::string& file) {
+        return std::filesystem::equivalent(file, next, error);
+      }))
+    return;
+  std::string chain;
+  for (const std::string& file : files) chain += file + " -> ";
+  fail<ConfigError>(
+      fmt::format("{}: base goes round in a circle: {}{}", files.back(), chain, next.string()));
+}
+
+/// A file and what it inherits; appends the files' names to `files`.
+ConfigValue load_tree(const std::filesystem::path& path, std::vector<std::string>& files) {
+  files.push_back(path.string());
+  ConfigValue root = parse_text(read_file(path, kMaxBytes), files.back());
+  set_file(root, files.size() - 1);
+  const auto base = take_base(root, files.back());
+  if (!base) return root;
+  check_cycle(files, *base);
+  ConfigValue below = load_tree(*base, files);
+  merge(below, root);
+  return below;
+}
+
+}  // namespace
+
+ConfigDocument ConfigDocument::load(const std::filesystem::path& path,
+                                    const std::vector<std::string>& overrides) {
+  auto impl = std::make_shared<Impl>();
+  impl->root = load_tree(find_recipe(path), impl->files);
   for (const std::string& override : overrides) apply_override(impl->root, override);
   return ConfigDocument(std::move(impl));
 }
+
+ConfigDocument ConfigDocument::parse(std::string_view text, const std::string& name,
+                                     const std::vector<std::string>& overrides) {
+  auto impl = std::make_shared<Impl>();
+  impl->files = {name};
+  impl->root = parse_text(text, name);
+  for (const std::string& override : overrides) apply_override(impl->root, override);
+  return ConfigDocument(std::move(impl));
+}
+
+const std::string& ConfigDocument::name() const { return impl_->name(); }
 
 ConfigReader ConfigDocument::root() const { return ConfigReader(impl_, {}); }
 

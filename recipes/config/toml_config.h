@@ -7,11 +7,16 @@
 //   const auto rate = root.table("optimizer").number("learning_rate", 1e-4, positive());
 //   root.finish();                      // refuses keys that nothing asked for
 //   write_file("config.toml", document.resolved());   // with every default written out
+//
+// A file may stand on another: `base = "NAME"` names it (find_recipe_from), and what the file says
+// replaces what the base says, tables key by key, values, lists and lists of tables as a whole. A
+// base may have a base.
 #pragma once
+
+#include "core/io/record.h"
 
 #include <cstdint>
 #include <filesystem>
-#include <limits>
 #include <memory>
 #include <optional>
 #include <string>
@@ -23,35 +28,23 @@ namespace lectern {
 /// In place of a default: the key must be in the file.
 inline constexpr std::nullopt_t kRequired = std::nullopt;
 
-/// A range of numbers, ends included unless `above` (then `min` itself is refused).
-template <typename T>
-struct Range {
-  T min = std::numeric_limits<T>::lowest();
-  T max = std::numeric_limits<T>::max();
-  bool above = false;
-};
-inline Range<std::int64_t> at_least(std::int64_t min) { return {.min = min}; }
-inline Range<std::int64_t> within(std::int64_t min, std::int64_t max) {
-  return {.min = min, .max = max};
-}
-inline Range<double> positive() { return {.min = 0.0, .above = true}; }
-inline Range<double> not_negative() { return {.min = 0.0}; }
-inline Range<double> between(double min, double max) { return {.min = min, .max = max}; }
-
 class ConfigReader;
 
 /// One parsed file and what has been asked of it. Copies share both.
 class ConfigDocument {
  public:
-  /// Reads `path` (at most 1 MiB) and applies the overrides in order. Throws IoError for a file
-  /// that cannot be read, ConfigError for anything wrong with its content or an override.
+  /// Reads `path`, a file or the name of a recipe (find_recipe), and what it stands on (at most 1
+  /// MiB each) and applies the overrides in order. Throws IoError for a file that cannot be read,
+  /// ConfigError for anything wrong with its content, its base or an override.
   static ConfigDocument load(const std::filesystem::path& path,
                              const std::vector<std::string>& overrides = {});
-  /// As load, from text; `name` stands for the file in messages.
+  /// As load, from text, which has no base; `name` stands for the file in messages.
   static ConfigDocument parse(std::string_view text, const std::string& name,
                               const std::vector<std::string>& overrides = {});
 
   ConfigReader root() const;
+  /// The file that was read, or parse()'s name.
+  const std::string& name() const;
 
   /// TOML of everything read so far, defaults included, in the order in which it was asked for.
   /// Parsing it gives the same values, numbers bit for bit.

@@ -1,5 +1,5 @@
-// The parsed form of a configuration file, free of the TOML library (private to toml_config.cpp
-// and config_reader.cpp).
+// The parsed form of a configuration file, free of the TOML library. Private to
+// this room.
 #pragma once
 
 #include "recipes/config/toml_config.h"
@@ -21,7 +21,8 @@ struct ConfigValue {
   std::string string;
   std::vector<std::string> keys;   // of a table, beside `items`
   std::vector<ConfigValue> items;  // of a list or table
-  std::int64_t line = 0;           // 0: came from an override, not from the file
+  std::int64_t line = 0;           // 0: came from an override, not from a file
+  std::size_t file = 0;            // of ConfigDocument::Impl::files
 
   const ConfigValue* find(std::string_view key) const;
   ConfigValue* find(std::string_view key);
@@ -40,8 +41,10 @@ struct KnownKey {
 };
 
 struct ConfigDocument::Impl {
-  std::string name;
+  std::vector<std::string> files;  // the one that was read, its base, the base of that ...
   ConfigValue root;
+
+  const std::string& name() const { return files.front(); }
   std::vector<KnownKey> known;
 };
 

@@ -2,12 +2,12 @@
 
 #include "autograd/variable.h"
 #include "core/error.h"
+#include "core/stopwatch.h"
 #include "data/samples/batch.h"
 #include "data/samples/sampler.h"
 #include "recipes/read/page_reader.h"
 
 #include <algorithm>
-#include <chrono>
 #include <map>
 #include <set>
 #include <span>
@@ -122,7 +122,7 @@ EvaluationResult evaluate(const OcrModel& model, const Tokenizer& tokenizer,
                           const std::function<void(std::int64_t)>& progress) {
   if (args.by_pieces && args.with_loss)
     fail<ConfigError>("evaluate: with_loss must be off with by_pieces, got both");
-  const auto start = std::chrono::steady_clock::now();
+  const Stopwatch watch;
   EvaluationResult result;
   const std::vector<Draw> all = choose_draws(samples, args.seed, args.samples);
   std::vector<Draw> draws;
@@ -143,7 +143,7 @@ EvaluationResult evaluate(const OcrModel& model, const Tokenizer& tokenizer,
     scores.back().name = sample.name;
   }
   result.scores = summarize(std::move(scores));
-  result.seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
+  result.seconds = watch.seconds();
   return result;
 }
 

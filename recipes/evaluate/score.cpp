@@ -3,6 +3,8 @@
 #include "core/error.h"
 #include "core/io/file.h"
 #include "core/parallel.h"
+#include "data/text/edit_distance.h"
+#include "data/text/utf8.h"
 
 #include <nlohmann/json.hpp>
 

@@ -13,19 +13,9 @@
 
 namespace lectern {
 
-/// UTF-8 to code points; ill-formed parts become U+FFFD, as Python's errors="replace" has them.
-std::u32string code_points(std::string_view utf8);
-std::string to_utf8(std::u32string_view code_points);
-
 /// NFKC (full-width letters become half-width, ligatures letters), each run of white space one
 /// space, none at the ends.
 std::string normalize_text(std::string_view utf8);
-
-/// Levenshtein distance: the fewest insertions, deletions and substitutions of one code point that
-/// turn `a` into `b`. Myers' bit-parallel algorithm in 64-row blocks: O(|a| |b| / 64) time and
-/// O(|a| + |b|) memory (G. Myers, J. ACM 46(3), 1999; H. Hyyro, 2003, for the blocks).
-std::int64_t edit_distance(std::u32string_view a, std::u32string_view b);
-std::int64_t edit_distance(std::string_view a, std::string_view b);
 
 /// Words of the Fox measure: parted by Unicode white space; each Han or kana character is a word by
 /// itself (Fox segments with jieba, which a framework cannot ask users to install).

@@ -1,21 +1,15 @@
 #include "recipes/log/progress.h"
 
+#include "core/stopwatch.h"
+
 #include <fmt/format.h>
 #include <spdlog/sinks/stdout_color_sinks.h>
 #include <spdlog/spdlog.h>
 #include <unistd.h>
 
-#include <chrono>
 #include <cmath>
 
 namespace lectern {
-namespace {
-
-double steady_seconds() {
-  return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count();
-}
-
-}  // namespace
 
 std::string format_duration(double seconds) {
   if (!std::isfinite(seconds) || seconds < 0 || seconds > 1e9) return "-";
@@ -55,7 +49,7 @@ void set_up_log(std::int64_t rank, std::int64_t ranks) {
 }
 
 Progress::Progress(Options options) : options_(std::move(options)) {
-  if (!options_.clock) options_.clock = steady_seconds;
+  if (!options_.clock) options_.clock = now;
   terminal_ = options_.terminal < 0 ? ::isatty(::fileno(options_.out)) != 0 : options_.terminal;
   if (terminal_) options_.seconds_between_lines = 0.1;
   started_ = options_.clock();

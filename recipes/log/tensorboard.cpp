@@ -77,7 +77,7 @@ std::array<std::uint32_t, 256> crc_table() {
   return table;
 }
 
-double now() {
+double unix_seconds() {
   return std::chrono::duration<double>(std::chrono::system_clock::now().time_since_epoch()).count();
 }
 
@@ -141,16 +141,17 @@ std::string frame(std::string_view event) {
 EventWriter::EventWriter(const std::filesystem::path& folder, std::int64_t resume_step) {
   char host[256] = "localhost";
   ::gethostname(host, sizeof host - 1);
-  const auto stem = folder / fmt::format("events.out.tfevents.{}.{}.{}",
-                                         static_cast<std::int64_t>(now()), host, ::getpid());
+  const auto stem =
+      folder / fmt::format("events.out.tfevents.{}.{}.{}",
+                           static_cast<std::int64_t>(unix_seconds()), host, ::getpid());
   path_ = stem;
   for (int copy = 1; std::filesystem::exists(path_); ++copy)
     path_ = stem.string() + fmt::format(".{}", copy);
   file_ = std::fopen(path_.c_str(), "wbe");
   if (!file_)
     fail<IoError>(fmt::format("{}: cannot create: {}", path_.string(), std::strerror(errno)));
-  write(version_event(now()));
-  if (resume_step > 0) write(restart_event(now(), resume_step + 1));
+  write(version_event(unix_seconds()));
+  if (resume_step > 0) write(restart_event(unix_seconds(), resume_step + 1));
 }
 
 EventWriter::~EventWriter() {
@@ -166,11 +167,11 @@ void EventWriter::write(std::string_view event) {
 
 void EventWriter::scalars(std::int64_t step,
                           const std::vector<std::pair<std::string, double>>& values) {
-  write(scalar_event(now(), step, values));
+  write(scalar_event(unix_seconds(), step, values));
 }
 
 void EventWriter::text(std::int64_t step, std::string_view tag, std::string_view markdown) {
-  write(text_event(now(), step, tag, markdown));
+  write(text_event(unix_seconds(), step, tag, markdown));
 }
 
 }  // namespace lectern

@@ -2,7 +2,7 @@
 
 #include "core/io/file.h"
 #include "core/io/safetensors.h"
-#include "nn/language/generation.h"
+#include "nn/generation/generation.h"
 #include "nn/ocr2/model.h"
 #include "nn/optim/optimizer.h"
 #include "nn/weights.h"

@@ -1,6 +1,7 @@
 #include "recipes/plan/hardware.h"
 
 #include "core/error.h"
+#include "core/stopwatch.h"
 #include "core/tensor.h"
 #include "recipes/config/toml_config.h"
 
@@ -8,7 +9,6 @@
 #include <nlohmann/json.hpp>
 
 #include <algorithm>
-#include <chrono>
 #include <cstring>
 #include <vector>
 
@@ -54,10 +54,9 @@ Hardware this_machine() {
   const Tensor from = Tensor::zeros({std::int64_t{16} << 20}), to = Tensor::empty_like(from);
   double fastest = 1e30;
   for (int repeat = 0; repeat < 4; ++repeat) {
-    const auto start = std::chrono::steady_clock::now();
+    const Stopwatch watch;
     std::memcpy(to.raw(), from.raw(), from.bytes());
-    const std::chrono::duration<double> passed = std::chrono::steady_clock::now() - start;
-    fastest = std::min(fastest, passed.count());
+    fastest = std::min(fastest, watch.seconds());
   }
   const double copied = static_cast<double>(from.bytes()) / fastest;
   Hardware out;

@@ -2,6 +2,8 @@
 
 #include "autograd/compute_dtype.h"
 #include "core/parallel.h"
+#include "core/statistics.h"
+#include "core/stopwatch.h"
 #include "data/samples/loader.h"
 #include "data/tokenizer/tokenizer.h"
 #include "nn/optim/optimizer.h"
@@ -14,15 +16,10 @@
 #include <nlohmann/json.hpp>
 
 #include <algorithm>
-#include <chrono>
 #include <limits>
 
 namespace lectern {
 namespace {
-
-double now() {
-  return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count();
-}
 
 /// What the next unit would receive: leaves with the same values.
 Streams received(const Streams& x) {
@@ -196,8 +193,7 @@ double seconds_of_loading(Loader& loader) {
     const std::int64_t samples = loader.next().samples;
     seconds.push_back((now() - start) / static_cast<double>(samples));
   }
-  std::nth_element(seconds.begin(), seconds.begin() + seconds.size() / 2, seconds.end());
-  return seconds[seconds.size() / 2];
+  return median(std::move(seconds));
 }
 
 }  // namespace

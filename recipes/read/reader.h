@@ -4,7 +4,7 @@
 #include "data/images/image.h"
 #include "data/images/views.h"
 #include "data/tokenizer/tokenizer.h"
-#include "nn/language/generation.h"
+#include "nn/generation/generation.h"
 
 #include <cstdint>
 #include <functional>
@@ -32,7 +32,7 @@ class Reader {
   /// prompt has not exactly one <image>, at its start.
   Reader(const OcrModel& model, const Tokenizer& tokenizer, const ReaderArgs& args);
 
-  /// Reads pictures as slots become free (generate_stream() in nn/language/generation.h). What
+  /// Reads pictures as slots become free (generate_stream() in nn/generation/generation.h). What
   /// `next` throws ends the reading.
   void read_stream(const ViewSource& next, const OnText& on_text);
 

@@ -1,4 +1,4 @@
-// Reading [[data.sources]] and [[curriculum]]; private to recipe.cpp.
+// Reading [[data.sources]] and [[curriculum]]. Private to this room.
 #pragma once
 
 #include "recipes/recipe/recipe.h"

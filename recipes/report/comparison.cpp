@@ -2,9 +2,8 @@
 
 #include "core/error.h"
 #include "core/io/file.h"
-#include "recipes/report/plot.h"
 #include "recipes/report/sections.h"
-#include "recipes/report/style.h"
+#include "recipes/report/template.h"
 
 #include <fmt/format.h>
 #include <nlohmann/json.hpp>
@@ -97,25 +96,20 @@ std::vector<std::string> cells(const ComparedScores& row) {
   std::vector<std::string> out = {row.level, row.document.empty() ? "all" : row.document,
                                   std::to_string(row.ours.pages.size())};
   for (const Scores* scores : {&row.ours, &row.other}) {
-    out.push_back(fmt::format("{:.1f} %", 100 * scores->cer));
+    out.push_back(report::percent(scores->cer));
     out.push_back(fmt::format("{:.3f}", scores->edit_distance));
-    out.push_back(fmt::format("{:.1f} %", 100 * scores->repetition_rate));
+    out.push_back(report::percent(scores->repetition_rate));
     out.push_back(std::to_string(scores->exact));
   }
   return out;
 }
 
-std::string table_html(const Comparison& comparison) {
-  std::string out = "<div class=\"card scroll\"><table><tr>";
-  for (const std::string& cell : kHeader) out += "<th>" + escape_html(cell) + "</th>";
-  out += "</tr>\n";
+json rows(const Comparison& comparison) {
+  json out = json::array();
   for (const auto& level : comparison.scores)
-    for (const ComparedScores& row : level) {
-      out += row.document.empty() ? "<tr class=\"best\">" : "<tr>";
-      for (const std::string& cell : cells(row)) out += "<td>" + escape_html(cell) + "</td>";
-      out += "</tr>\n";
-    }
-  return out + "</table></div>\n";
+    for (const ComparedScores& row : level)
+      out.push_back({{"is_total", row.document.empty()}, {"cells", cells(row)}});
+  return out;
 }
 
 /// Indices from what lectern read worst to best; of those read alike the longer is the better one.
@@ -132,8 +126,8 @@ std::vector<std::size_t> worst_first(const std::vector<ComparedSample>& samples,
   return out;
 }
 
-std::string level_html(const std::string& level, const std::vector<ComparedSample>& samples,
-                       const Scores& scores) {
+json level_json(const std::string& level, const std::vector<ComparedSample>& samples,
+                const Scores& scores) {
   const bool pages = level == "page";
   const auto order = worst_first(samples, scores);
   const std::size_t shown = std::min((order.size() + 1) / 2, pages ? kPagesShown : kPiecesShown);
@@ -152,10 +146,7 @@ std::string level_html(const std::string& level, const std::vector<ComparedSampl
     (i < shown ? worst : best).push_back(std::move(card));
   }
   std::reverse(best.begin(), best.end());
-  std::string out = fmt::format("<h2>{}s: read worst</h2>\n", level) + report::cards(worst, pages);
-  if (!best.empty())
-    out += fmt::format("<h2>{}s: read best</h2>\n", level) + report::cards(best, pages);
-  return out;
+  return {{"level", level}, {"worst", report::cards(worst)}, {"best", report::cards(best)}};
 }
 
 std::string lead(const Comparison& comparison) {
@@ -237,20 +228,17 @@ std::string comparison_markdown(const Comparison& comparison) {
 }
 
 std::string comparison_html(const Comparison& comparison) {
-  std::string out = fmt::format(
-      "<!doctype html>\n<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\">\n"
-      "<meta name=\"viewport\" content=\"width=device-width, initial-scale=1\">\n"
-      "<title>{0}</title>\n<style>{1}</style>\n</head>\n<body>\n<main>\n<h1>{0}</h1>\n"
-      "<p class=\"lead\">{2}</p>\n",
-      "lectern beside tesseract", kReportStyle, escape_html(lead(comparison)));
-  out += table_html(comparison) + fmt::format("<p class=\"note\">{}</p>\n", kNote);
+  json levels = json::array();
   for (std::size_t i = 0; i < comparison.levels.size(); ++i)
-    out +=
-        level_html(comparison.levels[i], comparison.samples[i], comparison.scores[i].back().ours);
-  return out +
-         "<footer>Written by <code>lectern report</code>. This file is complete in itself: it "
-         "loads "
-         "nothing.</footer>\n</main>\n</body>\n</html>\n";
+    levels.push_back(
+        level_json(comparison.levels[i], comparison.samples[i], comparison.scores[i].back().ours));
+  return report::render_template("comparison.html", {{"title", "lectern beside tesseract"},
+                                                     {"command", "report"},
+                                                     {"lead", lead(comparison)},
+                                                     {"head", kHeader},
+                                                     {"rows", rows(comparison)},
+                                                     {"note", kNote},
+                                                     {"levels", std::move(levels)}});
 }
 
 }  // namespace lectern

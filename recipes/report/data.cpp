@@ -1,10 +1,13 @@
 // Gathering what a report shows from the files of a run.
 #include "core/error.h"
+#include "core/io/fields.h"
 #include "core/io/file.h"
 #include "recipes/log/metrics.h"
 #include "recipes/report/report.h"
 
 #include <nlohmann/json.hpp>
+
+#include <limits>
 
 namespace lectern {
 namespace {
@@ -14,93 +17,39 @@ using Json = nlohmann::json;
 
 constexpr std::size_t kMaxBytes = std::size_t{64} << 20;
 
-/// One object of report.json; getters name the file and field that does not fit.
-class Fields {
- public:
-  Fields(const Json& json, std::string name) : json_(json), name_(std::move(name)) {
-    if (!json_.is_object())
-      fail<IoError>(fmt::format("{} must be an object, got {}", name_, json_.type_name()));
-  }
+double number(const Fields& in, const char* key) {
+  constexpr double kAny = std::numeric_limits<double>::max();
+  return in.number(key, 0, -kAny, kAny);
+}
+std::int64_t integer(const Fields& in, const char* key) {
+  using Limits = std::numeric_limits<std::int64_t>;
+  return in.size(key, 0, Limits::min(), Limits::max());
+}
 
-  std::string text(const char* key) const {
-    const Json* value = find(key);
-    if (value && !value->is_string()) refuse(key, "a string", *value);
-    return value ? value->get<std::string>() : "";
+/// A list of [text, text].
+std::vector<std::pair<std::string, std::string>> pairs(const Fields& in, const char* key) {
+  std::vector<std::pair<std::string, std::string>> out;
+  if (!in.has(key)) return out;
+  const Json& list = in.raw(key);
+  for (const Json& pair : list.is_array() ? list : Json::array({list})) {
+    if (!pair.is_array() || pair.size() != 2 || !pair[0].is_string() || !pair[1].is_string())
+      fail<IoError>(fmt::format("{}.{}: must be a list of [text, text], got {}", in.where(), key,
+                                list.dump()));
+    out.emplace_back(pair[0].get<std::string>(), pair[1].get<std::string>());
   }
-  double number(const char* key) const {
-    const Json* value = find(key);
-    if (value && !value->is_number()) refuse(key, "a number", *value);
-    return value ? value->get<double>() : 0.0;
-  }
-  std::int64_t integer(const char* key) const {
-    const Json* value = find(key);
-    if (value && !value->is_number_integer()) refuse(key, "an integer", *value);
-    return value ? value->get<std::int64_t>() : 0;
-  }
-  bool boolean(const char* key) const {
-    const Json* value = find(key);
-    if (value && !value->is_boolean()) refuse(key, "true or false", *value);
-    return value && value->get<bool>();
-  }
-  bool has(const char* key) const { return find(key) != nullptr; }
-
-  /// Calls f(Fields) for each object of a list.
-  template <typename F>
-  void each(const char* key, F&& f) const {
-    const Json* value = find(key);
-    if (!value) return;
-    if (!value->is_array()) refuse(key, "a list", *value);
-    for (std::size_t i = 0; i < value->size(); ++i)
-      f(Fields((*value)[i], fmt::format("{}: {}[{}]", name_, key, i)));
-  }
-  /// Pairs of strings: an object, in its order of keys, or a list of [string, string].
-  std::vector<std::pair<std::string, std::string>> pairs(const char* key) const {
-    std::vector<std::pair<std::string, std::string>> out;
-    const Json* value = find(key);
-    if (!value) return out;
-    if (!value->is_array()) refuse(key, "a list of [text, text]", *value);
-    for (const Json& pair : *value) {
-      if (!pair.is_array() || pair.size() != 2 || !pair[0].is_string() || !pair[1].is_string())
-        refuse(key, "a list of [text, text]", pair);
-      out.emplace_back(pair[0].get<std::string>(), pair[1].get<std::string>());
-    }
-    return out;
-  }
-  std::vector<std::string> texts(const char* key) const {
-    std::vector<std::string> out;
-    const Json* value = find(key);
-    if (!value) return out;
-    if (!value->is_array()) refuse(key, "a list of texts", *value);
-    for (const Json& text : *value) {
-      if (!text.is_string()) refuse(key, "a list of texts", text);
-      out.push_back(text.get<std::string>());
-    }
-    return out;
-  }
-
- private:
-  const Json* find(const char* key) const {
-    const auto found = json_.find(key);
-    return found == json_.end() || found->is_null() ? nullptr : &*found;
-  }
-  [[noreturn]] void refuse(const char* key, const char* wanted, const Json& found) const {
-    fail<IoError>(fmt::format("{}: {} must be {}, got {}", name_, key, wanted, found.type_name()));
-  }
-
-  const Json& json_;
-  std::string name_;
-};
+  return out;
+}
 
 HeldOut read_heldout(const fs::path& path) {
   const Json json = parse_json(read_file(path, kMaxBytes), path.string());
   const Fields in(json, path.string());
   HeldOut out;
-  out.samples = in.integer("pages");
-  out.edit_distance = in.number("edit_distance");
-  out.cer = in.number("cer");
-  out.f1 = in.number("f1");
-  out.repetition_rate = in.number("repetition_rate");
-  out.exact = in.integer("exact");
+  out.samples = integer(in, "pages");
+  out.edit_distance = number(in, "edit_distance");
+  out.cer = number(in, "cer");
+  out.f1 = number(in, "f1");
+  out.repetition_rate = number(in, "repetition_rate");
+  out.exact = integer(in, "exact");
   return out;
 }
 
@@ -130,30 +79,30 @@ void name_stage(ReportStage& stage) {
 }
 
 void read_lists(const Fields& in, const fs::path& folder, ReportData& out) {
-  in.each("samples", [&](const Fields& each) {
+  for (const Fields& each : in.objects("samples")) {
     ReportSample& sample = out.samples.emplace_back();
-    sample.image = folder / each.text("image");
-    sample.truth = each.text("truth");
-    sample.read = each.text("read");
-    sample.note = each.text("note");
-    sample.page = each.boolean("page");
-  });
-  in.each("token_budget", [&](const Fields& each) {
+    sample.image = folder / each.text("image", "");
+    sample.truth = each.text("truth", "");
+    sample.read = each.text("read", "");
+    sample.note = each.text("note", "");
+    sample.page = each.boolean("page", false);
+  }
+  for (const Fields& each : in.objects("token_budget")) {
     TokenBudgetRow& row = out.token_budget.emplace_back();
-    row.name = each.text("name");
-    row.width = each.integer("width");
-    row.height = each.integer("height");
-    row.tiles = each.integer("tiles");
-    row.vision_tokens = each.integer("vision_tokens");
-    row.text_tokens = each.integer("text_tokens");
-  });
-  in.each("exports", [&](const Fields& each) {
+    row.name = each.text("name", "");
+    row.width = integer(each, "width");
+    row.height = integer(each, "height");
+    row.tiles = integer(each, "tiles");
+    row.vision_tokens = integer(each, "vision_tokens");
+    row.text_tokens = integer(each, "text_tokens");
+  }
+  for (const Fields& each : in.objects("exports")) {
     ReportExport& item = out.exports.emplace_back();
-    item.format = each.text("format");
-    item.path = each.text("path");
-    item.check = each.text("check");
-    item.bytes = each.integer("bytes");
-  });
+    item.format = each.text("format", "");
+    item.path = each.text("path", "");
+    item.check = each.text("check", "");
+    item.bytes = integer(each, "bytes");
+  }
 }
 
 ReportData read_report_json(const fs::path& path) {
@@ -161,21 +110,21 @@ ReportData read_report_json(const fs::path& path) {
   const Json json = parse_json(read_file(path, kMaxBytes), path.string());
   const Fields in(json, path.string());
   ReportData out;
-  if (in.has("title")) out.title = in.text("title");
-  out.summary = in.text("summary");
-  out.facts = in.pairs("facts");
-  out.next = in.pairs("next");
+  if (in.has("title")) out.title = in.text("title", "");
+  out.summary = in.text("summary", "");
+  out.facts = pairs(in, "facts");
+  out.next = pairs(in, "next");
   out.limits = in.texts("limits");
-  in.each("stages", [&](const Fields& each) {
+  for (const Fields& each : in.objects("stages")) {
     ReportStage stage;
-    if (each.has("run")) stage = read_stage(folder / each.text("run"));
-    stage.stage = each.integer("stage");
-    stage.name = each.text("name");
-    stage.trained = each.text("trained");
+    if (each.has("run")) stage = read_stage(folder / each.text("run", ""));
+    stage.stage = integer(each, "stage");
+    stage.name = each.text("name", "");
+    stage.trained = each.text("trained", "");
     name_stage(stage);
-    if (each.has("heldout")) stage.heldout = read_heldout(folder / each.text("heldout"));
+    if (each.has("heldout")) stage.heldout = read_heldout(folder / each.text("heldout", ""));
     out.stages.push_back(std::move(stage));
-  });
+  }
   read_lists(in, folder, out);
   return out;
 }
@@ -209,7 +158,8 @@ ReportStage read_stage(const fs::path& run_folder) {
 }
 
 ReportData load_report(const fs::path& folder) {
-  if (fs::exists(folder / "report.json")) return read_report_json(folder / "report.json");
+  if (fs::exists(folder / "report.json"))
+    return read_data_file([&] { return read_report_json(folder / "report.json"); });
   ReportData out;
   out.title = fs::absolute(folder).lexically_normal().filename().string();
   for (int stage = 1; stage <= 3; ++stage) {

@@ -1,6 +1,6 @@
 #include "recipes/report/plot.h"
 
-#include "recipes/evaluate/score.h"
+#include "data/text/utf8.h"
 
 #include <fmt/format.h>
 

@@ -1,7 +1,7 @@
 // What the samples of a report need: pictures as text, differences made visible.
 #include "core/error.h"
 #include "core/io/file.h"
-#include "recipes/evaluate/score.h"
+#include "data/text/utf8.h"
 #include "recipes/report/plot.h"
 #include "recipes/report/sections.h"
 

@@ -1,8 +1,9 @@
-// The parts of the report, each a piece of HTML ("" when there is nothing to show). Private to
-// report.cpp.
+// What the pages of several reports have in common. Private to this room.
 #pragma once
 
 #include "recipes/report/report.h"
+
+#include <nlohmann/json_fwd.hpp>
 
 #include <string>
 #include <string_view>
@@ -11,18 +12,12 @@
 
 namespace lectern::report {
 
-std::string headline(const ReportData& data);
-std::string curves(const ReportData& data);
-std::string heldout_table(const ReportData& data);
-std::string history(const ReportData& data);
-std::string samples(const ReportData& data);
-std::string token_budget(const ReportData& data);
-std::string exports(const ReportData& data);
-std::string next_steps(const ReportData& data);
-std::string limits(const ReportData& data);
+/// "12.3 %" of 0.123.
+std::string percent(double fraction);
 
-/// The samples that are whole pages, or all others: each a picture beside truth and reading.
-std::string cards(const std::vector<ReportSample>& samples, bool pages);
+/// Values of words.html and pages.html: each sample a picture beside truth and reading; false when
+/// there are none. Throws IoError as image_data().
+nlohmann::json cards(const std::vector<ReportSample>& samples);
 
 /// Truth and reading as HTML with what differs in <mark>: in the truth what was missed, in the
 /// reading (class "bad") what is wrong there. Left unmarked: texts whose lengths multiply to over

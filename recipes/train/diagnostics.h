@@ -3,8 +3,8 @@
 #pragma once
 
 #include "distributed/parallel_adamw.h"
-#include "nn/blocks/stream_statistics.h"
 #include "nn/optim/optimizer.h"
+#include "nn/stream_statistics.h"
 #include "recipes/log/metrics.h"
 
 #include <cstdint>
@@ -16,7 +16,7 @@
 namespace lectern {
 
 /// gain_forward, gain_backward, gain_forward_min, gain_backward_min, stream_deviation,
-/// stream_entropy of the decoder (meanings: nn/blocks/stream_statistics.h); with the prefix
+/// stream_entropy of the decoder (meanings: nn/stream_statistics.h); with the prefix
 /// "encoder_" those of the encoder. Stacks that are not there add nothing.
 void add_stream_fields(const std::map<std::string, StreamStatistics>& stacks, MetricFields& fields);
 

@@ -1,7 +1,5 @@
 #include "recipes/train/encoder_features.h"
 
-#include "core/ops/sinkhorn.h"
-
 #include <algorithm>
 
 namespace lectern {
@@ -25,11 +23,11 @@ std::int64_t views_a_group(std::int64_t size) {
 
 /// Settings of hyper-connections that change the encoder's output and are no weights.
 std::string residual_key(const OcrModel& model) {
-  const ResidualConfig& residual = model.config().residual;
+  ResidualConfig residual = model.config().residual;
   if (residual.is_plain() || !residual.in_encoder) return "";
-  return fmt::format("-{}-{}-{}-{}-{:d}{:d}{:d}", name_of(residual.kind), residual.streams,
-                     name_of(residual.convention), residual.iterations, residual.h_pre,
-                     residual.h_post, residual.h_res);
+  FieldValues values;
+  describe(residual, values);
+  return fmt::format("-{} {}", name_of(residual.kind), values.text());
 }
 
 /// Stacks equally shaped tensors [..] to [n, ..] on a device.

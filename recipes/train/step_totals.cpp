@@ -47,6 +47,19 @@ void combine_streams(Communicator& ranks, std::map<std::string, StreamStatistics
   }
 }
 
+void add_sums(Communicator& ranks, StepTotals& totals) {
+  const std::vector<double> sums = reduced(
+      ranks, {totals.loss_sum, totals.balance_sum, static_cast<double>(totals.micro_batches),
+              static_cast<double>(totals.trained_tokens), static_cast<double>(totals.tokens),
+              static_cast<double>(totals.samples)});
+  totals.loss_sum = sums[0];
+  totals.balance_sum = sums[1];
+  totals.micro_batches = std::llround(sums[2]);
+  totals.trained_tokens = std::llround(sums[3]);
+  totals.tokens = std::llround(sums[4]);
+  totals.samples = std::llround(sums[5]);
+}
+
 }  // namespace
 
 void StepTotals::add_expert_counts(const std::map<std::int64_t, Tensor>& counts) {
@@ -78,16 +91,7 @@ double StepTotals::worst_expert_load() const {
 
 void add_over_ranks(Communicator& ranks, StepTotals& totals) {
   if (ranks.size() == 1) return;
-  const std::vector<double> sums = reduced(
-      ranks, {totals.loss_sum, totals.balance_sum, static_cast<double>(totals.micro_batches),
-              static_cast<double>(totals.trained_tokens), static_cast<double>(totals.tokens),
-              static_cast<double>(totals.samples)});
-  totals.loss_sum = sums[0];
-  totals.balance_sum = sums[1];
-  totals.micro_batches = std::llround(sums[2]);
-  totals.trained_tokens = std::llround(sums[3]);
-  totals.tokens = std::llround(sums[4]);
-  totals.samples = std::llround(sums[5]);
+  add_sums(ranks, totals);
   std::vector<Handle> handles;
   for (auto& [layer, counts] : totals.expert_counts)
     handles.push_back(ranks.start_all_reduce(counts));
@@ -97,16 +101,8 @@ void add_over_ranks(Communicator& ranks, StepTotals& totals) {
 }
 
 void add_over_stages(Communicator& stages, StepTotals& totals) {
-  const std::vector<double> sums = reduced(
-      stages, {totals.loss_sum, totals.balance_sum, static_cast<double>(totals.micro_batches),
-               static_cast<double>(totals.trained_tokens), static_cast<double>(totals.tokens),
-               static_cast<double>(totals.samples)});
-  totals.loss_sum = sums[0];
-  totals.balance_sum = sums[1];
-  totals.micro_batches = std::llround(sums[2]);
-  totals.trained_tokens = std::llround(sums[3]);
-  totals.tokens = std::llround(sums[4]);
-  totals.samples = std::llround(sums[5]);
+  if (stages.size() == 1) return;
+  add_sums(stages, totals);
   const std::vector<double> most = reduced(
       stages, {totals.worst_expert_load(), totals.work_spread, totals.streams.empty() ? 0.0 : 1.0},
       Reduction::max);

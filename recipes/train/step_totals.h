@@ -3,7 +3,7 @@
 
 #include "core/tensor.h"
 #include "distributed/communicator.h"
-#include "nn/blocks/stream_statistics.h"
+#include "nn/stream_statistics.h"
 
 #include <algorithm>
 #include <cstdint>

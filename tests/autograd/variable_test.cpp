@@ -3,6 +3,7 @@
 #include "tests/testing.h"
 
 #include <cmath>
+#include <functional>
 #include <vector>
 
 namespace lectern {
@@ -173,7 +174,12 @@ TEST(Variable, Errors) {
   EXPECT_TRUE(
       throws_with([&] { y.backward(ones(2)); }, {"graph of multiply was already run and freed"}));
   EXPECT_TRUE(throws_with([&] { leaf({1}, false).backward(); }, {"nothing in this graph"}));
-  EXPECT_TRUE(throws_with([&] { Variable().value(); }, {"Variable: used before"}));
+  Variable none;
+  for (const std::function<void()>& use : std::initializer_list<std::function<void()>>{
+           [&] { none.value(); }, [&] { none.grad(); }, [&] { none.clear_grad(); },
+           [&] { none.set_grad(ones(1)); }, [&] { none.set_value(ones(1)); },
+           [&] { none.set_requires_grad(false); }})
+    EXPECT_TRUE(throws_with(use, {"Variable: used before"}));
   Variable result = multiply(x, x);
   EXPECT_TRUE(throws_with([&] { result.set_requires_grad(false); }, {"only a leaf"}));
   Variable target = x;

@@ -3,7 +3,7 @@
 // everything else from our kernels.
 #include "core/device_backend.h"
 #include "core/io/file.h"
-#include "nn/language/generation.h"
+#include "nn/generation/generation.h"
 #include "recipes/checkpoint/model_folder.h"
 #include "recipes/train/trainer.h"
 #include "tests/cuda/check_cuda.h"

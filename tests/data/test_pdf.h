@@ -12,7 +12,7 @@ namespace lectern::testing {
 
 struct PdfPage {
   std::string content;               // operators of the page's content stream
-  std::string extra;                 // more entries of the page dictionary
+  std::string extra = {};            // more entries of the page dictionary
   double width = 612, height = 792;  // media box, points
 };
 

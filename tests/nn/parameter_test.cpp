@@ -116,6 +116,46 @@ TEST(Parameter, ValuesDependOnSeedAndNameOnly) {
   EXPECT_TRUE(testing::near(value(other, "a.k"), value(example(1), "a.k"), 0));
 }
 
+TEST(Parameter, AStackIsSharedOutAndTheRestIsElsewhere) {
+  const std::vector<ParameterPart> parts = {
+      {"0.gate", 0, 1, 0}, {"0.up", 1, 2, 0}, {"1.gate", 0, 1, 1}, {"1.up", 1, 2, 1}};
+  ParameterStore all(1);
+  all.add_linear("stack", {2, 2, 3}, Initialiser::normal(1), parts);
+  const Tensor whole = all.parameters()[0].variable.value();
+  for (std::int64_t rank = 0; rank < 2; ++rank) {
+    ParameterStore store(1);
+    store.add_linear("stack", {2, 2, 3}, Initialiser::normal(1), parts, {rank, 2});
+    const Parameter& share = store.parameters()[0];
+    EXPECT_EQ(share.variable.shape(), (Shape{1, 2, 3}));
+    EXPECT_EQ(share.whole_shape(), (Shape{2, 2, 3}));
+    EXPECT_TRUE(testing::near(share.variable.value(), share.share_of(whole), 0));
+    EXPECT_EQ(names(store.state()), rank == 0 ? (std::vector<std::string>{"0.gate", "0.up"})
+                                              : (std::vector<std::string>{"1.gate", "1.up"}));
+    for (const ParameterPart& part : parts)
+      EXPECT_EQ(store.is_elsewhere(part.name), part.stack != rank) << part.name;
+    EXPECT_FALSE(store.is_elsewhere("stack"));
+    EXPECT_FALSE(store.is_elsewhere("2.gate"));
+  }
+  EXPECT_TRUE(throws_with(
+      [&] {
+        ParameterStore(1).add_linear("stack", {2, 2, 3}, Initialiser::zeros(), parts, {0, 3});
+      },
+      {"stack: 2 matrices do not divide by 3 ranks"}));
+}
+
+TEST(Parameter, WhatAnotherProcessOwnsIsElsewhere) {
+  ParameterStore store(1, DType::f32, ParameterValues::initialised,
+                       [](const std::string& name) { return name.starts_with("a."); });
+  EXPECT_TRUE(store.add("a.norm", {3}, Initialiser::ones()).defined());
+  EXPECT_FALSE(
+      store.add("b.qk", {5, 3}, Initialiser::zeros(), {{"b.q", 0, 3}, {"b.k", 3, 5}}).defined());
+  EXPECT_EQ(store.parameters().size(), 1u);
+  for (const char* name : {"b.qk", "b.q", "b.k"}) EXPECT_TRUE(store.is_elsewhere(name)) << name;
+  for (const char* name : {"a.norm", "b.v", "c"}) EXPECT_FALSE(store.is_elsewhere(name)) << name;
+  store.freeze({"b."});  // it is known here that there is such a parameter
+  EXPECT_EQ(store.trainable().size(), 1u);
+}
+
 TEST(Parameter, FilesKeepThePartsOfAParameterTogether) {
   EXPECT_EQ(names(example().file_order_state()),
             (std::vector<std::string>{"a.norm", "a.q", "a.k", "b.0.gate", "b.0.up", "b.1.gate",

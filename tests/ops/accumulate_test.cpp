@@ -10,7 +10,7 @@ namespace {
 using testing::random_tensor;
 using testing::throws_with;
 
-TEST(Accumulate, adds_element_by_element) {
+TEST(Accumulate, AddsElementByElement) {
   for (const DType dtype : {DType::f32, DType::f64}) {
     // One element more than a thread's share, so that the seam between two shares is inside.
     for (const std::int64_t n : {0, 1, 7, (1 << 15) + 1, 100003}) {
@@ -27,7 +27,7 @@ TEST(Accumulate, adds_element_by_element) {
   }
 }
 
-TEST(Accumulate, term_may_be_strided_or_the_sum_itself) {
+TEST(Accumulate, TermMayBeStridedOrTheSumItself) {
   const Tensor sum = Tensor::from(std::vector<float>{1, 2, 3, 4, 5, 6}, {2, 3});
   accumulate(sum, Tensor::from(std::vector<float>{10, 20, 30, 40, 50, 60}, {3, 2}).transpose(0, 1));
   const std::vector<float> want{11, 32, 53, 24, 45, 66};
@@ -36,7 +36,7 @@ TEST(Accumulate, term_may_be_strided_or_the_sum_itself) {
   for (std::size_t i = 0; i < want.size(); ++i) EXPECT_EQ(sum.data<float>()[i], 2 * want[i]);
 }
 
-TEST(Accumulate, refuses_what_does_not_fit) {
+TEST(Accumulate, RefusesWhatDoesNotFit) {
   const Tensor sum = Tensor::zeros({2, 3});
   EXPECT_TRUE(throws_with(
       [&] {

@@ -22,7 +22,7 @@ Tensor map(const Tensor& x, const std::function<double(double)>& f) {
 double exact_gelu(double x) { return 0.5 * x * std::erfc(-x / std::sqrt(2.0)); }
 double exact_silu(double x) { return x / (1 + std::exp(-x)); }
 
-TEST(Elementwise, add_and_multiply) {
+TEST(Elementwise, AddAndMultiply) {
   for (const Shape& shape : {Shape{}, Shape{1}, Shape{7}, Shape{3, 5, 7}, Shape{130, 257}}) {
     const Tensor a = random_tensor(shape, 1), b = random_tensor(shape, 2);
     const Tensor sum = add(a, b), product = multiply(a, b);
@@ -34,7 +34,7 @@ TEST(Elementwise, add_and_multiply) {
   }
 }
 
-TEST(Elementwise, add_broadcasts_over_leading_dimensions) {
+TEST(Elementwise, AddBroadcastsOverLeadingDimensions) {
   const Tensor a = random_tensor({5, 3, 7}, 1);
   for (const Shape& shape : {Shape{}, Shape{1}, Shape{7}, Shape{1, 7}, Shape{3, 7}, Shape{1, 3, 7},
                              Shape{1, 1, 1, 7}, Shape{5, 3, 7}}) {
@@ -50,7 +50,7 @@ TEST(Elementwise, add_broadcasts_over_leading_dimensions) {
     ASSERT_EQ(out.data<float>()[i], wide.data<float>()[i] + row.data<float>()[i % 30011]) << i;
 }
 
-TEST(Elementwise, activations_match_the_exact_functions) {
+TEST(Elementwise, ActivationsMatchTheExactFunctions) {
   // Random numbers and both tails.
   Tensor x = random_tensor({2003}, 1, DType::f32, 4.0);
   const std::vector<float> special{0.0f, -0.0f, 1e-20f, -1e-20f, 30.0f, -30.0f, 200.0f, -200.0f};
@@ -63,12 +63,12 @@ TEST(Elementwise, activations_match_the_exact_functions) {
   EXPECT_TRUE(near(scale(x, -0.125), map(x, [](double v) { return -0.125 * v; }), 0));
 }
 
-TEST(Elementwise, gelu_is_the_erf_form) {
+TEST(Elementwise, GeluIsTheErfForm) {
   // The tanh approximation gives 0.8411920 at 1, the exact form 0.8413447.
   EXPECT_NEAR(gelu(Tensor::full({}, 1.0, DType::f64)).item(), 0.8413447460685429, 1e-15);
 }
 
-TEST(Elementwise, strided_inputs_are_taken) {
+TEST(Elementwise, StridedInputsAreTaken) {
   const Tensor a = random_tensor({4, 6}, 1), b = random_tensor({6, 4}, 2);
   const Tensor at = a.transpose(0, 1);
   EXPECT_TRUE(near(add(at, b), add(at.clone(), b), 0));
@@ -77,7 +77,7 @@ TEST(Elementwise, strided_inputs_are_taken) {
   EXPECT_TRUE(near(silu_backward(at, b), silu_backward(at.clone(), b), 0));
 }
 
-TEST(Elementwise, gradients) {
+TEST(Elementwise, Gradients) {
   const auto sum = [](const std::vector<Variable>& in) { return add(in[0], in[1]); };
   const auto product = [](const std::vector<Variable>& in) { return multiply(in[0], in[1]); };
   const auto square = [](const std::vector<Variable>& in) { return multiply(in[0], in[0]); };
@@ -100,7 +100,7 @@ TEST(Elementwise, gradients) {
   }
 }
 
-TEST(Elementwise, broadcast_gradient_does_not_depend_on_threads) {
+TEST(Elementwise, BroadcastGradientDoesNotDependOnThreads) {
   const auto sum = [](const std::vector<Variable>& in) { return add(in[0], in[1]); };
   EXPECT_TRUE(
       testing::threads_do_not_matter(sum, {random_tensor({1000, 96}, 1), random_tensor({96}, 2)}));
@@ -108,7 +108,7 @@ TEST(Elementwise, broadcast_gradient_does_not_depend_on_threads) {
       sum, {random_tensor({3, 200, 96}, 1), random_tensor({1, 200, 96}, 2)}));
 }
 
-TEST(Elementwise, only_asked_for_gradients) {
+TEST(Elementwise, OnlyAskedForGradients) {
   const Variable a(random_tensor({3}, 1)), b(random_tensor({3}, 2), true);
   multiply(a, b).backward(random_tensor({3}, 3));
   add(a, b).backward(random_tensor({3}, 3));
@@ -116,14 +116,14 @@ TEST(Elementwise, only_asked_for_gradients) {
   EXPECT_TRUE(b.grad().defined());
 }
 
-TEST(Elementwise, empty) {
+TEST(Elementwise, Empty) {
   const Tensor none = Tensor::empty({0, 3});
   for (const Tensor& out : {add(none, none), add(none, Tensor::empty({3})), multiply(none, none),
                             scale(none, 2), gelu(none), silu(none), gelu_backward(none, none)})
     EXPECT_EQ(out.shape(), (Shape{0, 3}));
 }
 
-TEST(Elementwise, errors) {
+TEST(Elementwise, Errors) {
   const Tensor a = random_tensor({2, 3}, 1);
   for (const Shape& shape : {Shape{2}, Shape{2, 1}, Shape{3, 3}, Shape{2, 2, 3}})
     EXPECT_TRUE(throws_with([&] { add(a, Tensor::empty(shape)); },

@@ -48,7 +48,7 @@ Tensor bicubic_reference(std::int64_t input, std::int64_t output) {
   return out;
 }
 
-TEST(Interpolate, bicubic_weights_match_the_definition) {
+TEST(Interpolate, BicubicWeightsMatchTheDefinition) {
   for (const auto& [input, output] : {std::pair<std::int64_t, std::int64_t>{64, 48},
                                       {64, 40},
                                       {14, 64},
@@ -63,7 +63,7 @@ TEST(Interpolate, bicubic_weights_match_the_definition) {
         << input << " -> " << output;
 }
 
-TEST(Interpolate, bicubic_matches_torch) {
+TEST(Interpolate, BicubicMatchesTorch) {
   // torch.nn.functional.interpolate(x, size=(4 or 9, 6), mode="bicubic", antialias=True), f64,
   // where x [1, 1, 6, 6] holds the squares of its row number.
   const Tensor x = Tensor::from<double>({0, 1, 4, 9, 16, 25}, {6, 1});
@@ -81,7 +81,7 @@ TEST(Interpolate, bicubic_matches_torch) {
       1e-12));
 }
 
-TEST(Interpolate, linear_positions) {
+TEST(Interpolate, LinearPositions) {
   // 127 -> 95 and back: the straight line i -> i maps to the sampled position, clamped at the ends.
   for (const auto& [input, output] :
        {std::pair<std::int64_t, std::int64_t>{127, 95}, {95, 127}, {27, 13}, {1, 4}, {9, 2}}) {
@@ -98,12 +98,12 @@ TEST(Interpolate, linear_positions) {
   }
 }
 
-TEST(Interpolate, constants_stay_constant) {
+TEST(Interpolate, ConstantsStayConstant) {
   const Variable out = interpolate_bicubic(Variable(Tensor::full({1, 64, 64, 3}, 0.7)), 48, 90);
   EXPECT_TRUE(near(out.value(), Tensor::full({1, 48, 90, 3}, 0.7), 1e-6));
 }
 
-TEST(Interpolate, two_dimensions_are_the_two_matrices) {
+TEST(Interpolate, TwoDimensionsAreTheTwoMatrices) {
   const Tensor x = random_tensor({2, 6, 5, 3}, 1, DType::f64);
   const Tensor rows = bicubic_reference(6, 4), columns = bicubic_reference(5, 8);
   const Tensor want = Tensor::zeros({2, 4, 8, 3}, DType::f64);
@@ -119,13 +119,13 @@ TEST(Interpolate, two_dimensions_are_the_two_matrices) {
   EXPECT_TRUE(near(interpolate_bicubic(Variable(x), 4, 8).value(), want, 1e-13));
 }
 
-TEST(Interpolate, equal_sizes_return_the_input) {
+TEST(Interpolate, EqualSizesReturnTheInput) {
   const Variable x(random_tensor({1, 4, 5, 2}, 1), true), table(random_tensor({7, 3}, 2), true);
   EXPECT_EQ(interpolate_bicubic(x, 4, 5).state(), x.state());
   EXPECT_EQ(interpolate_linear(table, 7).state(), table.state());
 }
 
-TEST(Interpolate, transpose_is_the_transposed_matrix) {
+TEST(Interpolate, TransposeIsTheTransposedMatrix) {
   for (const auto& [input, output] :
        {std::pair<std::int64_t, std::int64_t>{64, 48}, {7, 3}, {3, 7}, {1, 5}, {30, 2}})
     for (const ResampleWeights& weights :
@@ -134,7 +134,7 @@ TEST(Interpolate, transpose_is_the_transposed_matrix) {
           << input << " -> " << output;
 }
 
-TEST(Interpolate, gradients) {
+TEST(Interpolate, Gradients) {
   for (const auto& [height, width] :
        {std::pair<std::int64_t, std::int64_t>{3, 4}, {8, 9}, {6, 2}, {1, 1}, {6, 5}}) {
     const auto f = [height = height, width = width](const std::vector<Variable>& in) {
@@ -154,7 +154,7 @@ TEST(Interpolate, gradients) {
       {random_tensor({1, 64, 64, 12}, 1)}));
 }
 
-TEST(Interpolate, empty_and_strided) {
+TEST(Interpolate, EmptyAndStrided) {
   EXPECT_EQ(interpolate_bicubic(Variable(Tensor::empty({0, 4, 4, 2})), 3, 3).shape(),
             (Shape{0, 3, 3, 2}));
   const Tensor x = random_tensor({5, 4}, 1).transpose(0, 1);
@@ -162,7 +162,7 @@ TEST(Interpolate, empty_and_strided) {
       near(resample(x, 0, linear_weights(4, 3)), resample(x.clone(), 0, linear_weights(4, 3)), 0));
 }
 
-TEST(Interpolate, errors) {
+TEST(Interpolate, Errors) {
   const Variable x(random_tensor({1, 4, 4, 2}, 1)), table(random_tensor({5, 2}, 1));
   EXPECT_TRUE(throws_with([&] { interpolate_bicubic(table, 2, 2); },
                           {"interpolate_bicubic: x must have 4 dimensions, got f32 [5, 2] cpu"}));

@@ -40,7 +40,7 @@ Variable operation(const std::vector<Variable>& in) {
   return layer_norm(in[0], in[1], in[2], 1e-6);
 }
 
-TEST(LayerNorm, matches_reference) {
+TEST(LayerNorm, MatchesReference) {
   for (const Shape& shape : {Shape{1}, Shape{7}, Shape{1, 1}, Shape{3, 5}, Shape{2, 3, 17},
                              Shape{70, 129}, Shape{33, 768}}) {
     const auto in = make_inputs(shape);
@@ -52,7 +52,7 @@ TEST(LayerNorm, matches_reference) {
   }
 }
 
-TEST(LayerNorm, large_mean_does_not_cancel) {
+TEST(LayerNorm, LargeMeanDoesNotCancel) {
   // mean 1000, deviation 1: E[x^2] - E[x]^2 in f32 would lose 6 of 7 digits.
   const auto in = make_inputs({4, 256});
   const Tensor x = in[0].clone();
@@ -61,20 +61,20 @@ TEST(LayerNorm, large_mean_does_not_cancel) {
       near(layer_norm(x, in[1], in[2], 1e-6).output, reference(x, in[1], in[2], 1e-6), 2e-4));
 }
 
-TEST(LayerNorm, constant_row_gives_the_bias) {
+TEST(LayerNorm, ConstantRowGivesTheBias) {
   const auto in = make_inputs({2, 8});
   const Tensor out = layer_norm(Tensor::full({2, 8}, 3.5), in[1], in[2], 1e-6).output;
   EXPECT_TRUE(near(out.slice(0, 1, 2).view({8}), in[2], 0));
 }
 
-TEST(LayerNorm, strided_input_is_taken) {
+TEST(LayerNorm, StridedInputIsTaken) {
   const Tensor x = random_tensor({6, 4}, 3).transpose(0, 1);
   const Tensor weight = random_tensor({6}, 4), bias = random_tensor({6}, 5);
   EXPECT_TRUE(
       near(layer_norm(x, weight, bias, 1e-5).output, reference(x, weight, bias, 1e-5), 2e-6));
 }
 
-TEST(LayerNorm, gradients) {
+TEST(LayerNorm, Gradients) {
   for (const Shape& shape : {Shape{1, 1}, Shape{3, 5}, Shape{2, 2, 9}, Shape{40, 33}}) {
     EXPECT_TRUE(testing::gradient_holds(operation, make_inputs(shape)));
     if (shape[shape.ndim() - 1] > 1) {
@@ -83,11 +83,11 @@ TEST(LayerNorm, gradients) {
   }
 }
 
-TEST(LayerNorm, threads_do_not_matter) {
+TEST(LayerNorm, ThreadsDoNotMatter) {
   EXPECT_TRUE(testing::threads_do_not_matter(operation, make_inputs({1000, 96})));
 }
 
-TEST(LayerNorm, computes_only_the_gradients_asked_for) {
+TEST(LayerNorm, ComputesOnlyTheGradientsAskedFor) {
   const auto in = make_inputs({4, 3});
   const Variable x(in[0], true), weight(in[1]), bias(in[2]);
   layer_norm(x, weight, bias, 1e-6).backward(random_tensor({4, 3}, 4));
@@ -97,7 +97,7 @@ TEST(LayerNorm, computes_only_the_gradients_asked_for) {
   EXPECT_FALSE(layer_norm_backward(in[0], saved, false, true).x.defined());
 }
 
-TEST(LayerNorm, empty) {
+TEST(LayerNorm, Empty) {
   EXPECT_EQ(layer_norm(Tensor::empty({0, 5}), Tensor::empty({5}), Tensor::empty({5}), 1e-6)
                 .output.shape(),
             (Shape{0, 5}));
@@ -110,7 +110,7 @@ TEST(LayerNorm, empty) {
   EXPECT_TRUE(near(results[3], Tensor::zeros({5}), 0));
 }
 
-TEST(LayerNorm, errors) {
+TEST(LayerNorm, Errors) {
   const auto in = make_inputs({2, 4});
   EXPECT_TRUE(throws_with([&] { layer_norm(Tensor::empty({}), in[1], in[2], 1e-6); },
                           {"layer_norm: x must have 1 or more dimensions"}));

@@ -43,7 +43,7 @@ void expect_permuted(const Tensor& x, const std::vector<int>& dims) {
   });
 }
 
-TEST(Layout, permute_in_every_order) {
+TEST(Layout, PermuteInEveryOrder) {
   for (const Shape& shape : {Shape{2, 3, 4, 5}, Shape{1, 17, 1, 3}, Shape{33, 2, 18, 1}}) {
     const Tensor x = random_tensor(shape, 1);
     std::vector<int> dims{0, 1, 2, 3};
@@ -57,7 +57,7 @@ TEST(Layout, permute_in_every_order) {
   expect_permuted(random_tensor({1, 1}, 1), {1, 0});
 }
 
-TEST(Layout, permute_moves_every_dtype) {
+TEST(Layout, PermuteMovesEveryDtype) {
   const Tensor x = random_tensor({19, 21}, 1, DType::f32, 10.0);
   const std::vector<int> dims{1, 0};
   for (const DType dtype : {DType::f64, DType::bf16, DType::i64, DType::i32, DType::f32}) {
@@ -69,7 +69,7 @@ TEST(Layout, permute_moves_every_dtype) {
       near(permute(bytes, dims), Tensor::from<std::uint8_t>({1, 4, 2, 5, 3, 6}, {3, 2}), 0));
 }
 
-TEST(Layout, slice_and_its_transpose) {
+TEST(Layout, SliceAndItsTranspose) {
   const Tensor x = random_tensor({4, 5, 6}, 1);
   for (int dim = 0; dim < 3; ++dim) {
     const Tensor out = slice(x, dim, 1, 3), view = x.slice(dim, 1, 3);
@@ -84,7 +84,7 @@ TEST(Layout, slice_and_its_transpose) {
   EXPECT_TRUE(near(slice(x.transpose(0, 2), 1, 2, 5), x.transpose(0, 2).slice(1, 2, 5), 0));
 }
 
-TEST(Layout, concat) {
+TEST(Layout, Concat) {
   for (int dim = 0; dim < 3; ++dim) {
     std::vector<Tensor> parts;
     Shape shape{3, 4, 5};
@@ -107,14 +107,14 @@ TEST(Layout, concat) {
   EXPECT_TRUE(near(concat({t, t}, 1).slice(1, 4, 8), t, 0));
 }
 
-TEST(Layout, repeat_leading) {
+TEST(Layout, RepeatLeading) {
   const Tensor x = random_tensor({3, 5}, 1), out = repeat_leading(x, 4);
   EXPECT_EQ(out.shape(), (Shape{4, 3, 5}));
   for (std::int64_t i = 0; i < 4; ++i) EXPECT_TRUE(near(out.slice(0, i, i + 1).view({3, 5}), x, 0));
   EXPECT_EQ(repeat_leading(Tensor::full({}, 2), 3).shape(), (Shape{3}));
 }
 
-TEST(Layout, gradients) {
+TEST(Layout, Gradients) {
   const Tensor x = random_tensor({3, 4, 5}, 1), y = random_tensor({3, 2, 5}, 2);
   using Inputs = std::vector<Variable>;
   const std::vector<testing::Operation> operations{
@@ -144,13 +144,13 @@ TEST(Layout, gradients) {
   }
 }
 
-TEST(Layout, repeat_gradient_does_not_depend_on_threads) {
+TEST(Layout, RepeatGradientDoesNotDependOnThreads) {
   EXPECT_TRUE(testing::threads_do_not_matter(
       [](const std::vector<Variable>& in) { return repeat_leading(in[0], 100); },
       {random_tensor({33, 7}, 1)}));
 }
 
-TEST(Layout, empty) {
+TEST(Layout, Empty) {
   const Tensor none = Tensor::empty({0, 3});
   const std::vector<int> swap{1, 0};
   EXPECT_EQ(permute(none, swap).shape(), (Shape{3, 0}));
@@ -162,7 +162,7 @@ TEST(Layout, empty) {
   EXPECT_TRUE(near(pad_slice(Tensor::empty({2, 0}), {2, 3}, 1, 3), Tensor::zeros({2, 3}), 0));
 }
 
-TEST(Layout, errors) {
+TEST(Layout, Errors) {
   const Tensor x = random_tensor({2, 3}, 1);
   EXPECT_TRUE(throws_with([&] { slice(x, 2, 0, 1); },
                           {"slice: dim must be a dimension of f32 [2, 3] cpu, got 2"}));

@@ -12,7 +12,7 @@ using testing::near;
 using testing::random_tensor;
 using testing::throws_with;
 
-TEST(Reduce, sum_and_squared_norm) {
+TEST(Reduce, SumAndSquaredNorm) {
   for (const std::int64_t n : {1, 7, 16383, 16384, 16385, 100003}) {
     const Tensor x = random_tensor({n}, 1);
     long double total = 0, squares = 0;
@@ -31,7 +31,7 @@ TEST(Reduce, sum_and_squared_norm) {
   EXPECT_EQ(sum(random_tensor({2, 3}, 1)).shape(), Shape{});
 }
 
-TEST(Reduce, many_small_terms_are_not_lost) {
+TEST(Reduce, ManySmallTermsAreNotLost) {
   // In f32 a million ones after a large first term would be swallowed.
   const Tensor x = Tensor::full({1 << 20}, 1.0);
   x.data<float>()[0] = 1e7f;
@@ -39,7 +39,7 @@ TEST(Reduce, many_small_terms_are_not_lost) {
   EXPECT_EQ(squared_norm(x), 1e14 + (1 << 20) - 1);
 }
 
-TEST(Reduce, sum_leading) {
+TEST(Reduce, SumLeading) {
   for (const auto& [rows, columns] : {std::pair<std::int64_t, std::int64_t>{1, 1},
                                       {3, 5},
                                       {1000, 1},
@@ -61,7 +61,7 @@ TEST(Reduce, sum_leading) {
                    sum_leading(random_tensor({3, 4}, 1).transpose(0, 1).clone(), {3}), 0));
 }
 
-TEST(Reduce, threads_do_not_matter) {
+TEST(Reduce, ThreadsDoNotMatter) {
   const Tensor x = random_tensor({100003}, 1), rows = random_tensor({3001, 33}, 2);
   const int before = thread_count();
   set_thread_count(1);
@@ -76,7 +76,7 @@ TEST(Reduce, threads_do_not_matter) {
   set_thread_count(before);
 }
 
-TEST(Reduce, gradients) {
+TEST(Reduce, Gradients) {
   for (const Shape& shape : {Shape{}, Shape{1}, Shape{3, 5}, Shape{7, 60}}) {
     const auto total = [](const std::vector<Variable>& in) { return sum(in[0]); };
     const auto average = [](const std::vector<Variable>& in) { return mean(in[0]); };
@@ -87,14 +87,14 @@ TEST(Reduce, gradients) {
   EXPECT_EQ(mean(Variable(Tensor::from<float>({1, 2, 6}, {3}))).value().item(), 3.0);
 }
 
-TEST(Reduce, empty) {
+TEST(Reduce, Empty) {
   EXPECT_EQ(sum(Tensor::empty({0, 4})).item(), 0.0);
   EXPECT_EQ(squared_norm(Tensor::empty({0})), 0.0);
   EXPECT_TRUE(near(sum_leading(Tensor::empty({0, 4}), {4}), Tensor::zeros({4}), 0));
   EXPECT_EQ(sum_leading(Tensor::empty({3, 0}), {0}).shape(), Shape{0});
 }
 
-TEST(Reduce, errors) {
+TEST(Reduce, Errors) {
   EXPECT_TRUE(throws_with([] { sum(Tensor::zeros({3}, DType::i32)); },
                           {"sum: dtype must be f32 or f64, got i32"}));
   EXPECT_TRUE(throws_with([] { squared_norm(Tensor::zeros({3}, DType::u8)); },

@@ -30,7 +30,7 @@ Tensor reference(const Tensor& x, const Tensor& weight, double epsilon) {
 
 Variable operation(const std::vector<Variable>& in) { return rms_norm(in[0], in[1], 1e-6); }
 
-TEST(RmsNorm, matches_reference) {
+TEST(RmsNorm, MatchesReference) {
   for (const Shape& shape : {Shape{1}, Shape{7}, Shape{1, 1}, Shape{3, 5}, Shape{2, 3, 17},
                              Shape{70, 129}, Shape{33, 896}}) {
     const Tensor weight = random_tensor({shape[shape.ndim() - 1]}, 2);
@@ -43,7 +43,7 @@ TEST(RmsNorm, matches_reference) {
   }
 }
 
-TEST(RmsNorm, epsilon_is_inside_the_root) {
+TEST(RmsNorm, EpsilonIsInsideTheRoot) {
   // A row of zeros stays zero; a tiny row is damped by epsilon: 1e-4 / sqrt(1e-8 + 1e-6).
   const Tensor x = Tensor::from<double>({0, 0, 1e-4, 1e-4}, {2, 2});
   const Tensor out = rms_norm(x, Tensor::full({2}, 1, DType::f64), 1e-6).output;
@@ -51,13 +51,13 @@ TEST(RmsNorm, epsilon_is_inside_the_root) {
   EXPECT_NEAR(out.data<double>()[2], 1e-4 / std::sqrt(1.01e-6), 1e-12);
 }
 
-TEST(RmsNorm, strided_input_is_taken) {
+TEST(RmsNorm, StridedInputIsTaken) {
   const Tensor x = random_tensor({6, 4}, 3).transpose(0, 1);
   const Tensor weight = random_tensor({6}, 4);
   EXPECT_TRUE(near(rms_norm(x, weight, 1e-5).output, reference(x, weight, 1e-5), 1e-6));
 }
 
-TEST(RmsNorm, gradients) {
+TEST(RmsNorm, Gradients) {
   for (const Shape& shape : {Shape{1, 1}, Shape{3, 5}, Shape{2, 2, 9}, Shape{40, 33}}) {
     const std::vector<Tensor> inputs{random_tensor(shape, 5),
                                      random_tensor({shape[shape.ndim() - 1]}, 6)};
@@ -66,12 +66,12 @@ TEST(RmsNorm, gradients) {
   }
 }
 
-TEST(RmsNorm, threads_do_not_matter) {
+TEST(RmsNorm, ThreadsDoNotMatter) {
   EXPECT_TRUE(testing::threads_do_not_matter(
       operation, {random_tensor({1000, 96}, 7), random_tensor({96}, 8)}));
 }
 
-TEST(RmsNorm, computes_only_the_gradients_asked_for) {
+TEST(RmsNorm, ComputesOnlyTheGradientsAskedFor) {
   const Variable x(random_tensor({4, 3}, 1)), weight(random_tensor({3}, 2), true);
   const Variable out = rms_norm(x, weight, 1e-6);
   out.backward(random_tensor({4, 3}, 3));
@@ -83,7 +83,7 @@ TEST(RmsNorm, computes_only_the_gradients_asked_for) {
   EXPECT_FALSE(gradients.weight.defined());
 }
 
-TEST(RmsNorm, empty) {
+TEST(RmsNorm, Empty) {
   EXPECT_EQ(rms_norm(Tensor::empty({0, 5}), Tensor::empty({5}), 1e-6).output.shape(),
             (Shape{0, 5}));
   EXPECT_EQ(rms_norm(Tensor::empty({2, 0}), Tensor::empty({0}), 1e-6).output.shape(),
@@ -94,7 +94,7 @@ TEST(RmsNorm, empty) {
   EXPECT_TRUE(near(results[2], Tensor::zeros({5}), 0));
 }
 
-TEST(RmsNorm, errors) {
+TEST(RmsNorm, Errors) {
   const Tensor x = random_tensor({2, 4}, 1), weight = random_tensor({4}, 2);
   EXPECT_TRUE(throws_with([&] { rms_norm(Tensor::empty({}), weight, 1e-6); },
                           {"rms_norm: x must have 1 or more dimensions"}));

@@ -114,7 +114,8 @@ TEST(Router, SelectionBiasChangesTheChoiceButNotTheWeights) {
 }
 
 TEST(Router, AgreesWithTheReferenceModelsRouter) {
-  const auto file = SafetensorsFile::open(testing::fixture("ocr2_A") / "case_crop2.safetensors");
+  const auto file = SafetensorsFile::open(testing::fixture(testing::first_family() + "_A") /
+                                          "case_crop2.safetensors");
   for (const std::string layer : {"moe.layer1.", "moe.layer2."}) {
     const Tensor logits = file.get(layer + "logits");
     const Tensor weight = file.get(layer + "topk_weight"), index = file.get(layer + "topk_index");

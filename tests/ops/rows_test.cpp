@@ -38,7 +38,7 @@ std::vector<Tensor> make_sources(std::int64_t columns) {
           random_tensor({4, columns}, 3)};
 }
 
-TEST(Rows, copies_the_rows_named) {
+TEST(Rows, CopiesTheRowsNamed) {
   for (const std::int64_t columns : {1, 3, 64, 1281}) {
     const auto sources = make_sources(columns);
     const Tensor index = random_index(sources, 101), out = select_rows(sources, index);
@@ -52,7 +52,7 @@ TEST(Rows, copies_the_rows_named) {
   }
 }
 
-TEST(Rows, gradient_adds_up_repeated_rows) {
+TEST(Rows, GradientAddsUpRepeatedRows) {
   const auto sources = make_sources(70);
   const Tensor index = random_index(sources, 300), grad = random_tensor({300, 70}, 4);
   for (std::int32_t s = 0; s < 3; ++s) {
@@ -67,7 +67,7 @@ TEST(Rows, gradient_adds_up_repeated_rows) {
   }
 }
 
-TEST(Rows, unused_rows_get_zero) {
+TEST(Rows, UnusedRowsGetZero) {
   // Enough rows that stale memory of the allocator would show.
   Tensor::full({1000, 8}, 7.0);
   const Tensor grad = select_rows_backward(Tensor::full({1, 8}, 1), make_index({0, 500}), 0, 1000);
@@ -77,7 +77,7 @@ TEST(Rows, unused_rows_get_zero) {
   EXPECT_EQ(grad.data<float>()[500 * 8], 1.0f);
 }
 
-TEST(Rows, gradients) {
+TEST(Rows, Gradients) {
   const auto sources = make_sources(5);
   const Tensor index = random_index(sources, 40);
   const auto f = [&](const std::vector<Variable>& in) { return select_rows(in, index); };
@@ -88,7 +88,7 @@ TEST(Rows, gradients) {
       [&](const std::vector<Variable>& in) { return select_rows(in, index); }, wide));
 }
 
-TEST(Rows, frozen_sources_get_no_gradient) {
+TEST(Rows, FrozenSourcesGetNoGradient) {
   const auto values = make_sources(5);
   const std::vector<Variable> sources{Variable(values[0]), Variable(values[1], true),
                                       Variable(values[2])};
@@ -97,7 +97,7 @@ TEST(Rows, frozen_sources_get_no_gradient) {
   EXPECT_TRUE(near(sources[1].grad(), Tensor::full({1, 5}, 1), 0));
 }
 
-TEST(Embedding, looks_up_ids_of_any_shape) {
+TEST(Embedding, LooksUpIdsOfAnyShape) {
   const Tensor table = random_tensor({11, 6}, 1);
   const Tensor ids = Tensor::from<std::int64_t>({0, 10, 3, 3, 7, 0}, {2, 3});
   for (const DType dtype : {DType::i32, DType::i64}) {
@@ -112,7 +112,7 @@ TEST(Embedding, looks_up_ids_of_any_shape) {
   EXPECT_TRUE(testing::gradient_holds(f, {table}));
 }
 
-TEST(Rows, empty) {
+TEST(Rows, Empty) {
   const auto sources = make_sources(5);
   EXPECT_EQ(select_rows(sources, Tensor::empty({0, 2}, DType::i32)).shape(), (Shape{0, 5}));
   EXPECT_TRUE(
@@ -124,14 +124,15 @@ TEST(Rows, empty) {
   EXPECT_EQ(embedding(Variable(sources[0]), Tensor::empty({0}, DType::i64)).shape(), (Shape{0, 5}));
 }
 
-TEST(Rows, strided_inputs_are_taken) {
+TEST(Rows, StridedInputsAreTaken) {
   const Tensor source = random_tensor({5, 8}, 1).transpose(0, 1);
   const Tensor index = Tensor::from<std::int32_t>({0, 0, 0, 7, 1, 2}, {2, 3}).transpose(0, 1);
   EXPECT_TRUE(near(select_rows({source, source}, index),
                    select_rows({source.clone(), source.clone()}, index.clone()), 0));
 }
 
-TEST(Rows, errors) {
+// Over 60 lines: a case an error.
+TEST(Rows, Errors) {
   const auto sources = make_sources(5);
   EXPECT_TRUE(throws_with(
       [&] {

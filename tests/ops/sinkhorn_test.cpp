@@ -72,7 +72,7 @@ testing::Operation operation(StreamConvention convention, std::int64_t iteration
   };
 }
 
-TEST(Sinkhorn, matches_reference) {
+TEST(Sinkhorn, MatchesReference) {
   for (const StreamConvention convention : kConventions)
     for (std::int64_t n = 1; n <= 8; ++n)
       for (const std::int64_t iterations : {1, 2, 20})
@@ -88,7 +88,7 @@ TEST(Sinkhorn, matches_reference) {
 }
 
 /// Values of the reference implementations, checked against the authors' code.
-TEST(Sinkhorn, matches_fixture) {
+TEST(Sinkhorn, MatchesFixture) {
   const auto file = SafetensorsFile::open(testing::fixture("mhc_A") / "mhc.safetensors");
   const Tensor logits = file.get("in.sinkhorn_logits");
   for (const StreamConvention convention : kConventions)
@@ -99,7 +99,7 @@ TEST(Sinkhorn, matches_fixture) {
           << name_of(convention) << " " << iterations;
 }
 
-TEST(Sinkhorn, gradients) {
+TEST(Sinkhorn, Gradients) {
   for (const StreamConvention convention : kConventions)
     for (std::int64_t n = 1; n <= 8; ++n)
       for (const std::int64_t iterations : {1, 3, 20}) {
@@ -112,7 +112,7 @@ TEST(Sinkhorn, gradients) {
 }
 
 /// Near a permutation the columns of exp(l - row max) span 200 orders of magnitude in f64.
-TEST(Sinkhorn, paper_through_logarithms) {
+TEST(Sinkhorn, PaperThroughLogarithms) {
   Tensor logits = random_tensor({4, 4, 4}, 7, DType::f64, 1.0);
   for (std::int64_t at = 0; at < logits.numel(); ++at)
     logits.data<double>()[at] -= at % 4 == 2 ? 350.0 : 0.0;
@@ -129,7 +129,7 @@ TEST(Sinkhorn, paper_through_logarithms) {
 }
 
 /// A token's result does not depend on its neighbours, even when they need logarithms.
-TEST(Sinkhorn, tokens_do_not_touch) {
+TEST(Sinkhorn, TokensDoNotTouch) {
   Tensor logits = random_tensor({16, 4, 4}, 9);
   const SinkhornArgs args{.convention = StreamConvention::paper, .iterations = 20};
   const Tensor alone = sinkhorn(logits, args);
@@ -139,7 +139,7 @@ TEST(Sinkhorn, tokens_do_not_touch) {
     EXPECT_TRUE(near(mixed.slice(0, token, token + 1), alone.slice(0, token, token + 1), 0));
 }
 
-TEST(Sinkhorn, extreme_logits_stay_finite) {
+TEST(Sinkhorn, ExtremeLogitsStayFinite) {
   const float tiny = std::numeric_limits<float>::denorm_min();
   for (std::int64_t n = 1; n <= 8; ++n) {
     std::vector<Tensor> cases = {Tensor::full({2, n, n}, 1e4), Tensor::full({2, n, n}, -1e4),
@@ -176,17 +176,17 @@ TEST(Sinkhorn, extreme_logits_stay_finite) {
   }
 }
 
-TEST(Sinkhorn, threads_do_not_matter) {
+TEST(Sinkhorn, ThreadsDoNotMatter) {
   for (const StreamConvention convention : kConventions)
     EXPECT_TRUE(
         testing::threads_do_not_matter(operation(convention, 20), {random_tensor({500, 4, 4}, 7)}));
 }
 
-TEST(Sinkhorn, empty) {
+TEST(Sinkhorn, Empty) {
   EXPECT_EQ(sinkhorn(Tensor::empty({0, 4, 4}), {}).shape(), (Shape{0, 4, 4}));
 }
 
-TEST(Sinkhorn, errors) {
+TEST(Sinkhorn, Errors) {
   EXPECT_TRUE(throws_with(
       [] {
         sinkhorn(Tensor::zeros({4, 3}), {});

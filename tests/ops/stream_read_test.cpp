@@ -63,7 +63,7 @@ void expect_equal(const StreamReadOutput& got, const StreamReadOutput& want, dou
   EXPECT_TRUE(near(got.mix, want.mix, bound)) << what;
 }
 
-TEST(StreamRead, matches_reference) {
+TEST(StreamRead, MatchesReference) {
   for (std::int64_t n = 1; n <= 8; ++n)
     for (const StreamReadArgs& args : all_args(n))
       for (const std::int64_t tokens : {1, 7, 35})
@@ -78,7 +78,7 @@ TEST(StreamRead, matches_reference) {
 }
 
 /// Switched-off mappings are constants; the others do not change.
-TEST(StreamRead, mappings_switched_off) {
+TEST(StreamRead, MappingsSwitchedOff) {
   for (const StreamMapping mapping : {StreamMapping::mhc, StreamMapping::hc, StreamMapping::exact})
     for (int off = 0; off < 8; ++off) {
       const StreamReadArgs args{
@@ -92,7 +92,7 @@ TEST(StreamRead, mappings_switched_off) {
 
 /// Finite differences through read and write, for every convention and n; one short block of tokens
 /// and more than one, odd widths.
-TEST(StreamRead, gradients) {
+TEST(StreamRead, Gradients) {
   for (std::int64_t n = 1; n <= 8; ++n)
     for (const StreamReadArgs& args : all_args(n)) {
       for (const auto& [tokens, width] : {std::pair{3, 5}, std::pair{11, 43}}) {
@@ -106,14 +106,14 @@ TEST(StreamRead, gradients) {
 }
 
 /// Sums over tokens go through more than one chunk.
-TEST(StreamRead, threads_do_not_matter) {
+TEST(StreamRead, ThreadsDoNotMatter) {
   for (const StreamReadArgs& args : all_args(4))
     EXPECT_TRUE(testing::threads_do_not_matter(
         sub_layer(args), inputs_of(stream_case(args.mapping, 300, 4, 40, 7, DType::f32))))
         << name(args, 4);
 }
 
-TEST(StreamRead, matches_fixture) {
+TEST(StreamRead, MatchesFixture) {
   const auto file = SafetensorsFile::open(testing::fixture("mhc_A") / "mhc.safetensors");
   for (const StreamConvention convention : kConventions) {
     const StreamReadArgs args{.convention = convention};
@@ -127,7 +127,7 @@ TEST(StreamRead, matches_fixture) {
 }
 
 /// n = 1: the streams are the plain residual, bit for bit, when the mappings are constants.
-TEST(StreamRead, one_stream_is_the_plain_residual) {
+TEST(StreamRead, OneStreamIsThePlainResidual) {
   const Tensor x = random_tensor({9, 1, 77}, 1), y = random_tensor({9, 77}, 2);
   const Variable plain = add(Variable(x.view({9, 77})), Variable(y));
   const auto shapes = stream_parameter_shapes(StreamMapping::mhc, 1, 77);
@@ -150,7 +150,7 @@ TEST(StreamRead, one_stream_is_the_plain_residual) {
 }
 
 /// A segment rebuilds the streams: the same bits as keeping them.
-TEST(StreamRead, segments_change_nothing) {
+TEST(StreamRead, SegmentsChangeNothing) {
   const StreamCase in = stream_case(StreamMapping::mhc, 21, 4, 30, 9, DType::f32);
   const auto run = [&](int interval) {
     std::vector<Variable> leaves;
@@ -175,7 +175,7 @@ TEST(StreamRead, segments_change_nothing) {
   }
 }
 
-TEST(StreamRead, extreme_values_stay_finite) {
+TEST(StreamRead, ExtremeValuesStayFinite) {
   for (std::int64_t n = 1; n <= 8; ++n)
     for (const StreamReadArgs& args : all_args(n))
       for (const float logit : {1e4f, -1e4f, 0.0f, std::numeric_limits<float>::denorm_min()})
@@ -202,7 +202,7 @@ TEST(StreamRead, extreme_values_stay_finite) {
         }
 }
 
-TEST(StreamRead, only_what_is_needed) {
+TEST(StreamRead, OnlyWhatIsNeeded) {
   const StreamCase in = stream_case(StreamMapping::mhc, 4, 2, 6, 1);
   const auto forward = stream_read(in.x, in.parameters, {});
   const Tensor grad = random_tensor({4, 6}, 2, DType::f64);
@@ -217,14 +217,14 @@ TEST(StreamRead, only_what_is_needed) {
   EXPECT_TRUE(near(fn_only.fn, all.fn, 0));
 }
 
-TEST(StreamRead, empty) {
+TEST(StreamRead, Empty) {
   const StreamCase in = stream_case(StreamMapping::mhc, 0, 4, 6, 1);
   const auto results = testing::output_and_gradients(sub_layer({}), inputs_of(in));
   EXPECT_EQ(results[0].shape(), (Shape{0, 4, 6}));
   EXPECT_TRUE(near(results[2], Tensor::zeros({24, 24}, DType::f64), 0));
 }
 
-TEST(StreamRead, errors) {
+TEST(StreamRead, Errors) {
   const StreamCase in = stream_case(StreamMapping::mhc, 2, 4, 6, 1, DType::f32);
   const auto with = [&](StreamParameters parameters, StreamReadArgs args = {}) {
     stream_read(in.x, parameters, args);

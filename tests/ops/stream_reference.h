@@ -35,6 +35,7 @@ inline StreamCase stream_case(StreamMapping mapping, std::int64_t tokens, std::i
 }
 
 /// pre, post, mix and input of every token.
+/// Over 60 lines: the three conventions, each in the order of its formulas.
 inline StreamReadOutput reference_read(const StreamCase& in, const StreamReadArgs& args) {
   const Tensor x = in.x.to(DType::f64).contiguous(), fn = in.parameters.fn.to(DType::f64),
                base = in.parameters.base.to(DType::f64), scale = in.parameters.scale.to(DType::f64);

@@ -10,7 +10,7 @@ using testing::near;
 using testing::random_tensor;
 using testing::throws_with;
 
-TEST(StreamStack, values) {
+TEST(StreamStack, Values) {
   const Tensor x = Tensor::from<float>({1, 2, 3, 4}, {2, 2});
   EXPECT_TRUE(near(stream_expand(x, 3),
                    Tensor::from<float>({1, 2, 1, 2, 1, 2, 3, 4, 3, 4, 3, 4}, {2, 3, 2}), 0));
@@ -19,7 +19,7 @@ TEST(StreamStack, values) {
   EXPECT_TRUE(near(stream_sum(y, 2.0), Tensor::from<double>({18, 24}, {1, 2}), 0));
 }
 
-TEST(StreamStack, gradients) {
+TEST(StreamStack, Gradients) {
   for (const std::int64_t n : {1, 4, 5}) {
     EXPECT_TRUE(testing::gradient_holds(
         [n](const std::vector<Variable>& in) { return expand_streams(in[0], n).graph; },
@@ -30,18 +30,18 @@ TEST(StreamStack, gradients) {
   }
 }
 
-TEST(StreamStack, threads_do_not_matter) {
+TEST(StreamStack, ThreadsDoNotMatter) {
   EXPECT_TRUE(testing::threads_do_not_matter(
       [](const std::vector<Variable>& in) { return mean_of_streams(expand_streams(in[0], 4)); },
       {random_tensor({900, 64}, 2)}));
 }
 
-TEST(StreamStack, empty) {
+TEST(StreamStack, Empty) {
   EXPECT_EQ(stream_expand(Tensor::empty({0, 3}), 4).shape(), (Shape{0, 4, 3}));
   EXPECT_EQ(stream_sum(Tensor::empty({2, 4, 0})).shape(), (Shape{2, 0}));
 }
 
-TEST(StreamStack, errors) {
+TEST(StreamStack, Errors) {
   EXPECT_TRUE(throws_with([] { stream_expand(Tensor::zeros({}), 2); },
                           {"stream_expand: x must have 1 or more dimensions"}));
   EXPECT_TRUE(throws_with([] { stream_expand(Tensor::zeros({2}), 0); },

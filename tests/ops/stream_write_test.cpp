@@ -24,7 +24,7 @@ Case make_case(std::int64_t tokens, std::int64_t n, std::int64_t width, DType dt
 
 double at(const Tensor& tensor, std::int64_t i) { return tensor.data<double>()[i]; }
 
-TEST(StreamWrite, matches_loops) {
+TEST(StreamWrite, MatchesLoops) {
   for (std::int64_t n = 1; n <= 8; ++n)
     for (const std::int64_t tokens : {1, 6})
       for (const std::int64_t width : {1, 16, 53}) {
@@ -53,7 +53,7 @@ TEST(StreamWrite, matches_loops) {
       }
 }
 
-TEST(StreamWrite, threads_do_not_matter) {
+TEST(StreamWrite, ThreadsDoNotMatter) {
   const Case in = make_case(500, 4, 40, DType::f32);
   const Tensor want = stream_write(in.x, in.mix, in.post, in.y);
   const int before = thread_count();
@@ -63,12 +63,12 @@ TEST(StreamWrite, threads_do_not_matter) {
   EXPECT_EQ(std::memcmp(got.raw(), want.raw(), want.bytes()), 0);
 }
 
-TEST(StreamWrite, empty) {
+TEST(StreamWrite, Empty) {
   const Case in = make_case(0, 4, 5, DType::f32);
   EXPECT_EQ(stream_write(in.x, in.mix, in.post, in.y).shape(), (Shape{0, 4, 5}));
 }
 
-TEST(StreamWrite, errors) {
+TEST(StreamWrite, Errors) {
   const Case in = make_case(2, 3, 5, DType::f32);
   EXPECT_TRUE(throws_with([&] { stream_write(in.y.view({10}), in.mix, in.post, in.y); },
                           {"stream_write: x must be [..., n, C] with n from 1 to 8"}));

@@ -27,7 +27,7 @@ Tensor reference(const Tensor& gate_up) {
 
 Variable operation(const std::vector<Variable>& in) { return swiglu(in[0]); }
 
-TEST(Swiglu, matches_reference) {
+TEST(Swiglu, MatchesReference) {
   for (const Shape& shape :
        {Shape{2}, Shape{1, 2}, Shape{3, 10}, Shape{2, 3, 34}, Shape{70, 258}, Shape{9, 1792}}) {
     const Tensor x = random_tensor(shape, 1, DType::f32, 3.0);
@@ -36,7 +36,7 @@ TEST(Swiglu, matches_reference) {
   }
 }
 
-TEST(Swiglu, extreme_gates) {
+TEST(Swiglu, ExtremeGates) {
   // silu(-200) is 0 and silu(200) is 200: no overflow of the exponential comes through.
   const Tensor out = swiglu(Tensor::from<float>({-200.0f, 200.0f, 2.0f, 3.0f}, {1, 4}));
   EXPECT_TRUE(near(out, Tensor::from<float>({0.0f, 600.0f}, {1, 2}), 1e-7));
@@ -45,12 +45,12 @@ TEST(Swiglu, extreme_gates) {
                    Tensor::from<float>({0.0f, 3.0f, 0.0f, 200.0f}, {1, 4}), 1e-7));
 }
 
-TEST(Swiglu, strided_input_is_taken) {
+TEST(Swiglu, StridedInputIsTaken) {
   const Tensor x = random_tensor({6, 5}, 1).transpose(0, 1);
   EXPECT_TRUE(near(swiglu(x), reference(x), 3e-7));
 }
 
-TEST(Swiglu, gradients) {
+TEST(Swiglu, Gradients) {
   for (const Shape& shape : {Shape{2}, Shape{3, 10}, Shape{2, 2, 18}, Shape{40, 66}}) {
     const Tensor x = random_tensor(shape, 2, DType::f32, 2.0);
     EXPECT_TRUE(testing::gradient_holds(operation, {x}));
@@ -58,17 +58,17 @@ TEST(Swiglu, gradients) {
   }
 }
 
-TEST(Swiglu, threads_do_not_matter) {
+TEST(Swiglu, ThreadsDoNotMatter) {
   EXPECT_TRUE(testing::threads_do_not_matter(operation, {random_tensor({500, 192}, 3)}));
 }
 
-TEST(Swiglu, empty) {
+TEST(Swiglu, Empty) {
   EXPECT_EQ(swiglu(Tensor::empty({0, 6})).shape(), (Shape{0, 3}));
   EXPECT_EQ(swiglu(Tensor::empty({4, 0})).shape(), (Shape{4, 0}));
   EXPECT_EQ(swiglu_backward(Tensor::empty({0, 3}), Tensor::empty({0, 6})).shape(), (Shape{0, 6}));
 }
 
-TEST(Swiglu, errors) {
+TEST(Swiglu, Errors) {
   EXPECT_TRUE(throws_with(
       [] {
         swiglu(Tensor::empty({2, 5}));

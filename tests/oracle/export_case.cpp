@@ -11,7 +11,7 @@
 #include "core/random.h"
 #include "data/images/views.h"
 #include "nn/families.h"
-#include "nn/language/generation.h"
+#include "nn/generation/generation.h"
 #include "recipes/checkpoint/model_folder.h"
 #include "recipes/read/reader.h"
 #include "tests/recipes/tiny_run.h"

@@ -5,6 +5,7 @@
 #include "core/io/file.h"
 #include "core/io/safetensors.h"
 #include "data/tokenizer/train.h"
+#include "recipes/checkpoint/folder.h"
 #include "recipes/recipe/recipe.h"
 #include "tests/data/synthetic_pages.h"
 
@@ -120,6 +121,20 @@ progress_seconds = 1e6
  private:
   TemporaryFolder folder_;
 };
+
+inline std::filesystem::path checkpoint(const TinyData& data, const std::string& run,
+                                        std::int64_t step) {
+  return data.folder() / run / "checkpoints" / checkpoint_name(step);
+}
+
+inline std::string metrics_text(const TinyData& data, const std::string& run) {
+  return read_file(data.folder() / run / "metrics.jsonl");
+}
+
+/// What --set takes: a key and a path.
+inline std::string set(const std::string& key, const std::filesystem::path& path) {
+  return fmt::format("{}=\"{}\"", key, path.string());
+}
 
 /// Every tensor of a checkpoint folder, copied.
 inline std::map<std::string, Tensor> tensors_of(const std::filesystem::path& folder,

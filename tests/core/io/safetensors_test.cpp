@@ -95,7 +95,7 @@ TEST_F(Safetensors, UnalignedDataIsCopied) {
 }
 
 TEST_F(Safetensors, ReadsAFixtureOfTheReferenceWriter) {
-  const auto folder = SafetensorsFolder::open(testing::fixture("ocr2_A"));
+  const auto folder = SafetensorsFolder::open(testing::fixture(testing::first_family() + "_A"));
   EXPECT_TRUE(folder.contains("lm_head.weight"));
   EXPECT_EQ(folder.get("lm_head.weight").ndim(), 2);
   EXPECT_TRUE(throws_with([&] { folder.get("nothing"); }, {"has no tensor nothing"}));

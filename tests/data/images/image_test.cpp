@@ -4,7 +4,6 @@
 #include "tests/testing.h"
 
 #include <jpeglib.h>
-#include <png.h>
 #include <zlib.h>
 
 #include <cmath>
@@ -34,7 +33,8 @@ void append_chunk(Bytes& out, const char* type, const Bytes& data) {
 
 /// A PNG built by hand from filtered rows: independent of encode_png.
 Bytes make_png(std::uint32_t width, std::uint32_t height, int depth, int color, const Bytes& rows,
-               const Bytes& palette = {}, const Bytes& transparency = {}, int interlace = 0) {
+               const Bytes& palette = {}, const Bytes& transparency = {}, int interlace = 0,
+               const std::vector<Bytes>& texts = {}) {
   Bytes out = {0x89, 'P', 'N', 'G', '\r', '\n', 0x1a, '\n'}, header;
   for (const std::uint32_t side : {width, height})
     for (int shift = 24; shift >= 0; shift -= 8) header.push_back(side >> shift & 255);
@@ -42,6 +42,7 @@ Bytes make_png(std::uint32_t width, std::uint32_t height, int depth, int color, 
   append_chunk(out, "IHDR", header);
   if (!palette.empty()) append_chunk(out, "PLTE", palette);
   if (!transparency.empty()) append_chunk(out, "tRNS", transparency);
+  for (const Bytes& text : texts) append_chunk(out, "tEXt", text);
   uLongf size = compressBound(rows.size());
   Bytes packed(size);
   compress(packed.data(), &size, rows.data(), rows.size());
@@ -110,11 +111,11 @@ TEST(Image, GreyIsStoredWithOneChannel) {
   for (std::size_t i = 0; i < image.pixels.size(); i += 3)
     image.pixels[i + 1] = image.pixels[i + 2] = image.pixels[i];
   const Bytes grey = encode_png(image);
-  EXPECT_EQ(grey[25], PNG_COLOR_TYPE_GRAY);  // byte 25 of a PNG is its colour type
+  EXPECT_EQ(grey[25], 0);  // byte 25 of a PNG is its colour type
   EXPECT_EQ(decode_image(grey, "grey").pixels, image.pixels);
   image.pixels[100] ^= 1;
   const Bytes colour = encode_png(image);
-  EXPECT_EQ(colour[25], PNG_COLOR_TYPE_RGB);
+  EXPECT_EQ(colour[25], 2);
   EXPECT_EQ(decode_image(colour, "colour").pixels, image.pixels);
 }
 
@@ -123,6 +124,8 @@ TEST(Image, PngKinds) {
   const Image deep = decode_image(make_png(2, 1, 16, 0, {0, 0x80, 0x00, 0xff, 0xff}), "deep");
   EXPECT_EQ(pixel(deep, 0, 0), (Bytes{128, 128, 128}));
   EXPECT_EQ(pixel(deep, 1, 0), (Bytes{255, 255, 255}));
+  const Image near = decode_image(make_png(1, 1, 16, 2, {0, 0, 0xff, 0x80, 0x90, 0, 0}), "near");
+  EXPECT_EQ(pixel(near, 0, 0), (Bytes{1, 128, 0}));  // 255 / 257 is nearer to 1 than to 0
   // 1-bit grey.
   const Image bits = decode_image(make_png(3, 1, 1, 0, {0, 0b10100000}), "bits");
   EXPECT_EQ(pixel(bits, 0, 0), (Bytes{255, 255, 255}));
@@ -142,6 +145,22 @@ TEST(Image, PngKinds) {
   EXPECT_EQ(pixel(alpha, 1, 0), (Bytes{255, 255, 255}));
   const Image grey_alpha = decode_image(make_png(1, 1, 8, 4, {0, 0, 51}), "grey alpha");
   EXPECT_EQ(pixel(grey_alpha, 0, 0), (Bytes{204, 204, 204}));
+}
+
+TEST(Image, PngTextIsPassedOver) {
+  Bytes text(3 << 20, 'x');
+  text[1] = 0;  // ends the keyword
+  const std::vector<Bytes> many(900, Bytes{'k', 0, 'v'}), long_one = {text};
+  for (const std::vector<Bytes>& texts : {many, long_one})
+    EXPECT_EQ(
+        pixel(decode_image(make_png(1, 1, 8, 2, {0, 4, 5, 6}, {}, {}, 0, texts), "text"), 0, 0),
+        (Bytes{4, 5, 6}));
+  const std::vector<Bytes> flood(30, text);
+  EXPECT_TRUE(throws_with(
+      [&] {
+        decode_image(make_png(1, 1, 8, 2, {0, 4, 5, 6}, {}, {}, 0, flood), "flood.png");
+      },
+      {"flood.png", "malformed"}));
 }
 
 TEST(Image, InterlacedPng) {

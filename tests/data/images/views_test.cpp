@@ -2,17 +2,14 @@
 
 #include "core/parallel.h"
 #include "core/random.h"
-#include "recipes/parity/ocr2_preprocess.h"
 #include "tests/testing.h"
 
 #include <cmath>
 #include <cstring>
-#include <fstream>
 
 namespace lectern {
 namespace {
 
-using testing::fixture;
 using testing::random_tensor;
 using testing::throws_with;
 
@@ -73,27 +70,6 @@ int largest_difference(const Image& a, const Image& b) {
   for (std::size_t i = 0; i < a.pixels.size(); ++i)
     largest = std::max(largest, std::abs(a.pixels[i] - b.pixels[i]));
   return largest;
-}
-
-TEST(ImageViews, EqualsTheReferenceProcessor) {
-  const ParityReport report = parity_preprocess(fixture("preprocess"));
-  EXPECT_TRUE(report.passed());
-  // 1 row of grids; 5 images with Pillow, 2 also with torchvision; "small" has no tiles.
-  EXPECT_EQ(report.rows.size(), 1u + 7u + 5u);
-  for (const ParityRow& row : report.rows)
-    EXPECT_TRUE(row.passed) << row.what << ": " << row.difference << " " << row.note;
-}
-
-TEST(ImageViews, ParityNoticesAWrongGrid) {
-  testing::TemporaryFolder folder;
-  for (const char* name : {"grids.json", "pixels.safetensors"})
-    std::filesystem::copy(fixture("preprocess") / name, folder.path() / name);
-  std::ofstream(folder.path() / "grids.json") << "[[2480, 3508, 3, 2, 1121]]";
-  const ParityReport report = parity_preprocess(folder.path());
-  EXPECT_FALSE(report.passed());
-  EXPECT_FALSE(report.rows[0].passed);
-  std::ofstream(folder.path() / "grids.json") << "[[2480, 3508, 3]]";
-  EXPECT_TRUE(throws_with([&] { parity_preprocess(folder.path()); }, {"grids.json", "5 integers"}));
 }
 
 TEST(ImageViews, ResizeFollowsTheDefinition) {

@@ -277,14 +277,15 @@ TEST_F(PageBuilder, PageListIsRead) {
     return throws_with([&] { load_page_list(folder_.path()); }, {"pages.json", what});
   };
   const std::string head = "{\"format\":\"lectern-pages\",\"version\":1,\"documents\":[],";
-  EXPECT_TRUE(refused("[]", "objects"));
-  EXPECT_TRUE(refused("{\"format\":\"x\",\"version\":1}", "format must be"));
-  EXPECT_TRUE(refused(head + "\"pages\":3,\"skipped\":[]}", "pages must be an array"));
+  EXPECT_TRUE(refused("[]", "must be an object"));
+  EXPECT_TRUE(refused("{\"format\":\"x\",\"version\":1}", "format: only \"lectern-pages\""));
+  EXPECT_TRUE(refused(head + "\"pages\":3,\"skipped\":[]}",
+                      "pages: must be a list of objects, got number"));
   EXPECT_TRUE(refused(head + "\"pages\":[{\"stem\":\"../../x\",\"document\":\"\",\"number\":1,"
                              "\"width\":1,\"height\":1,\"characters\":1}],\"skipped\":[]}",
                       "plain file name"));
-  EXPECT_TRUE(
-      refused(head + "\"pages\":[{\"stem\":\"x\"}],\"skipped\":[]}", "document is missing"));
+  EXPECT_TRUE(refused(head + "\"pages\":[{\"stem\":\"x\"}],\"skipped\":[]}",
+                      "pages[0].document: is required"));
   EXPECT_FALSE(find_page_list(folder_.path() / "nowhere").has_value());
 }
 

@@ -21,56 +21,21 @@ using testing::TemporaryFolder;
 using testing::test_tokenizer;
 using testing::throws_with;
 
-/// Settings from JSON, which remembers what was asked for.
-class JsonReader final : public SettingsReader {
+/// Reads fields from JSON.
+class JsonFields final : public FieldVisitor {
  public:
-  explicit JsonReader(nlohmann::json values) : values_(std::move(values)) {}
+  explicit JsonFields(nlohmann::json values) : values_(std::move(values)) {}
 
-  std::int64_t integer(std::string_view key, std::optional<std::int64_t> otherwise,
-                       std::int64_t least, std::int64_t most) override {
-    const auto out = get(key, otherwise);
-    if (out < least || out > most) refuse(key, fmt::format("must be in {} .. {}", least, most));
-    return out;
-  }
-  double number(std::string_view key, std::optional<double> otherwise, double least,
-                double most) override {
-    const auto out = get(key, otherwise);
-    if (out < least || out > most) refuse(key, fmt::format("must be in {} .. {}", least, most));
-    return out;
-  }
-  std::array<double, 2> range(std::string_view key, std::array<double, 2> otherwise,
-                              double /*least*/, double /*most*/) override {
-    return get<std::array<double, 2>>(key, otherwise);
-  }
-  bool boolean(std::string_view key, std::optional<bool> otherwise) override {
-    return get(key, otherwise);
-  }
-  std::string string(std::string_view key, std::optional<std::string> otherwise) override {
-    return get(key, std::move(otherwise));
-  }
-  std::string choice(std::string_view key, std::optional<std::string> otherwise,
-                     const std::vector<std::string>& choices) override {
-    std::string out = get(key, std::move(otherwise));
-    if (std::find(choices.begin(), choices.end(), out) == choices.end()) refuse(key, "must be one");
-    return out;
-  }
-  std::vector<std::string> strings(std::string_view key,
-                                   std::optional<std::vector<std::string>> otherwise) override {
-    return get(key, std::move(otherwise));
-  }
-  void refuse(std::string_view key, std::string_view message) override {
-    fail<ConfigError>(fmt::format("{} {}", key, message));
+  void visit(const Field& field) override {
+    const auto found = values_.find(std::string(field.key));
+    if (found != values_.end())
+      std::visit([&](auto* out) { found->get_to(*out); }, field.value);
+    else if (field.note.required)
+      fail<ConfigError>(fmt::format("{} is required", field.key));
+    FieldCheck("table").visit(field);
   }
 
  private:
-  template <typename T>
-  T get(std::string_view key, std::optional<T> otherwise) {
-    const auto found = values_.find(std::string(key));
-    if (found != values_.end()) return found->get<T>();
-    if (!otherwise) refuse(key, "is required");
-    return *otherwise;
-  }
-
   nlohmann::json values_;
 };
 
@@ -80,8 +45,13 @@ class Kinds : public ::testing::Test {
 
   std::shared_ptr<const SourceSettings> read(const std::string& kind, nlohmann::json values,
                                              const SourceDefaults& defaults) const {
-    JsonReader reader(std::move(values));
-    return read_source_settings(kind, reader, defaults);
+    JsonFields fields(std::move(values));
+    auto out = make_source_settings(kind);
+    out->describe(fields, defaults);
+    out->check([](std::string_view key, std::string_view message) {
+      fail<ConfigError>(fmt::format("{} {}", key, message));
+    });
+    return out;
   }
   std::shared_ptr<const SourceSettings> read(const std::string& kind, nlohmann::json values) const {
     return read(kind, std::move(values),
@@ -120,20 +90,32 @@ TEST_F(Kinds, EachIsReadFromItsTableAndOpened) {
 TEST_F(Kinds, TakeWhatTheDefaultsSayUnlessTheySayOtherwise) {
   const auto settings = read("shards", {{"level", "line"}, {"shards", "x"}, {"cut_width", 90}});
   const CutOptions& cut = dynamic_cast<const CutSettings&>(*settings).options;
-  EXPECT_EQ(settings->label, "line");
+  EXPECT_EQ(settings->label(), "line");
   EXPECT_EQ(cut.prompt, "<image>\nRead.");
   EXPECT_TRUE(cut.ascii_only);
   EXPECT_EQ(cut.max_response_tokens, 640);
   EXPECT_EQ(cut.cut_width, 90);
   const auto pairs = read("pairs", {{"shards", "x"}, {"max_text_tokens", 9}});
   EXPECT_EQ(dynamic_cast<const PairSettings&>(*pairs).options.max_response_tokens, 9);
-  EXPECT_EQ(pairs->label, "pairs");
+  EXPECT_EQ(pairs->label(), "pairs");
   // Only regions have lines, only lines and regions are cut.
   EXPECT_EQ(dynamic_cast<const CutSettings&>(
                 *read("shards", {{"level", "word"}, {"shards", "x"}, {"cut_width", 90}}))
                 .options.cut_width,
             0);
   EXPECT_TRUE(throws_with([&] { read("shards", {{"level", "character"}}); }, {"level"}));
+  const nlohmann::json none = nlohmann::json::array();
+  EXPECT_TRUE(throws_with(
+      [&] {
+        read("synthetic", {{"level", "word"}, {"text", none}});
+      },
+      {"text must name a file or folder"}));
+  EXPECT_TRUE(throws_with(
+      [&] {
+        read("synthetic",
+             {{"level", "word"}, {"text", {"a.txt"}}, {"scripts", {"latin", "runes"}}});
+      },
+      {"scripts must be of", "got \"runes\""}));
   EXPECT_TRUE(throws_with([&] { read("text", nlohmann::json::object()); }, {"shards is required"}));
 }
 

@@ -221,6 +221,7 @@ std::function<void(hid_t)> replace(const char* name, hid_t type, hsize_t rows, h
   };
 }
 
+// Over 60 lines: a case a line.
 TEST(Shard, HostileContentIsAnErrorThatNamesFileAndField) {
   constexpr std::int64_t kHuge = std::int64_t{1} << 60;
   constexpr float kNan = std::numeric_limits<float>::quiet_NaN();

@@ -3,10 +3,10 @@
 #include "data/synthetic/synthetic.h"
 
 #include "core/error.h"
-#include "data/samples/unit_index.h"
 #include "data/synthetic/contact_sheet.h"
 #include "data/synthetic/image_effects.h"
 #include "data/synthetic/text.h"
+#include "data/text/utf8.h"
 #include "tests/data/text_sample.h"
 #include "tests/testing.h"
 
@@ -139,7 +139,7 @@ TEST(Synthetic, LengthsAreKept) {
   options.random_share = 0.3;
   const SyntheticSource words(english_corpus(), options);
   for (std::uint64_t i = 0; i < 300; ++i) {
-    const auto length = detail::count_characters(words.text(i));
+    const auto length = count_characters(words.text(i));
     EXPECT_TRUE(length >= 3 && length <= 5) << words.text(i);
   }
   options = plain(Level::line);
@@ -147,7 +147,7 @@ TEST(Synthetic, LengthsAreKept) {
   const SyntheticSource lines(english_corpus(), options);
   std::int64_t most = 0;
   for (std::uint64_t i = 0; i < 300; ++i) {
-    const auto length = detail::count_characters(lines.text(i));
+    const auto length = count_characters(lines.text(i));
     EXPECT_LE(length, 20);
     most = std::max(most, length);
   }
@@ -277,10 +277,14 @@ TEST(Synthetic, BadOptionsAndMissingFontsAreNamed) {
                           {"fonts must be installed", "No Such Font"}));
   EXPECT_TRUE(
       throws_with(with([](O& o) { o.rotation_degrees = 3; }), {"rotation_degrees", "got 3"}));
-  EXPECT_TRUE(throws_with(with([](O& o) { o.font_size = {9, 8}; }), {"font_size[1]", "got 8"}));
+  EXPECT_TRUE(throws_with(with([](O& o) {
+                            o.font_size = {9, 8};
+                          }),
+                          {"font_size must be two numbers, the smaller first", "got 9 8"}));
   EXPECT_TRUE(throws_with(with([](O& o) { o.min_characters = 13; }), {"min_characters", "13"}));
   EXPECT_TRUE(throws_with(with([](O& o) { o.bold_share = 1.5; }), {"bold_share", "1.5"}));
-  EXPECT_TRUE(throws_with(with([](O& o) { o.paper = 10; }), {"paper must be in 64 .. 255"}));
+  EXPECT_TRUE(throws_with(with([](O& o) { o.paper = 10; }),
+                          {"paper must be an integer from 64 to 255, got 10"}));
   EXPECT_TRUE(throws_with(with([](O& o) { o.region_lines = 1; }), {"region_lines"}));
   // DejaVu has no Han.
   CorpusOptions han;

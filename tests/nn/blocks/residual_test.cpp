@@ -5,7 +5,7 @@
 #include "core/allocator.h"
 #include "core/random.h"
 #include "nn/families.h"
-#include "nn/language/generation.h"
+#include "nn/generation/generation.h"
 #include "nn/model.h"
 #include "tests/nn/tiny_model.h"
 #include "tests/testing.h"
@@ -100,19 +100,19 @@ void check_gradients_of(const ResidualConfig& residual, const ForwardContext& li
   }
 }
 
-TEST(Residual, gradients_of_every_kind_and_number_of_streams) {
+TEST(Residual, GradientsOfEveryKindAndNumberOfStreams) {
   for (std::int64_t n = 1; n <= 8; ++n)
     for (const ResidualConfig& residual : kinds(n)) check_gradients_of(residual, {});
 }
 
-TEST(Residual, gradients_with_recomputation) {
+TEST(Residual, GradientsWithRecomputation) {
   ForwardContext context;
   context.recompute_blocks = true;
   context.stream_interval = 2;
   for (const ResidualConfig& residual : kinds(3)) check_gradients_of(residual, context);
 }
 
-TEST(Residual, recomputation_changes_no_bit) {
+TEST(Residual, RecomputationChangesNoBit) {
   for (const ResidualConfig& residual : kinds(4)) {
     const testing::AnyConfig config = config_of(residual);
     const ModelInput input = tiny_input(config);
@@ -136,7 +136,7 @@ TEST(Residual, recomputation_changes_no_bit) {
 }
 
 /// n = 1 and identity mappings: the plain model, bit for bit, loss and every gradient.
-TEST(Residual, one_stream_with_identity_mappings_is_plain) {
+TEST(Residual, OneStreamWithIdentityMappingsIsPlain) {
   const auto plain_owner = testing::make_model(config_of({}), 3);
   OcrModel& plain = *plain_owner;
   const ModelInput input = tiny_input(plain.config());
@@ -170,7 +170,7 @@ TEST(Residual, one_stream_with_identity_mappings_is_plain) {
 }
 
 /// Fresh mappings change the loss of a fresh model only a little.
-TEST(Residual, training_starts_near_plain) {
+TEST(Residual, TrainingStartsNearPlain) {
   const auto plain_owner = testing::make_model(config_of({}), 3);
   const OcrModel& plain = *plain_owner;
   const ModelInput input = tiny_input(plain.config());
@@ -184,7 +184,7 @@ TEST(Residual, training_starts_near_plain) {
     }
 }
 
-TEST(Residual, parameters_have_the_names_of_deepseek_v4) {
+TEST(Residual, ParametersHaveTheNamesOfDeepseekV4) {
   const auto model_owner = testing::make_model(config_of({.kind = ResidualKind::mhc}), 3);
   const OcrModel& model = *model_owner;
   std::set<std::string> names;
@@ -197,7 +197,7 @@ TEST(Residual, parameters_have_the_names_of_deepseek_v4) {
     EXPECT_TRUE(names.contains(name)) << name;
 }
 
-TEST(Residual, only_the_stack_that_is_named) {
+TEST(Residual, OnlyTheStackThatIsNamed) {
   for (const bool encoder : {true, false}) {
     const testing::AnyConfig config =
         config_of({.kind = ResidualKind::mhc, .in_encoder = encoder, .in_decoder = !encoder});
@@ -211,7 +211,7 @@ TEST(Residual, only_the_stack_that_is_named) {
   }
 }
 
-TEST(Residual, count_equals_the_parameters_of_a_model) {
+TEST(Residual, CountEqualsTheParametersOfAModel) {
   for (std::int64_t n = 1; n <= 8; ++n)
     for (const ResidualConfig& residual : kinds(n)) {
       const testing::AnyConfig config = config_of(residual);
@@ -221,7 +221,7 @@ TEST(Residual, count_equals_the_parameters_of_a_model) {
     }
 }
 
-TEST(Residual, cached_generation_equals_the_full_sequence) {
+TEST(Residual, CachedGenerationEqualsTheFullSequence) {
   for (const std::int64_t n : {1, 4})
     for (const ResidualConfig& residual : kinds(n)) {
       const auto model_owner = testing::make_model(config_of(residual), 1);
@@ -255,7 +255,7 @@ TEST(Residual, cached_generation_equals_the_full_sequence) {
     }
 }
 
-TEST(Residual, config_round_trips) {
+TEST(Residual, ConfigRoundTrips) {
   const ResidualConfig residual{.kind = ResidualKind::mhc,
                                 .streams = 3,
                                 .convention = StreamConvention::megatron,
@@ -271,7 +271,7 @@ TEST(Residual, config_round_trips) {
   }
 }
 
-TEST(Residual, wrong_settings_are_named) {
+TEST(Residual, WrongSettingsAreNamed) {
   const auto refused = [](const char* key, const nlohmann::json& value) {
     nlohmann::json json = config_of({.kind = ResidualKind::mhc})->to_json();
     json["lectern"][key] = value;
@@ -301,7 +301,7 @@ TEST(Residual, wrong_settings_are_named) {
 
 /// Weights of one convention, carried over to another, mean the same model once Sinkhorn has
 /// converged.
-TEST(Residual, conventions_convert) {
+TEST(Residual, ConventionsConvert) {
   using enum StreamConvention;
   const auto model_of = [](StreamConvention convention) {
     return config_of({.kind = ResidualKind::mhc, .convention = convention, .iterations = 200});
@@ -339,7 +339,7 @@ TEST(Residual, conventions_convert) {
 
 // ---- statistics
 
-TEST(StreamStatistics, by_hand) {
+TEST(StreamStatistics, ByHand) {
   // Two sub-layers, two tokens. Token 0: swap then identity; token 1: doubling rows.
   const Tensor first = Tensor::from<double>({0, 1, 1, 0, 2, 0, 1, 1}, {2, 2, 2});
   const Tensor second = Tensor::from<double>({1, 0, 0, 1, 1, 1, 0, 1}, {2, 2, 2});
@@ -355,7 +355,7 @@ TEST(StreamStatistics, by_hand) {
   EXPECT_DOUBLE_EQ(out.entropy, (0.0 + 0.5) / 2);
 }
 
-TEST(StreamStatistics, combined_by_tokens) {
+TEST(StreamStatistics, CombinedByTokens) {
   StreamStatistics a, b;
   a.tokens = 1;
   a.gain_forward = 1;
@@ -372,7 +372,7 @@ TEST(StreamStatistics, combined_by_tokens) {
 }
 
 /// mHC keeps the composite map doubly stochastic; HC with large mappings does not.
-TEST(StreamStatistics, of_a_model) {
+TEST(StreamStatistics, OfAModel) {
   const auto statistics = [](ResidualConfig residual) {
     const auto model_owner = testing::make_model(config_of(residual), 3);
     OcrModel& model = *model_owner;
@@ -398,7 +398,7 @@ TEST(StreamStatistics, of_a_model) {
 
 // ---- recomputation
 
-TEST(StreamInterval, the_papers_formula) {
+TEST(StreamInterval, ThePapersFormula) {
   // sqrt(4 * 24 / 6) = 4 sub-layers, 2 blocks.
   EXPECT_EQ(stream_interval(4, 12, 12), 2);
   EXPECT_EQ(stream_interval(4, 12, 6), 2);
@@ -410,7 +410,7 @@ TEST(StreamInterval, the_papers_formula) {
 
 /// The prediction against the allocator's own count, activations of a decoder only: streams kept,
 /// rebuilt in segments, and not there at all.
-TEST(StreamMemory, prediction_is_the_measured_peak) {
+TEST(StreamMemory, PredictionIsTheMeasuredPeak) {
   testing::AnyConfig config = testing::tiny_model_config();
   config->decoder.hidden_size = 256;
   config->decoder.intermediate_size = 32;

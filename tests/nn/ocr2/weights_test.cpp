@@ -157,6 +157,75 @@ TEST_F(Weights, WhatDoesNotFitIsRefusedAndNothingChanges) {
   EXPECT_TRUE(throws_with([&] { load_weights(target_, folder_.path() / "none"); }, {"none"}));
 }
 
+/// Tensors as transformers groups them: the experts of a layer in one stack.
+Named stacked(const Ocr2Model& model) {
+  Named tensors;
+  for (const Parameter& parameter : model.store().parameters())
+    if (parameter.name.find(".mlp.experts.") != std::string::npos)
+      tensors.emplace_back(parameter.name, parameter.variable.value());
+    else
+      for (const ParameterPart& part : parameter.parts)
+        tensors.emplace_back(part.name, parameter.part_of(parameter.variable.value(), part));
+  return tensors;
+}
+
+TEST_F(Weights, EveryRankOfAMeshTakesItsOwnAndKnowsTheOthers) {
+  const std::int64_t units = unit_count(source_.config());
+  std::map<std::string, Tensor> want;
+  for (const auto& [name, tensor] : published()) want[name] = tensor;
+  for (const bool stacks : {false, true})
+    for (const std::int64_t cut : {std::int64_t{0}, std::int64_t{2}, units - 2, units - 1})
+      for (const std::int64_t expert_ranks : {1, 3}) {
+        const auto path = write(stacks ? stacked(source_) : published());
+        std::size_t tensors = 0;
+        for (const bool late : {false, true})
+          for (std::int64_t rank = 0; rank < expert_ranks; ++rank) {
+            Ocr2Placement placement{{}, rank, expert_ranks};
+            if (cut > 0)
+              placement.units = {late ? Ocr2UnitRange{cut, units} : Ocr2UnitRange{0, cut}};
+            Ocr2Model part(source_.config(), 2, DType::f32, ParameterValues::initialised,
+                           placement);
+            const LoadReport report = load_weights(part.store(), path);
+            EXPECT_TRUE(report.skipped.empty());
+            for (const auto& [name, tensor] : part.store().state())
+              EXPECT_TRUE(testing::near(tensor, want.at(name), 0)) << name;
+            tensors += part.store().state().size();
+          }
+        EXPECT_GE(tensors, want.size());
+      }
+}
+
+TEST_F(Weights, ARankOfAMeshRefusesWhatIsForeignToAllOfThem) {
+  const Ocr2Placement placement{{{0, 2}}, 1, 3};
+  Named tensors = published();
+  tensors.emplace_back("model.layers.1.mlp.experts.3.gate_proj.weight", Tensor::zeros({4, 8}));
+  const auto path = write(tensors);
+  Ocr2Model part(source_.config(), 2, DType::f32, ParameterValues::initialised, placement);
+  EXPECT_TRUE(throws_with([&] { load_weights(part.store(), path); },
+                          {"tensor model.layers.1.mlp.experts.3.gate_proj.weight is not part of "
+                           "this model (1 such"}));
+  // A stack of another number of experts does not fit any share.
+  Named stacks = stacked(source_);
+  for (auto& [name, tensor] : stacks)
+    if (name == "model.layers.1.mlp.experts.down_proj") tensor = tensor.slice(0, 0, 2);
+  const auto short_stack = write(stacks);
+  Ocr2Model experts(source_.config(), 2, DType::f32, ParameterValues::initialised, {{}, 1, 3});
+  EXPECT_TRUE(throws_with([&] { load_weights(experts.store(), short_stack); },
+                          {"experts.down_proj must be [3, 8, 4], got f32 [2, 8, 4]"}));
+}
+
+/// A share of a stack is a view of the mapped file, too.
+TEST_F(Weights, ASharedStackStaysMapped) {
+  const auto path = write(stacked(source_));
+  Ocr2Model part(source_.config(), 0, DType::f32, ParameterValues::absent, {{}, 2, 3});
+  const LoadReport report = load_weights(part.store(), path);
+  EXPECT_EQ(report.mapped, report.loaded);
+  std::map<std::string, Tensor> want;
+  for (const auto& [name, tensor] : published()) want[name] = tensor;
+  for (const auto& [name, tensor] : part.store().state())
+    EXPECT_TRUE(testing::near(tensor, want.at(name), 0)) << name;
+}
+
 /// A kernel may keep its own arrangement of a weight: loading must make it look again.
 TEST_F(Weights, LossAfterLoadingIsTheSourcesLoss) {
   ModelInput input = testing::tiny_prompt(target_.config(), 2, 2, 5, 9);
@@ -247,13 +316,7 @@ TEST_F(Weights, UnalignedFilesAreCopied) {
 }
 
 TEST_F(Weights, StacksOfExpertsStayMapped) {
-  Named tensors;
-  for (const Parameter& parameter : source_.store().parameters())
-    if (parameter.name.find(".mlp.experts.") != std::string::npos)
-      tensors.emplace_back(parameter.name, parameter.variable.value());
-    else
-      for (const ParameterPart& part : parameter.parts)
-        tensors.emplace_back(part.name, parameter.part_of(parameter.variable.value(), part));
+  const Named tensors = stacked(source_);
   const Reader mapped(write(tensors), DType::f32);
   EXPECT_EQ(mapped.report.mapped, static_cast<std::int64_t>(tensors.size()));
   EXPECT_TRUE(testing::near(first_logits(mapped.model), first_logits(source_), 0));

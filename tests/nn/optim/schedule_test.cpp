@@ -19,7 +19,7 @@ ScheduleArgs cosine() {
   return args;
 }
 
-TEST(Schedule, warm_up_is_linear_and_never_zero) {
+TEST(Schedule, WarmUpIsLinearAndNeverZero) {
   for (const auto kind : {ScheduleKind::cosine, ScheduleKind::constant, ScheduleKind::step}) {
     ScheduleArgs args = cosine();
     args.kind = kind;
@@ -30,7 +30,7 @@ TEST(Schedule, warm_up_is_linear_and_never_zero) {
   }
 }
 
-TEST(Schedule, cosine_falls_from_peak_to_minimum) {
+TEST(Schedule, CosineFallsFromPeakToMinimum) {
   const ScheduleArgs args = cosine();
   // 100 intervals after step 10: a quarter, half and three quarters of the way.
   EXPECT_NEAR(learning_rate(args, 35), 1e-4 + 9e-4 * (1 + std::sqrt(0.5)) / 2, 1e-15);
@@ -43,7 +43,7 @@ TEST(Schedule, cosine_falls_from_peak_to_minimum) {
     EXPECT_GT(learning_rate(args, step), learning_rate(args, step + 1)) << step;
 }
 
-TEST(Schedule, short_runs) {
+TEST(Schedule, ShortRuns) {
   ScheduleArgs args = cosine();
   args.warmup_steps = 0;
   args.total_steps = 1;
@@ -55,14 +55,14 @@ TEST(Schedule, short_runs) {
   EXPECT_DOUBLE_EQ(learning_rate(args, 1), 4e-4);
 }
 
-TEST(Schedule, constant) {
+TEST(Schedule, Constant) {
   ScheduleArgs args;
   args.kind = ScheduleKind::constant;
   args.peak = 0.25;
   for (const std::int64_t step : {0, 1, 1000000}) EXPECT_EQ(learning_rate(args, step), 0.25);
 }
 
-TEST(Schedule, steps_are_shares_of_the_peak) {
+TEST(Schedule, StepsAreSharesOfThePeak) {
   ScheduleArgs args;
   args.kind = ScheduleKind::step;
   args.peak = 2;
@@ -77,7 +77,7 @@ TEST(Schedule, steps_are_shares_of_the_peak) {
   EXPECT_DOUBLE_EQ(learning_rate(args, 19), 2 * 0.5 * 20 / 40);
 }
 
-TEST(Schedule, kinds_by_name) {
+TEST(Schedule, KindsByName) {
   EXPECT_EQ(schedule_kind("cosine"), ScheduleKind::cosine);
   EXPECT_EQ(schedule_kind("constant"), ScheduleKind::constant);
   EXPECT_EQ(schedule_kind("step"), ScheduleKind::step);
@@ -85,7 +85,7 @@ TEST(Schedule, kinds_by_name) {
                           {"schedule: kind must be cosine, constant or step, got \"linear\""}));
 }
 
-TEST(Schedule, errors) {
+TEST(Schedule, Errors) {
   const auto refuses = [](const std::function<void(ScheduleArgs&)>& spoil, std::string_view part) {
     ScheduleArgs args = cosine();
     spoil(args);

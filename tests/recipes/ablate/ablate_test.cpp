@@ -54,7 +54,7 @@ enabled = false
   testing::TemporaryFolder folder_;
 };
 
-TEST_F(Ablate, jobs_come_seed_by_seed) {
+TEST_F(Ablate, JobsComeSeedBySeed) {
   const auto jobs = ablation_jobs(recipe());
   ASSERT_EQ(jobs.size(), 12u);
   EXPECT_EQ(jobs[0].id, "text-d1-plain-s1");
@@ -62,7 +62,7 @@ TEST_F(Ablate, jobs_come_seed_by_seed) {
   EXPECT_EQ(jobs[6].id, "text-d1-plain-s2");
 }
 
-TEST_F(Ablate, a_job_leaves_curves_and_a_result) {
+TEST_F(Ablate, AJobLeavesCurvesAndAResult) {
   const AblationRecipe r = recipe();
   for (const AblationJob& job : ablation_jobs(r)) {
     if (job.depth != 2 || job.seed != 1) continue;
@@ -86,7 +86,7 @@ TEST_F(Ablate, a_job_leaves_curves_and_a_result) {
 
 /// The same batches and the same weights where variants have them in common: the first loss is
 /// nearly the same, and the same job twice gives the same numbers.
-TEST_F(Ablate, variants_differ_in_their_residual_only) {
+TEST_F(Ablate, VariantsDifferInTheirResidualOnly) {
   const AblationRecipe r = recipe();
   std::vector<double> first;
   for (int round = 0; round < 2; ++round)
@@ -103,7 +103,7 @@ TEST_F(Ablate, variants_differ_in_their_residual_only) {
   }
 }
 
-TEST_F(Ablate, the_command_goes_on_where_it_was) {
+TEST_F(Ablate, TheCommandGoesOnWhereItWas) {
   const std::vector<std::string> arguments = {"ablate", file().string(), "--json"};
   const auto run = testing::run_lectern(arguments);
   ASSERT_EQ(run.status, 0) << run.errors;
@@ -128,7 +128,18 @@ TEST_F(Ablate, the_command_goes_on_where_it_was) {
   EXPECT_NE(again.errors.find("2 of 12 jobs to run"), std::string::npos) << again.errors;
 }
 
-TEST_F(Ablate, tables_by_hand) {
+// `fetch` is a command line: with words of its own, and the folder after them.
+TEST_F(Ablate, FetchesWhatIsMissing) {
+  const auto fresh = folder_.path() / "fresh";
+  const auto run = testing::run_lectern(
+      {"ablate", file().string(), "--set", "text.folder=" + fresh.string(), "--set",
+       "text.fetch=cp -r " + (folder_.path() / "text").string(), "--set", "text.depths=[1]",
+       "--set", "text.seeds=[1]", "--set", "text.variants=[\"plain\"]"});
+  EXPECT_EQ(run.status, 0) << run.errors;
+  EXPECT_TRUE(std::filesystem::exists(fresh / "a.txt"));
+}
+
+TEST_F(Ablate, TablesByHand) {
   const AblationRecipe r = recipe({"text.depths=[1]"});
   std::vector<json> results;
   const auto add = [&](const char* variant, int seed, double loss, double gain, double seconds) {
@@ -227,7 +238,7 @@ stages = [1, 1]
   testing::TinyData data_;
 };
 
-TEST_F(AblateTraining, queries_against_visual_tokens) {
+TEST_F(AblateTraining, QueriesAgainstVisualTokens) {
   const auto run = testing::run_lectern({"ablate", queries().string(), "--json"});
   ASSERT_EQ(run.status, 0) << run.errors;
   EXPECT_EQ(json::parse(run.out)["jobs"], 6);
@@ -271,7 +282,7 @@ TEST_F(AblateTraining, queries_against_visual_tokens) {
   EXPECT_NE(job_settings(changed, ablation_jobs(changed)[0]), result("raster-s1")["settings"]);
 }
 
-TEST_F(AblateTraining, stages_share_their_first_run) {
+TEST_F(AblateTraining, StagesShareTheirFirstRun) {
   const AblationRecipe recipe = load_ablation(stages());
   const auto jobs = ablation_jobs(recipe);
   ASSERT_EQ(jobs.size(), 6u);
@@ -310,7 +321,7 @@ TEST_F(AblateTraining, stages_share_their_first_run) {
   EXPECT_NE(std::filesystem::last_write_time(start), made);
 }
 
-TEST_F(AblateTraining, errors) {
+TEST_F(AblateTraining, Errors) {
   const auto refused = [&](const std::string& variants,
                            std::initializer_list<std::string_view> parts) {
     return throws_with([&] { load_ablation(file(variants)); }, parts);
@@ -325,7 +336,7 @@ TEST_F(AblateTraining, errors) {
   EXPECT_TRUE(refused(one + "[text]\nsteps = 1\n", {"text", "must be left out with [training]"}));
 }
 
-TEST(AblateRecipe, the_recipes_of_the_repository) {
+TEST(AblateRecipe, TheRecipesOfTheRepository) {
   const auto folder = testing::source_folder() / "recipes";
   const AblationRecipe real = load_ablation(folder / "configs/ablations/residual.toml");
   EXPECT_EQ(real.text.depths, (std::vector<std::int64_t>{12, 24, 48}));
@@ -349,7 +360,7 @@ TEST(AblateRecipe, the_recipes_of_the_repository) {
   std::filesystem::current_path(here);
 }
 
-TEST(AblateRecipe, errors) {
+TEST(AblateRecipe, Errors) {
   const testing::TemporaryFolder folder;
   const auto refused = [&](const std::string& text, std::initializer_list<std::string_view> parts) {
     write_file(folder.path() / "a.toml", text);

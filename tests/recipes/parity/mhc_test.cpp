@@ -7,7 +7,7 @@
 namespace lectern {
 namespace {
 
-TEST(ParityMhc, every_convention) {
+TEST(ParityMhc, EveryConvention) {
   const ParityReport report = parity_mhc(testing::fixture("mhc_A"));
   EXPECT_EQ(report.rows.size(), 3u * 11 + 12 + 2);
   for (const ParityRow& row : report.rows)
@@ -16,7 +16,7 @@ TEST(ParityMhc, every_convention) {
 }
 
 /// Each wrong number must be noticed where it shows.
-TEST(ParityMhc, notices_wrong_values) {
+TEST(ParityMhc, NoticesWrongValues) {
   const SafetensorsFile file = SafetensorsFile::open(testing::fixture("mhc_A") / "mhc.safetensors");
   for (const char* wrong : {"paper.res", "deepseek-v4.out", "megatron.grad.phi", "sinkhorn.paper.2",
                             "head.learned", "in.alpha"}) {
@@ -32,7 +32,7 @@ TEST(ParityMhc, notices_wrong_values) {
   }
 }
 
-TEST(ParityMhc, missing_files_are_named) {
+TEST(ParityMhc, MissingFilesAreNamed) {
   const testing::TemporaryFolder folder;
   EXPECT_TRUE(testing::throws_with([&] { parity_mhc(folder.path()); }, {"mhc.safetensors"}));
   save_safetensors(folder.path() / "mhc.safetensors", {{"paper.out", Tensor::zeros({2, 4, 3})}});

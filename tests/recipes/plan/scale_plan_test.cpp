@@ -17,7 +17,7 @@ namespace {
 using testing::throws_with;
 using testing::TinyData;
 
-std::string source(const char* path) { return (testing::source_folder() / path).string(); }
+std::string source(const std::string& path) { return (testing::source_folder() / path).string(); }
 
 Hardware test_hardware() {
   Hardware out;
@@ -55,7 +55,8 @@ double parameters_of(const ScaleInput& input) {
 }
 
 TEST(CountUnits, KnowsTheParametersOfTheFullModel) {
-  const testing::AnyConfig config = read_model_config(source("recipes/configs/models/ocr2.json"));
+  const testing::AnyConfig config =
+      read_model_config(source("recipes/configs/models/" + testing::first_family() + ".json"));
   std::int64_t all = 0, experts = 0, trained = 0;
   for (const UnitWork& unit :
        count_units(config, {.crops = 6, .text_tokens = 100}, 1, {"model.sam_model."})) {
@@ -434,10 +435,14 @@ TEST(TimedInput, PredictsThisMachine) {
 
 TEST(PlanCommand, PredictsThePapersRun) {
   const std::vector<std::string> run = {
-      "plan",      source("recipes/configs/ocr2/stage2.toml"),
-      "--gpus",    "8",
-      "--figures", source("recipes/configs/machines/gpus.toml"),
-      "--set",     "model.config=" + source("recipes/configs/models/ocr2.json")};
+      "plan",
+      source("recipes/configs/" + testing::first_family() + "/stage2.toml"),
+      "--gpus",
+      "8",
+      "--figures",
+      source("recipes/configs/machines/gpus.toml"),
+      "--set",
+      "model.config=" + source("recipes/configs/models/" + testing::first_family() + ".json")};
   const auto with = [&](const std::vector<std::string>& more) {
     std::vector<std::string> all = run;
     all.insert(all.end(), more.begin(), more.end());
@@ -457,7 +462,8 @@ TEST(PlanCommand, PredictsThePapersRun) {
   EXPECT_EQ(unknown.wait(), 1);
   EXPECT_NE(unknown.errors().find("--gpu must be cpu or one of"), std::string::npos)
       << unknown.errors();
-  testing::Child neither({"plan", source("recipes/configs/ocr2/stage2.toml")});
+  testing::Child neither(
+      {"plan", source("recipes/configs/" + testing::first_family() + "/stage2.toml")});
   EXPECT_EQ(neither.wait(), 2);
 }
 

@@ -53,7 +53,7 @@ class Beside : public ::testing::Test {
   testing::TemporaryFolder folder_;
 };
 
-TEST_F(Beside, both_are_scored_alike_by_level_and_document) {
+TEST_F(Beside, BothAreScoredAlikeByLevelAndDocument) {
   const Comparison comparison = read_comparison(folder_.path());
   EXPECT_EQ(comparison.levels, (std::vector<std::string>{"word", "page"}));
   ASSERT_EQ(comparison.scores[0].size(), 3u);  // a, b, all
@@ -70,7 +70,7 @@ TEST_F(Beside, both_are_scored_alike_by_level_and_document) {
   EXPECT_DOUBLE_EQ(comparison.scores[1].back().other.cer, 6.0 / 13);
 }
 
-TEST_F(Beside, the_command_writes_page_table_and_figures) {
+TEST_F(Beside, TheCommandWritesPageTableAndFigures) {
   const auto page = folder_.path() / "report.html";
   const auto run =
       testing::run_lectern({"report", "--beside", folder_.path().string(), "--out", page.string()});
@@ -91,7 +91,7 @@ TEST_F(Beside, the_command_writes_page_table_and_figures) {
   EXPECT_EQ(html.find("src=\"http"), std::string::npos);
 }
 
-TEST_F(Beside, what_is_missing_is_named) {
+TEST_F(Beside, WhatIsMissingIsNamed) {
   EXPECT_TRUE(throws_with([&] { read_comparison(folder_.path() / "nothing"); },
                           {"nothing: must have word/, line/, region/ or page/"}));
   std::filesystem::remove_all(folder_.path() / "page" / "tesseract");

@@ -4,7 +4,10 @@
 #include "core/io/file.h"
 #include "recipes/report/plot.h"
 #include "recipes/report/sections.h"
+#include "recipes/report/template.h"
 #include "tests/testing.h"
+
+#include <nlohmann/json.hpp>
 
 #include <cmath>
 #include <limits>
@@ -125,7 +128,8 @@ TEST(Report, AssemblesFromItsFolder) {
                {"stage": 3, "run": "stage3", "heldout": "eval3.json", "name": "own name"}],
     "samples": [{"image": "crop.png", "truth": "a<b", "read": "a<c", "note": "doc 1"},
                 {"image": "crop.png", "truth": "page text", "read": "page", "page": true}],
-    "token_budget": [{"name": "page", "width": 1240, "height": 1754, "tiles": 6, "text_tokens": 2242}],
+    "token_budget": [{"name": "page", "width": 1240, "height": 1754, "tiles": 6, "vision_tokens": 1121,
+                      "text_tokens": 2242}],
     "exports": [{"format": "hf", "path": "out/hf", "check": "equal", "bytes": 15600000}],
     "next": [["longer", "lectern train x.toml"]], "limits": ["It is small."]})");
   const ReportData data = load_report(folder.path());
@@ -150,6 +154,17 @@ TEST(Report, AssemblesFromItsFolder) {
   for (const char* part : {"http", "<link", "<script", "url(", "@import"})
     EXPECT_FALSE(contains(html, part)) << part;
   EXPECT_EQ(html, render_report(data));
+}
+
+TEST(Report, TemplatesEscapeAndRefuse) {
+  const nlohmann::json values = {{"head", {"<a>", ""}},
+                                 {"rows", {{{"cells", {"1 & 2"}}, {"is_total", true}}}}};
+  EXPECT_EQ(report::render_template("table.html", values),
+            "<table>\n<tr><th>&lt;a&gt;</th><th></th></tr>\n"
+            "<tr class=\"best\"><td>1 &amp; 2</td></tr>\n</table>\n");
+  EXPECT_TRUE(throws_with([] { report::render_template("none.html", {}); },
+                          {"there is no template none.html"}));
+  EXPECT_EQ(report::with_heading(nlohmann::json::array()), false);
 }
 
 TEST(Report, WhatARunBeganWithIsDrawn) {
@@ -196,14 +211,13 @@ TEST(Report, BadInputNamesFileAndField) {
     };
   };
   EXPECT_TRUE(throws_with(with("{"), {"report.json: not valid JSON"}));
-  EXPECT_TRUE(throws_with(with("[]"), {"report.json must be an object, got array"}));
-  EXPECT_TRUE(
-      throws_with(with(R"({"title": 3})"), {"report.json: title must be a string, got num"}));
+  EXPECT_TRUE(throws_with(with("[]"), {"report.json: must be an object, got array"}));
+  EXPECT_TRUE(throws_with(with(R"({"title": 3})"), {"report.json.title: must be a string, got 3"}));
   EXPECT_TRUE(throws_with(with(R"({"stages": [{"stage": "x"}]})"),
-                          {"report.json: stages[0]: stage must be an integer, got string"}));
+                          {"report.json.stages[0].stage: must be an integer"}));
   EXPECT_TRUE(throws_with(with(R"({"stages": [{"run": "none"}]})"), {"none/metrics.jsonl"}));
   EXPECT_TRUE(
-      throws_with(with(R"({"facts": {"a": "b"}})"), {"facts must be a list of [text, text]"}));
+      throws_with(with(R"({"facts": {"a": "b"}})"), {"facts: must be a list of [text, text]"}));
   EXPECT_TRUE(throws_with(with(R"({"samples": [{"image": "no.png"}]})"), {"no.png: cannot open"}));
   EXPECT_TRUE(throws_with(with(std::string(100000, '[')), {"report.json"}));
 }

@@ -15,7 +15,7 @@
 namespace lectern {
 namespace {
 
-const char* const kFolder = "ocr2_A";
+const std::string kFolder = testing::first_family() + "_A";
 constexpr double kRate = 1e-3;
 
 ModelInput fixture_input() {

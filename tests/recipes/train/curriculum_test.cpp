@@ -22,6 +22,7 @@ using testing::throws_with;
 using testing::TinyData;
 
 /// A recipe file of three levels over a drawn and a cut source.
+/// Over 60 lines: the text of a recipe.
 std::filesystem::path curriculum_file(const TinyData& data, const std::string& run) {
   const auto path = data.folder() / (run + ".toml");
   write_file(data.folder() / "text.txt", testing::kEnglish);
@@ -103,14 +104,6 @@ progress_seconds = 1e6
 Recipe curriculum(const TinyData& data, const std::string& run,
                   const std::vector<std::string>& overrides = {}) {
   return load_recipe(curriculum_file(data, run), overrides);
-}
-
-std::string metrics_text(const TinyData& data, const std::string& run) {
-  return read_file(data.folder() / run / "metrics.jsonl");
-}
-
-std::filesystem::path checkpoint(const TinyData& data, const std::string& run, std::int64_t step) {
-  return data.folder() / run / "checkpoints" / checkpoint_name(step);
 }
 
 TEST(Curriculum, LevelsBeginWhenTheRuleSays) {

@@ -1,5 +1,6 @@
 #include "recipes/train/diagnostics.h"
 
+#include "recipes/train/step_report.h"
 #include "tests/testing.h"
 
 #include <cmath>
@@ -7,7 +8,7 @@
 namespace lectern {
 namespace {
 
-TEST(Diagnostics, fields_by_stack) {
+TEST(Diagnostics, FieldsByStack) {
   StreamStatistics decoder, encoder;
   decoder.tokens = encoder.tokens = 1;
   decoder.gain_forward = 1.5;
@@ -21,7 +22,18 @@ TEST(Diagnostics, fields_by_stack) {
   EXPECT_EQ(fields["encoder_gain_backward_min"], 0.5);
 }
 
-TEST(Diagnostics, gradient_norm_of_each_layer) {
+TEST(Diagnostics, AreDueFirstLastAndEveryFewSteps) {
+  Recipe recipe;
+  recipe.steps = 7;
+  EXPECT_FALSE(diagnostics_due(recipe, 1));
+  recipe.log.diagnostics_every = 3;
+  std::vector<std::int64_t> due;
+  for (std::int64_t step = 1; step <= recipe.steps; ++step)
+    if (diagnostics_due(recipe, step)) due.push_back(step);
+  EXPECT_EQ(due, (std::vector<std::int64_t>{1, 3, 6, 7}));
+}
+
+TEST(Diagnostics, GradientNormOfEachLayer) {
   const auto norms = layer_gradient_norms(
       std::map<std::string, double>{{"model.layers.10.a", 9},
                                     {"model.layers.2.a", 9},

@@ -1,10 +1,11 @@
 // Starting weights from files of other models: SAM-base in both of its layouts, Qwen2-0.5B, and
-// parts of our own checkpoints.
+// parts of our own checkpoints; and what a run refuses to begin with.
 #include "recipes/train/initial_weights.h"
 
 #include "core/io/safetensors.h"
 #include "nn/weights.h"
 #include "recipes/checkpoint/model_folder.h"
+#include "recipes/train/trainer.h"
 #include "tests/nn/tiny_model.h"
 #include "tests/recipes/tiny_run.h"
 
@@ -197,6 +198,42 @@ TEST_F(InitialWeights, PartsInAnotherConventionAreConverted) {
         << name;
     ++i;
   }
+}
+
+TEST(TrainFrom, RefusesWhatDoesNotFitTogether) {
+  using testing::set;
+  const testing::TinyData data;
+  const auto refused = [&](const std::string& run, const std::vector<std::string>& overrides,
+                           std::initializer_list<std::string_view> parts) {
+    return throws_with([&] { train(data.recipe(run, overrides), false); }, parts);
+  };
+  EXPECT_TRUE(refused("init", {set("model.init", data.folder() / "none")},
+                      {"none", "must be a checkpoint or run folder"}));
+  EXPECT_TRUE(refused("freeze", {"freeze=[\"model.vision.\"]"},
+                      {"freeze: no parameter's name starts with model.vision."}));
+  EXPECT_TRUE(refused("config", {set("model.config", data.folder() / "none.json")}, {"none.json"}));
+  EXPECT_TRUE(refused("sources", {"data.shards=[\"/nowhere\"]"}, {"/nowhere"}));
+
+  nlohmann::json other = testing::tiny_config();
+  other["image_token_id"] = 7;
+  write_file(data.folder() / "other.json", other.dump());
+  EXPECT_TRUE(refused("image", {set("model.config", data.folder() / "other.json")},
+                      {"token <image> must have id 7", "got 3"}));
+  other = testing::tiny_config();
+  other["text_config"]["vocab_size"] = 100;
+  write_file(data.folder() / "other.json", other.dump());
+  EXPECT_TRUE(refused("vocabulary", {set("model.config", data.folder() / "other.json")},
+                      {"ids must be below text_config.vocab_size 100"}));
+  for (const char* run : {"config", "sources", "image", "vocabulary"})
+    EXPECT_FALSE(std::filesystem::exists(data.folder() / run)) << run << ": a typo left a folder";
+  other = testing::tiny_config();
+  other["text_config"]["hidden_size"] = 64;
+  write_file(data.folder() / "other.json", other.dump());
+  train(data.recipe("small", {"steps=1"}), false);
+  EXPECT_TRUE(refused("shape",
+                      {set("model.config", data.folder() / "other.json"),
+                       set("model.init", data.folder() / "small")},
+                      {"small", "tensor", "must be", "got"}));
 }
 
 }  // namespace

@@ -22,7 +22,7 @@ std::vector<double> losses(const std::filesystem::path& run) {
   return out;
 }
 
-TEST(TrainResidual, settings_reach_model_checkpoint_and_metrics) {
+TEST(TrainResidual, SettingsReachModelCheckpointAndMetrics) {
   const TinyData data;
   for (const char* kind : {"hc", "mhc"}) {
     const Recipe recipe =
@@ -51,7 +51,7 @@ TEST(TrainResidual, settings_reach_model_checkpoint_and_metrics) {
   }
 }
 
-TEST(TrainResidual, resumed_run_equals_the_undisturbed_one) {
+TEST(TrainResidual, ResumedRunEqualsTheUndisturbedOne) {
   const TinyData data;
   const std::vector<std::string> mhc = {"model.residual=mhc"};
   const Recipe whole = data.recipe("whole", mhc);
@@ -67,7 +67,7 @@ TEST(TrainResidual, resumed_run_equals_the_undisturbed_one) {
   EXPECT_EQ(losses(rest.run_dir), losses(constant.run_dir));
 }
 
-TEST(TrainResidual, recomputation_changes_no_loss) {
+TEST(TrainResidual, RecomputationChangesNoLoss) {
   const TinyData data;
   const Recipe kept = data.recipe("kept", {"model.residual=mhc"});
   const Recipe rebuilt = data.recipe("rebuilt", {"model.residual=mhc", "recompute=true"});
@@ -79,7 +79,7 @@ TEST(TrainResidual, recomputation_changes_no_loss) {
 }
 
 /// A run may start from another's weights in another convention.
-TEST(TrainResidual, weights_of_another_convention_are_converted) {
+TEST(TrainResidual, WeightsOfAnotherConventionAreConverted) {
   const TinyData data;
   const Recipe first = data.recipe("first", {"model.residual=mhc", "model.convention=paper"});
   train(first, false);
@@ -95,7 +95,7 @@ TEST(TrainResidual, weights_of_another_convention_are_converted) {
   EXPECT_NEAR(loss_after("megatron"), paper, 1e-3 * paper);
 }
 
-TEST(TrainResidual, keys_need_a_kind) {
+TEST(TrainResidual, KeysNeedAKind) {
   const TinyData data;
   EXPECT_TRUE(throws_with([&] { data.recipe("a", {"model.streams=2"}); },
                           {"streams needs residual = \"hc\" or \"mhc\""}));
@@ -107,7 +107,7 @@ TEST(TrainResidual, keys_need_a_kind) {
       {"streams must be an integer from 1 to 8, got 9"}));
 }
 
-TEST(TrainResidual, export_says_what_can_be_exported) {
+TEST(TrainResidual, ExportSaysWhatCanBeExported) {
   const TinyData data;
   const Recipe recipe = data.recipe("run", {"model.residual=mhc", "steps=1"});
   train(recipe, false);
