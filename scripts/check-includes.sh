@@ -73,15 +73,6 @@ recipes      main
 TABLE
 }
 
-# Includes that still break the order of rooms: file, header. No line may be added.
-debts() {
-  cat <<'TABLE'
-data/shards/builder.cpp       data/samples/unit_index.h
-data/synthetic/synthetic.cpp  data/samples/unit_index.h
-data/synthetic/text.cpp       data/samples/unit_index.h
-TABLE
-}
-
 # A model family: the regular expression that names it, and the files that may.
 families() {
   cat <<'TABLE'
@@ -185,7 +176,6 @@ sources | xargs grep -HnE '^[[:space:]]*#[[:space:]]*include' |
       if (from == 0 || to == 0)
         return refuse("its room, or that of the file, is not in rooms() of scripts/check-includes.sh")
       if (to < from || room == from_room) return
-      if ((file " " header) in debt) return
       refuse("a room may include only rooms below it")
     }
     function check_private(   own) {
@@ -230,8 +220,7 @@ sources | xargs grep -HnE '^[[:space:]]*#[[:space:]]*include' |
       for (i = 2; i <= n; i++) tier[row[1] " " row[i]] = FNR
       next
     }
-    table == 5 { split($0, row, / +/); debt[row[1] " " row[2]] = 1; next }
-    table == 6 && FILENAME != "-" { if ($2 != "") private[$1] = $2; next }
+    table == 5 && FILENAME != "-" { if ($2 != "") private[$1] = $2; next }
     {
       file = $1; line = $2; folder = file; header = $0
       sub(/\/.*/, "", folder)
@@ -241,7 +230,7 @@ sources | xargs grep -HnE '^[[:space:]]*#[[:space:]]*include' |
       if (ours) check_ours(); else check_library()
     }
     END { exit refused > 0 }' \
-    <(arrows) <(doors) <(libraries) <(rooms) <(debts) <(private_headers; echo :) - >&2 ||
+    <(arrows) <(doors) <(libraries) <(rooms) <(private_headers; echo :) - >&2 ||
   refused=$((refused + 1))
 
 # A header is private to the room that it lies in, or to none.

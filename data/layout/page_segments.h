@@ -51,7 +51,7 @@ struct PagePiece {
 };
 
 /// Runs of words of one line, each as long as fits into `width` pixels, as training cuts lines
-/// (SampleSource::cut_width); parted at wide gaps, too. A word that is wider than the 1.25-fold is
+/// (CutOptions::cut_width); parted at wide gaps, too. A word that is wider than the 1.25-fold is
 /// cut between letters. Throws ConfigError unless width is at least 1.
 std::vector<PagePiece> cut_pieces(const PageSegments& segments, std::int64_t width);
 

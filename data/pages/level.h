@@ -5,7 +5,7 @@
 
 namespace lectern {
 
-enum class Level { word, line, region, page, text, character };
+enum class Level { character, word, line, region, page };
 
 /// Throws ConfigError for another name.
 Level level_from(std::string_view name);

@@ -151,10 +151,11 @@ struct Loader::State {
   std::int64_t work_of(const std::vector<Draw>& draws, int view) const {
     std::int64_t longest = 0, sum = 0, image_tokens = 0;
     for (const Draw& draw : draws) {
-      const std::int64_t tokens = samples->token_count(draw, view);
+      const SampleLengths lengths = samples->lengths(draw, view);
+      const std::int64_t tokens = samples->token_count(lengths);
       longest = std::max(longest, tokens);
       sum += tokens;
-      image_tokens += samples->image_tokens(draw, view);
+      image_tokens += lengths.image;
     }
     const auto rows = static_cast<std::int64_t>(draws.size());
     return (options.batch.pack_tokens > 0 ? sum : rows * longest) +

@@ -12,7 +12,7 @@ namespace {
 /// One page of a shard's tables.
 class PageCutter {
  public:
-  PageCutter(const SampleSource& source, const Tokenizer& tokenizer, const UnitTable& lines,
+  PageCutter(const CutOptions& source, const Tokenizer& tokenizer, const UnitTable& lines,
              const UnitTable& words, std::array<std::int64_t, 2> size, std::int64_t shard_page,
              std::int64_t set_page, UnitIndex& out)
       : source_(source),
@@ -99,7 +99,7 @@ class PageCutter {
                             static_cast<std::uint16_t>(count), static_cast<std::uint16_t>(tokens)});
   }
 
-  const SampleSource& source_;
+  const CutOptions& source_;
   const Tokenizer& tokenizer_;
   const UnitTable &lines_, &words_;
   std::array<std::int64_t, 2> size_;
@@ -111,7 +111,7 @@ class PageCutter {
 
 }  // namespace
 
-UnitIndex index_cut(const SampleSource& source, const Tokenizer& tokenizer) {
+UnitIndex index_cut(const CutOptions& source, const Tokenizer& tokenizer) {
   UnitIndex index;
   const ShardSet& shards = *source.shards;
   for (std::int64_t s = 0; s < shards.shards(); ++s) {

@@ -6,10 +6,10 @@
 namespace lectern::detail {
 
 /// Runs of words (level line) or windows (level region) of source.cut_width.
-UnitIndex index_cut(const SampleSource& source, const Tokenizer& tokenizer);
+UnitIndex index_cut(const CutOptions& source, const Tokenizer& tokenizer);
 
 /// Whether a source's text and box filters let a piece pass.
-bool passes_text(std::string_view text, std::int64_t tokens, const SampleSource& source);
+bool passes_text(std::string_view text, std::int64_t tokens, const CutOptions& source);
 bool passes_box(const Box& box, std::string_view text, std::array<std::int64_t, 2> page);
 /// True when `next` stands under `last` in the same column, within a line's height.
 bool continues(const Box& last, const Box& next);

@@ -1,5 +1,6 @@
 #include "data/samples/unit_index.h"
 
+#include "core/error.h"
 #include "data/samples/unit_cut.h"
 #include "data/text/utf8.h"
 
@@ -28,7 +29,7 @@ void for_each_page(const ShardSet& shards, Level level, F&& f) {
   }
 }
 
-UnitIndex index_pieces(const SampleSource& source) {
+UnitIndex index_pieces(const CutOptions& source) {
   UnitIndex index;
   for_each_page(
       *source.shards, source.level,
@@ -51,7 +52,7 @@ UnitIndex index_pieces(const SampleSource& source) {
 }
 
 /// Cuts a page's lines greedily into regions of at most region_lines.
-UnitIndex index_regions(const SampleSource& source, std::int64_t newline_tokens) {
+UnitIndex index_regions(const CutOptions& source, std::int64_t newline_tokens) {
   UnitIndex index;
   const std::int64_t most_tokens = std::min(source.max_response_tokens, kMostTokens);
   for_each_page(
@@ -101,13 +102,14 @@ UnitIndex index_regions(const SampleSource& source, std::int64_t newline_tokens)
 }
 
 /// Whole pages; the text itself is read only when a filter asks for it.
-UnitIndex index_pages(const SampleSource& source) {
+UnitIndex index_pages(const CutOptions& source, bool text_only) {
   UnitIndex index;
   const ShardSet& shards = *source.shards;
   const bool reads = source.ascii_only || source.max_characters > 0;
   for (std::int64_t page = 0; page < shards.pages(); ++page) {
     const std::int64_t tokens = shards.token_count(page);
-    const bool fits = tokens >= 1 && tokens <= std::min(source.max_response_tokens, kMostTokens);
+    const bool fits = tokens >= 1 && tokens <= std::min(source.max_response_tokens, kMostTokens) &&
+                      (text_only || shards.size(page)[0] > 0);
     bool passes = fits;
     if (fits && reads) {
       std::string text = shards.read(page)->page.text;
@@ -123,9 +125,33 @@ UnitIndex index_pages(const SampleSource& source) {
   return index;
 }
 
+UnitIndex index_level(const CutOptions& source, const Tokenizer& tokenizer, bool text_only) {
+  if (source.has_cuts()) return index_cut(source, tokenizer);
+  if (source.level == Level::page) return index_pages(source, text_only);
+  if (source.level == Level::region)
+    return index_regions(source, static_cast<std::int64_t>(tokenizer.encode("\n").size()));
+  return index_pieces(source);
+}
+
+void check_options(const CutOptions& source, std::string_view what) {
+  if (source.shards == nullptr) fail<ConfigError>("samples: a source has no shards");
+  if (source.level == Level::character)
+    fail<ConfigError>(fmt::format("samples: {}: shards have no level character", what));
+  const auto at_least = [&](const char* name, std::int64_t value, std::int64_t least) {
+    if (value < least)
+      fail<ConfigError>(
+          fmt::format("samples: {}: {} must be >= {}, got {}", what, name, least, value));
+  };
+  at_least("max_response_tokens", source.max_response_tokens, 1);
+  at_least("max_characters", source.max_characters, 0);
+  at_least("cut_width", source.cut_width, 0);
+  at_least("region_lines", source.region_lines, 1);
+  at_least("window_pages", source.window_pages, 0);
+}
+
 }  // namespace
 
-bool passes_text(std::string_view text, std::int64_t tokens, const SampleSource& source) {
+bool passes_text(std::string_view text, std::int64_t tokens, const CutOptions& source) {
   if (text.empty() || tokens < 1) return false;
   if (tokens > std::min(source.max_response_tokens, kMostTokens)) return false;
   if (source.ascii_only &&
@@ -169,21 +195,16 @@ std::vector<std::vector<std::int64_t>> words_in_window(const std::function<Box(s
   return out;
 }
 
-UnitIndex index_units(const SampleSource& source, const Tokenizer& tokenizer) {
-  switch (source.level) {
-    case Level::word:
-    case Level::line:
-      return source.level == Level::line && source.cut_width > 0 ? index_cut(source, tokenizer)
-                                                                 : index_pieces(source);
-    case Level::region:
-      if (source.cut_width > 0) return index_cut(source, tokenizer);
-      return index_regions(source, static_cast<std::int64_t>(tokenizer.encode("\n").size()));
-    case Level::page:
-    case Level::text:
-    case Level::character:
-      break;
-  }
-  return index_pages(source);
+UnitIndex index_units(const CutOptions& source, const Tokenizer& tokenizer, std::string_view what,
+                      bool text_only) {
+  check_options(source, what);
+  check_tokenizer(tokenizer, source.shards->tokenizer_sha256(), source.shards->folder().string());
+  UnitIndex index = index_level(source, tokenizer, text_only);
+  if (index.units.empty())
+    fail<ConfigError>(
+        fmt::format("samples: no {} passes the filters ({} did not)", what, index.dropped));
+  index.units.shrink_to_fit();
+  return index;
 }
 
 }  // namespace lectern::detail

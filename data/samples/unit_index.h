@@ -1,7 +1,7 @@
 // Which pieces of the pages pass a source's filters.
 #pragma once
 
-#include "data/samples/sample.h"
+#include "data/samples/cut.h"
 
 #include <cstdint>
 #include <functional>
@@ -24,10 +24,13 @@ struct UnitIndex {
   std::int64_t dropped = 0;
 };
 
-/// The lines of a region are joined by a newline. With source.cut_width lines become runs of words
-/// (`first` is a word) and regions windows (`first` is the word at their left edge, in the first
-/// line). Throws IoError on damaged shards.
-UnitIndex index_units(const SampleSource& source, const Tokenizer& tokenizer);
+/// What passes of the shards of a source that messages call `what`. The lines of a region are
+/// joined by a newline. With source.cut_width lines become runs of words (`first` is a word) and
+/// regions windows (`first` is the word at their left edge, in the first line). Throws ConfigError
+/// on bad options, when the shards were made with another tokenizer and when nothing passes,
+/// IoError on damaged shards. `text_only` takes whole records that have no picture, too.
+UnitIndex index_units(const CutOptions& source, const Tokenizer& tokenizer, std::string_view what,
+                      bool text_only = false);
 
 /// Words of the lines `line` .. `line + count - 1` that lie inside a window of `width` pixels which
 /// begins at word `start`; lines without any are left out. `first_word` is ShardPage::first_word.

@@ -116,8 +116,8 @@ ShardPage prepare(const detail::PageFile& file, const Tokenizer& tokenizer) {
   out.height = page.height;
   out.dots_per_inch = page.dots_per_inch;
   const std::string png = read_file(page.image);
-  out.png.assign(png.begin(), png.end());
-  const Image image = decode_image(out.png, page.image.string());
+  out.picture.assign(png.begin(), png.end());
+  const Image image = decode_image(out.picture, page.image.string());
   if (image.width != page.width || image.height != page.height)
     fail<IoError>(fmt::format("picture must be {} x {}, got {} x {}", page.width, page.height,
                               image.width, image.height));

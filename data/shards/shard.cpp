@@ -1,6 +1,7 @@
 #include "data/shards/shard.h"
 
 #include "core/error.h"
+#include "data/shards/format.h"
 #include "data/shards/hdf5_file.h"
 
 #include <algorithm>
@@ -10,33 +11,15 @@ namespace lectern {
 namespace {
 
 using detail::Hdf5Reader;
-using detail::Hdf5Writer;
+using detail::kHashBytes;
+using detail::kMaxNameBytes;
+using detail::kMaxPictureBytes;
+using detail::kMaxSide;
 using Offsets = std::vector<std::int64_t>;
 
-constexpr std::string_view kFormat = "lectern-shard";
 constexpr std::int64_t kMinPngBytes = 57;  // signature, header, one data chunk, end
-constexpr std::int64_t kMaxPngBytes = std::int64_t{1} << 30;
 constexpr std::int64_t kMaxPageText = std::int64_t{1} << 24;
 constexpr std::int64_t kMaxPageUnits = std::int64_t{1} << 20;
-constexpr std::int64_t kMaxSide = std::int64_t{1} << 16;
-
-std::span<const std::uint8_t> bytes_of(std::string_view text) {
-  return {reinterpret_cast<const std::uint8_t*>(text.data()), text.size()};
-}
-
-template <typename T>
-void write_ragged(Hdf5Writer& file, const std::string& name, const Ragged<T>& rows,
-                  bool compress = true) {
-  file.dataset<T>(name, rows.values, 1, compress);
-  file.dataset<std::int64_t>(name + "_offset", rows.offsets);
-}
-
-void write_units(Hdf5Writer& file, const std::string& group, const TextUnits& units) {
-  write_ragged(file, group + "/text", units.texts);
-  write_ragged(file, group + "/ids", units.ids);
-  const float* boxes = units.boxes.empty() ? nullptr : units.boxes.front().data();
-  file.dataset<float>(group + "/box", std::span<const float>(boxes, units.boxes.size() * 4), 4);
-}
 
 /// Opens `name` and checks its number of rows.
 void open_table(Hdf5Reader& file, const std::string& name, DType dtype, std::int64_t columns,
@@ -101,6 +84,37 @@ RaggedColumn open_ragged(Hdf5Reader& file, const std::string& name, DType dtype,
   return column;
 }
 
+/// Rows begin .. begin+count-1 of a column whose offsets are read with them.
+template <typename T>
+void read_rows(const Hdf5Reader& file, const std::string& dataset, std::int64_t limit,
+               std::int64_t begin, std::int64_t count, bool values, Ragged<T>& out) {
+  out.offsets = read_offsets(file, dataset + "_offset", begin, count, limit, kMaxPageText);
+  const std::int64_t first = out.offsets.front();
+  for (std::int64_t& offset : out.offsets) offset -= first;
+  if (!values) return;
+  out.values.resize(static_cast<std::size_t>(out.offsets.back()));
+  file.read(dataset, first, out.offsets.back(), out.values.data());
+}
+
+using Boxes = std::vector<std::array<float, 4>>;
+
+Boxes read_boxes(const Hdf5Reader& file, const std::string& dataset, std::int64_t begin,
+                 std::int64_t count) {
+  Boxes boxes(static_cast<std::size_t>(count));
+  if (count > 0) file.read(dataset, begin, count, boxes.front().data());
+  for (std::size_t i = 0; i < boxes.size(); ++i) {
+    const auto& b = boxes[i];
+    const bool finite = std::all_of(b.begin(), b.end(), [](float x) {
+      return std::isfinite(x) && std::abs(x) <= static_cast<float>(kMaxSide);
+    });
+    if (!finite || b[2] < b[0] || b[3] < b[1])
+      fail<IoError>(fmt::format("{}: {}[{}] must be left <= right, top <= bottom, got {} {} {} {}",
+                                file.name(), dataset, begin + static_cast<std::int64_t>(i), b[0],
+                                b[1], b[2], b[3]));
+  }
+  return boxes;
+}
+
 /// The group of lines or of words; offsets are read page by page.
 struct UnitGroup {
   std::string name;
@@ -116,151 +130,90 @@ struct UnitGroup {
     open_table(file, name + "/box", DType::f32, 4, units);
   }
 
-  template <typename T>
-  void read_rows(const Hdf5Reader& file, const std::string& column, std::int64_t limit,
-                 std::int64_t begin, std::int64_t count, bool values, Ragged<T>& out) const {
-    const std::string dataset = name + column;
-    out.offsets = read_offsets(file, dataset + "_offset", begin, count, limit, kMaxPageText);
-    const std::int64_t first = out.offsets.front();
-    for (std::int64_t& offset : out.offsets) offset -= first;
-    if (!values) return;
-    out.values.resize(static_cast<std::size_t>(out.offsets.back()));
-    file.read(dataset, first, out.offsets.back(), out.values.data());
-  }
-
   TextUnits read(const Hdf5Reader& file, std::int64_t begin, std::int64_t count,
                  bool id_values) const {
     TextUnits out;
-    read_rows(file, "/text", text_bytes, begin, count, true, out.texts);
-    read_rows(file, "/ids", ids, begin, count, id_values, out.ids);
-    out.boxes.resize(static_cast<std::size_t>(count));
-    if (count > 0) file.read(name + "/box", begin, count, out.boxes.front().data());
-    for (std::size_t i = 0; i < out.boxes.size(); ++i) {
-      const auto& b = out.boxes[i];
-      const bool finite = std::all_of(b.begin(), b.end(), [](float x) {
-        return std::isfinite(x) && std::abs(x) <= static_cast<float>(kMaxSide);
-      });
-      if (!finite || b[2] < b[0] || b[3] < b[1])
-        fail<IoError>(fmt::format(
-            "{}: {}/box[{}] must be left <= right, top <= bottom, got {} {} "
-            "{} {}",
-            file.name(), name, begin + static_cast<std::int64_t>(i), b[0], b[1], b[2], b[3]));
-    }
+    read_rows(file, name + "/text", text_bytes, begin, count, true, out.texts);
+    read_rows(file, name + "/ids", ids, begin, count, id_values, out.ids);
+    out.boxes = read_boxes(file, name + "/box", begin, count);
     return out;
   }
 };
 
-}  // namespace
+/// Format 2's columns of /page and its group /box.
+struct RecordGroup {
+  RaggedColumn kind, prompt, prompt_ids;
+  Offsets first_box;
+  std::int64_t label_bytes = 0;
 
-void TextUnits::push_back(std::string_view text, const Box& box,
-                          std::span<const std::int32_t> tokens) {
-  texts.push_back(bytes_of(text));
-  ids.push_back(tokens);
-  boxes.push_back({static_cast<float>(box.left), static_cast<float>(box.top),
-                   static_cast<float>(box.right), static_cast<float>(box.bottom)});
-}
+  void open(Hdf5Reader& file, std::int64_t pages, std::int64_t boxes) {
+    kind = open_ragged(file, "/page/kind", DType::u8, pages, kMaxNameBytes);
+    prompt = open_ragged(file, "/page/prompt", DType::u8, pages, kMaxPageText);
+    prompt_ids = open_ragged(file, "/page/prompt_ids", DType::i32, pages, kMaxPageText);
+    open_table(file, "/page/picture_sha256", DType::u8, kHashBytes, pages);
+    label_bytes = file.open_dataset("/box/label", DType::u8);
+    open_table(file, "/box/label_offset", DType::i64, 1, boxes + 1);
+    open_table(file, "/box/box", DType::f32, 4, boxes);
+  }
 
-struct ShardWriter::Columns {
-  Ragged<std::uint8_t> id, document, source, text, png;
-  Ragged<std::int32_t> ids;
-  std::vector<std::int32_t> size, number, blocks;
-  std::vector<float> dots_per_inch;
-  Offsets first_line{0}, first_word{0};
-  TextUnits lines, words;
+  void describe(const Hdf5Reader& file, std::int64_t page, ShardPage& out) const {
+    out.kind = kind.read_text(file, page);
+    out.picture_sha256.resize(kHashBytes);
+    file.read("/page/picture_sha256", page, 1,
+              reinterpret_cast<std::uint8_t*>(out.picture_sha256.data()));
+  }
 
-  static void append(TextUnits& to, const TextUnits& from) {
-    for (std::int64_t i = 0; i < from.size(); ++i)
-      to.push_back(from.text(i), from.box(i), from.ids[i]);
+  void read(const Hdf5Reader& file, std::int64_t page, ShardPage& out) const {
+    out.prompt = prompt.read_text(file, page);
+    prompt_ids.read(file, page, out.prompt_ids);
+    const auto at = static_cast<std::size_t>(page);
+    const std::int64_t begin = first_box[at], count = first_box[at + 1] - begin;
+    Ragged<std::uint8_t> labels;
+    read_rows(file, "/box/label", label_bytes, begin, count, true, labels);
+    const Boxes boxes = read_boxes(file, "/box/box", begin, count);
+    for (std::int64_t i = 0; i < count; ++i) {
+      const auto& b = boxes[static_cast<std::size_t>(i)];
+      if (b[0] < 0 || b[1] < 0 || b[2] > static_cast<float>(out.width) ||
+          b[3] > static_cast<float>(out.height))
+        fail<IoError>(
+            fmt::format("{}: /box/box[{}] must lie in the picture of {} x {}, got {} {} "
+                        "{} {}",
+                        file.name(), begin + i, out.width, out.height, b[0], b[1], b[2], b[3]));
+      const auto label = labels[i];
+      out.boxes.push_back({{label.begin(), label.end()}, {b[0], b[1], b[2], b[3]}});
+    }
   }
 };
 
-ShardWriter::ShardWriter() : columns_(std::make_unique<Columns>()) {}
-ShardWriter::~ShardWriter() = default;
-std::int64_t ShardWriter::pages() const { return columns_->id.size(); }
-std::int64_t ShardWriter::lines() const { return columns_->lines.size(); }
-std::int64_t ShardWriter::words() const { return columns_->words.size(); }
-std::int64_t ShardWriter::bytes() const {
-  const Columns& c = *columns_;
-  const auto held = c.png.values.size() + c.text.values.size() + 4 * c.ids.values.size() +
-                    c.lines.texts.values.size() + c.words.texts.values.size() +
-                    32 * (c.lines.boxes.size() + c.words.boxes.size());
-  return static_cast<std::int64_t>(held);
-}
-
-void ShardWriter::add(const ShardPage& page) {
-  Columns& c = *columns_;
-  c.id.push_back(bytes_of(page.id));
-  c.document.push_back(bytes_of(page.document));
-  c.source.push_back(bytes_of(page.source));
-  c.text.push_back(bytes_of(page.text));
-  c.png.push_back(page.png);
-  c.ids.push_back(page.ids);
-  c.size.push_back(static_cast<std::int32_t>(page.width));
-  c.size.push_back(static_cast<std::int32_t>(page.height));
-  c.number.push_back(static_cast<std::int32_t>(page.number));
-  c.dots_per_inch.push_back(static_cast<float>(page.dots_per_inch));
-  c.blocks.insert(c.blocks.end(), page.blocks.begin(), page.blocks.end());
-  const std::int64_t words_before = c.first_word.back();
-  for (std::size_t i = 1; i < page.first_word.size(); ++i)
-    c.first_word.push_back(words_before + page.first_word[i]);
-  Columns::append(c.lines, page.lines);
-  Columns::append(c.words, page.words);
-  c.first_line.push_back(c.lines.size());
-}
-
-void ShardWriter::write(const std::filesystem::path& path, const std::string& tokenizer_sha256) {
-  const Columns& c = *columns_;
-  Hdf5Writer file(path);
-  file.attribute("format", std::string(kFormat));
-  file.attribute("format_version", kShardVersion);
-  file.attribute("tokenizer_sha256", tokenizer_sha256);
-  file.attribute("pages", pages());
-  file.attribute("lines", lines());
-  file.attribute("words", words());
-  for (const char* group : {"/page", "/line", "/word"}) file.group(group);
-  write_ragged(file, "/page/id", c.id);
-  write_ragged(file, "/page/document", c.document);
-  write_ragged(file, "/page/source", c.source);
-  write_ragged(file, "/page/text", c.text);
-  write_ragged(file, "/page/png", c.png, false);
-  write_ragged(file, "/page/ids", c.ids);
-  file.dataset<std::int32_t>("/page/size", c.size, 2);
-  file.dataset<std::int32_t>("/page/number", c.number);
-  file.dataset<float>("/page/dots_per_inch", c.dots_per_inch);
-  file.dataset<std::int64_t>("/page/first_line", c.first_line);
-  write_units(file, "/line", c.lines);
-  file.dataset<std::int32_t>("/line/block", c.blocks);
-  file.dataset<std::int64_t>("/line/first_word", c.first_word);
-  write_units(file, "/word", c.words);
-  file.close();
-  columns_ = std::make_unique<Columns>();
-}
+}  // namespace
 
 struct Shard::State {
   explicit State(const std::filesystem::path& path) : file(path) {}
 
   Hdf5Reader file;
   std::string tokenizer_sha256;
-  std::int64_t pages = 0, lines = 0, words = 0;
-  RaggedColumn id, document, source, text, png, ids;
+  std::int64_t version = 0, pages = 0, lines = 0, words = 0, boxes = 0;
+  RaggedColumn id, document, source, text, picture, ids;
   std::vector<std::int32_t> size, number;
   std::vector<float> dots_per_inch;
   Offsets first_line, first_word;
   UnitGroup line_group, word_group;
+  RecordGroup records;  // format 2
 
   void check_format() {
     const std::string format = file.text_attribute("format");
-    if (format != kFormat)
-      fail<IoError>(
-          fmt::format("{}: attribute format must be {}, got \"{}\"", file.name(), kFormat, format));
-    const std::int64_t version = file.integer_attribute("format_version");
-    if (version != kShardVersion)
-      fail<IoError>(fmt::format("{}: attribute format_version must be {}, got {}", file.name(),
-                                kShardVersion, version));
+    if (format != detail::kShardFormat)
+      fail<IoError>(fmt::format("{}: attribute format must be {}, got \"{}\"", file.name(),
+                                detail::kShardFormat, format));
+    version = file.integer_attribute("format_version");
+    if (version < 1 || version > kShardVersion)
+      fail<IoError>(fmt::format("{}: attribute format_version must be in 1 .. {}, got {}",
+                                file.name(), kShardVersion, version));
     tokenizer_sha256 = file.text_attribute("tokenizer_sha256");
   }
 
-  /// A page has a PNG file; a line or word leaves more than a byte of ink in it.
+  /// A page has a PNG file, and a line or word leaves more than a byte of ink in it; a record of
+  /// format 2 has an id.
   std::int64_t count(const std::string& name, std::int64_t least_bytes) const {
     const std::int64_t value = file.integer_attribute(name);
     const auto limit = static_cast<std::int64_t>(file.bytes()) / least_bytes;
@@ -283,15 +236,29 @@ struct Shard::State {
 
   void open() {
     check_format();
-    pages = count("pages", kMinPngBytes);
+    pages = count("pages", version == 1 ? kMinPngBytes : 1);
     lines = count("lines", 1);
     words = count("words", 1);
-    id = open_ragged(file, "/page/id", DType::u8, pages, 4096);
-    document = open_ragged(file, "/page/document", DType::u8, pages, 4096);
-    source = open_ragged(file, "/page/source", DType::u8, pages, 4096);
+    id = open_ragged(file, "/page/id", DType::u8, pages, kMaxNameBytes);
+    document = open_ragged(file, "/page/document", DType::u8, pages, kMaxNameBytes);
+    source = open_ragged(file, "/page/source", DType::u8, pages, kMaxNameBytes);
     text = open_ragged(file, "/page/text", DType::u8, pages, kMaxPageText);
-    png = open_ragged(file, "/page/png", DType::u8, pages, kMaxPngBytes);
+    picture = open_ragged(file, version == 1 ? "/page/png" : "/page/picture", DType::u8, pages,
+                          kMaxPictureBytes);
     ids = open_ragged(file, "/page/ids", DType::i32, pages, kMaxPageText);
+    open_facts();
+    first_line = open_firsts("/page/first_line", pages, lines);
+    first_word = open_firsts("/line/first_word", lines, words);
+    open_table(file, "/line/block", DType::i32, 1, lines);
+    line_group.open(file, "/line", lines);
+    word_group.open(file, "/word", words);
+    if (version == 1) return;
+    boxes = count("boxes", 1);
+    records.open(file, pages, boxes);
+    records.first_box = open_firsts("/page/first_box", pages, boxes);
+  }
+
+  void open_facts() {
     open_table(file, "/page/size", DType::i32, 2, pages);
     open_table(file, "/page/number", DType::i32, 1, pages);
     open_table(file, "/page/dots_per_inch", DType::f32, 1, pages);
@@ -301,15 +268,16 @@ struct Shard::State {
     file.read("/page/size", 0, pages, size.data());
     file.read("/page/number", 0, pages, number.data());
     file.read("/page/dots_per_inch", 0, pages, dots_per_inch.data());
-    for (std::size_t i = 0; i < size.size(); ++i)
-      if (size[i] < 1 || size[i] > kMaxSide)
-        fail<IoError>(fmt::format("{}: /page/size[{}] must be in 1 .. {}, got {}", file.name(),
-                                  i / 2, kMaxSide, size[i]));
-    first_line = open_firsts("/page/first_line", pages, lines);
-    first_word = open_firsts("/line/first_word", lines, words);
-    open_table(file, "/line/block", DType::i32, 1, lines);
-    line_group.open(file, "/line", lines);
-    word_group.open(file, "/word", words);
+    for (std::int64_t page = 0; page < pages; ++page) {
+      const auto at = static_cast<std::size_t>(page) * 2;
+      const bool is_text = version > 1 && picture.range(page).second == 0;
+      const std::int32_t least = is_text ? 0 : 1;
+      const auto most = is_text ? 0 : static_cast<std::int32_t>(kMaxSide);
+      for (std::size_t i = at; i < at + 2; ++i)
+        if (size[i] < least || size[i] > most)
+          fail<IoError>(fmt::format("{}: /page/size[{}] must be in {} .. {}, got {}", file.name(),
+                                    page, least, most, size[i]));
+    }
   }
 
   void check_page(std::int64_t page) const {
@@ -328,11 +296,18 @@ const std::string& Shard::tokenizer_sha256() const { return state_->tokenizer_sh
 std::int64_t Shard::pages() const { return state_->pages; }
 std::int64_t Shard::lines() const { return state_->lines; }
 std::int64_t Shard::words() const { return state_->words; }
+std::int64_t Shard::boxes() const { return state_->boxes; }
 const std::vector<std::int64_t>& Shard::first_line() const { return state_->first_line; }
 
-std::int64_t Shard::png_bytes(std::int64_t page) const {
+std::int64_t Shard::picture_bytes(std::int64_t page) const {
   state_->check_page(page);
-  return state_->png.range(page).second;
+  return state_->picture.range(page).second;
+}
+
+std::optional<std::int64_t> Shard::prompt_tokens(std::int64_t page) const {
+  state_->check_page(page);
+  if (state_->version == 1 || state_->records.prompt.range(page).second == 0) return std::nullopt;
+  return state_->records.prompt_ids.range(page).second;
 }
 
 std::int64_t Shard::token_count(std::int64_t page) const {
@@ -357,13 +332,15 @@ ShardPage Shard::describe(std::int64_t page) const {
   out.width = width;
   out.height = height;
   out.dots_per_inch = s.dots_per_inch[static_cast<std::size_t>(page)];
+  if (s.version > 1) s.records.describe(s.file, page, out);
   return out;
 }
 
-ShardPage Shard::read(std::int64_t page, bool png) const {
+ShardPage Shard::read(std::int64_t page, bool picture) const {
   const State& s = *state_;
   ShardPage out = describe(page);
-  if (png) s.png.read(s.file, page, out.png);
+  if (picture) s.picture.read(s.file, page, out.picture);
+  if (s.version > 1) s.records.read(s.file, page, out);
   out.text = s.text.read_text(s.file, page);
   s.ids.read(s.file, page, out.ids);
   const auto at = static_cast<std::size_t>(page);

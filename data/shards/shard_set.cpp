@@ -68,11 +68,11 @@ void check_manifest(const std::filesystem::path& folder,
 DecodedPage decode_page(const Shard& shard, std::int64_t index) {
   DecodedPage out{shard.read(index), true, {}};
   const std::string name = fmt::format("{}: page {} ({})", shard.name(), index, out.page.id);
-  Image image = decode_image(out.page.png, name);
+  Image image = decode_image(out.page.picture, name);
   if (image.width != out.page.width || image.height != out.page.height)
     fail<IoError>(fmt::format("{}: image must be {} x {}, got {} x {}", name, out.page.width,
                               out.page.height, image.width, image.height));
-  out.page.png = {};
+  out.page.picture = {};
   const std::size_t pixels = image.pixels.size() / 3;
   const std::uint8_t* in = image.pixels.data();
   for (std::size_t i = 0; i < pixels && out.grey; ++i)
@@ -184,8 +184,7 @@ Image DecodedPage::crop(std::int64_t left, std::int64_t top, std::int64_t width,
 
 struct ShardSet::State {
   struct PageFacts {
-    std::int32_t width, height;
-    std::int64_t tokens;
+    std::int32_t width, height, tokens, prompt_tokens;  // -1: no prompt
   };
 
   State(const std::filesystem::path& path, std::int64_t cache_bytes)
@@ -237,7 +236,8 @@ ShardSet::ShardSet(const std::filesystem::path& folder, std::int64_t cache_bytes
     for (std::int64_t page = 0; page < shard->pages(); ++page) {
       const auto [width, height] = shard->size(page);
       state_->facts.push_back({static_cast<std::int32_t>(width), static_cast<std::int32_t>(height),
-                               shard->token_count(page)});
+                               static_cast<std::int32_t>(shard->token_count(page)),
+                               static_cast<std::int32_t>(shard->prompt_tokens(page).value_or(-1))});
     }
     state_->first_page.push_back(state_->first_page.back() + shard->pages());
   }
@@ -263,6 +263,11 @@ PagePointer ShardSet::read(std::int64_t page) const {
 
 std::int64_t ShardSet::token_count(std::int64_t page) const {
   return state_->facts.at(static_cast<std::size_t>(page)).tokens;
+}
+
+std::optional<std::int64_t> ShardSet::prompt_tokens(std::int64_t page) const {
+  const std::int32_t tokens = state_->facts.at(static_cast<std::size_t>(page)).prompt_tokens;
+  return tokens < 0 ? std::nullopt : std::optional<std::int64_t>(tokens);
 }
 
 std::array<std::int64_t, 2> ShardSet::size(std::int64_t page) const {

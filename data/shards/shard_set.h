@@ -7,6 +7,7 @@
 #include <cstdint>
 #include <filesystem>
 #include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -15,7 +16,7 @@ namespace lectern {
 /// A page with its pixels, one byte a pixel where the page is grey: pixels[y * width + x], else
 /// three as in Image.
 struct DecodedPage {
-  ShardPage page;  // without `png`
+  ShardPage page;  // without `picture`
   bool grey = true;
   std::vector<std::uint8_t> pixels;
 
@@ -48,6 +49,8 @@ class ShardSet {
   std::shared_ptr<const DecodedPage> read(std::int64_t page) const;
   /// Tokens of a page's text, and its width and height; no file is read.
   std::int64_t token_count(std::int64_t page) const;
+  /// Tokens of the page's own prompt; none where it has no prompt.
+  std::optional<std::int64_t> prompt_tokens(std::int64_t page) const;
   std::array<std::int64_t, 2> size(std::int64_t page) const;
   /// The page with its pixels. Throws IoError naming the shard and page when the PNG is damaged or
   /// has another size than the shard says.

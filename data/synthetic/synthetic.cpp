@@ -27,8 +27,6 @@ constexpr double kEdge = 1;          // pixels between ink and the border of a v
 constexpr int kTextBits = 24, kStyleBits = 8;
 
 void check_options(SyntheticOptions& o) {
-  if (o.level == Level::text)
-    fail<ConfigError>("synthetic: level must be character, word, line, region or page, got text");
   FieldCheck check("synthetic");
   check.integer("max_characters", o.max_characters, within(1, 1000));
   check.integer("min_characters", o.min_characters, within(1, o.max_characters));

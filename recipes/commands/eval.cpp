@@ -2,7 +2,7 @@
 #include "core/error.h"
 #include "core/io/file.h"
 #include "core/parallel.h"
-#include "data/shards/shard_set.h"
+#include "data/samples/cut.h"
 #include "recipes/checkpoint/model_folder.h"
 #include "recipes/commands/command.h"
 #include "recipes/evaluate/evaluate.h"
@@ -23,7 +23,7 @@ namespace {
 struct Options {
   std::string checkpoint, shards, out, level = "page", dtype = "fp32", device = "cpu";
   EvaluationArgs evaluation;
-  SampleSource source;
+  CutOptions source;
   SampleOptions samples;
   std::int64_t max_tokens = 0, threads = 0;
   bool json = false, by_pieces = false, by_page = false;
@@ -124,7 +124,7 @@ void run(Options& options) {
   options.samples.end_token = static_cast<std::int32_t>(config.decoder.eos_token_id);
   options.samples.image_token = static_cast<std::int32_t>(config.image_token_id);
   lay_as_trained(config.reading, options);
-  const SampleSet samples({options.source}, options.samples, loaded.tokenizer);
+  const SampleSet samples({{make_cut_source(options.source, loaded.tokenizer)}}, options.samples);
   choose_reading(config.reading, options);
   const EvaluationResult result = evaluate(*loaded.model, loaded.tokenizer, samples,
                                            options.evaluation, [&](std::int64_t done) {

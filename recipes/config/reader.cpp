@@ -186,6 +186,19 @@ bool take(const ConfigValue& value, std::string& out) {
   return value.kind == Kind::string;
 }
 
+/// "; did you mean `page`?" where one of `choices` resembles a value that is none of them.
+std::string suggested_choice(const ConfigDocument::Impl& document, const Path& path,
+                             std::string_view key, const std::vector<std::string>& choices) {
+  const ConfigValue* value = lookup(document, path, key);
+  if (value == nullptr || value->kind != Kind::string) return "";
+  const auto distance = [&](const std::string& each) { return edit_distance(value->string, each); };
+  const auto nearest = std::min_element(
+      choices.begin(), choices.end(),
+      [&](const std::string& a, const std::string& b) { return distance(a) < distance(b); });
+  const bool near = nearest != choices.end() && resembles(value->string, *nearest);
+  return near ? fmt::format(" (did you mean \"{}\"?)", *nearest) : "";
+}
+
 /// Common to all getters of one value.
 template <typename T, typename Valid>
 T get(ConfigDocument::Impl& document, const Path& path, std::string_view key,
@@ -297,6 +310,7 @@ std::string ConfigReader::choice(std::string_view key, std::optional<std::string
   std::string wanted = "one of ";
   for (const std::string& each : choices)
     wanted += (each == choices.front() ? "\"" : ", \"") + each + "\"";
+  wanted += suggested_choice(*document_, path_, key, choices);
   return get(*document_, path_, key, otherwise, wanted, [&](const std::string& value) {
     return std::find(choices.begin(), choices.end(), value) != choices.end();
   });

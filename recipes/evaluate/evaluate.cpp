@@ -40,11 +40,6 @@ std::pair<double, std::int64_t> loss_of(const OcrModel& model, const SampleSet& 
   return {loss.loss_sum.value().item(), loss.count};
 }
 
-/// The document of a page's id, "<document>/<number>".
-std::string document_of(const std::string& page_id) {
-  return page_id.substr(0, page_id.rfind('/'));
-}
-
 /// Draws of different samples, at most `wanted` (all when there are fewer).
 std::vector<Draw> choose_draws(const SampleSet& samples, std::uint64_t seed, std::int64_t wanted) {
   const Sampler sampler(samples.sampler_sources(), seed);
@@ -76,8 +71,7 @@ std::vector<std::string> read_by_pieces(const OcrModel& model, const SampleSet& 
     WholePage page = samples.whole_page(draw);
     if (page.dots_per_inch > 0)
       page.picture = rescaled(std::move(page.picture), page.dots_per_inch, settings.piece_dpi);
-    result.samples.push_back(
-        {sample.key, document_of(sample.page_id), sample.text, "", page.picture});
+    result.samples.push_back({sample.key, sample.document, sample.text, "", page.picture});
     return std::move(page.picture);
   };
   read_pages(reader, settings, next, [&](std::string text) {
@@ -96,8 +90,7 @@ std::vector<std::string> read_samples(const OcrModel& model, const SampleSet& sa
   std::vector<Sample> batch;
   for (std::size_t i = 0; i < draws.size(); ++i) {
     Sample sample = samples.make(draws[i]);
-    result.samples.push_back(
-        {sample.key, document_of(sample.page_id), sample.text, "", sample.global});
+    result.samples.push_back({sample.key, sample.document, sample.text, "", sample.global});
     if (with_loss) batch.push_back(sample);
     if (batch.size() == kLossBatch || (i + 1 == draws.size() && !batch.empty())) {
       const auto [sum, count] = loss_of(model, samples, batch);

@@ -4,6 +4,8 @@
 
 #include <fmt/format.h>
 
+#include <utility>
+
 namespace lectern {
 namespace {
 
@@ -165,57 +167,20 @@ void describe(DataRecipe& r, FieldVisitor& f, bool has_sources) {
             {"threads", "that load in the background; 0: the training thread loads"});
 }
 
-void describe(SourceRecipe& r, FieldVisitor& f, const DataRecipe& data, std::size_t index) {
-  f.choice("kind", r.kind, {"shards", "synthetic"},
-           {.meaning = "cut from pages, or drawn from text", .required = true});
-  const bool drawn = r.kind == "synthetic";
-  std::vector<std::string> levels = {"page", "region", "line", "word"};
-  if (drawn) levels.emplace_back("character");
-  f.choice("level", r.level, levels, {.meaning = "what one sample is", .required = true});
-  r.name = fmt::format("{} {}", r.level, index + 1);
-  f.text("name", r.name, {"text", "for the curriculum and for metrics", "`\"<level> <number>\"`"});
+void describe(SourceRecipe& r, FieldVisitor& f, const DataRecipe& data) {
+  f.choice(
+      "kind", r.kind, source_kinds(),
+      {.meaning = "cut from pages, drawn from text, stored pictures with their own prompts and "
+                  "answers, or the text of shards alone",
+       .required = true});
+  f.text("name", r.name,
+         {"text", "for the curriculum and for metrics", "`\"<level or kind> <number>\"`"});
   f.number("weight", r.weight, positive(), {.meaning = "how often it is drawn"});
-  r.ascii_only = data.ascii_only;
-  f.boolean("ascii_only", r.ascii_only,
-            {.meaning = "leave out pieces with any other character", .otherwise = "from `[data]`"});
-  r.max_characters = drawn && data.max_characters == 0 ? 12 : data.max_characters;
-  f.integer("max_characters", r.max_characters, within(drawn ? 1 : 0, drawn ? 1000 : 1 << 20),
-            {"characters", "of a word or line; of each line of a drawn region",
-             "from `[data]`; drawn 12"});
-  r.max_text_tokens = data.max_text_tokens;
-  f.integer("max_text_tokens", r.max_text_tokens, within(1, kMaxTokens),
-            {"tokens", "longer answers are left out", "from `[data]`"});
-  if (r.level == "region")
-    f.integer("region_lines", r.region_lines, within(drawn ? 2 : 1, 200),
-              {"lines", "most lines of a region"});
-  if (!drawn) {
-    f.text("shards", r.shards,
-           {.unit = "folder",
-            .meaning = "of shards: made by `lectern data shards`",
-            .required = true});
-    if (r.level == "line" || r.level == "region")
-      f.integer("cut_width", r.cut_width, within(0, 1 << 20),
-                {"pixels of the page",
-                 "of shards: lines are cut between words into runs, regions into windows this wide",
-                 "0: whole lines"});
-    return;
-  }
-  f.texts("text", r.text,
-          {.unit = "UTF-8 files, folders of .txt",
-           .meaning = "of drawn sources; `lectern data pages` writes such a folder",
-           .required = true});
-  f.texts("exclude", r.exclude,
-          {"beginnings of file names", "files that are left out: held-out documents"});
-  f.texts("scripts", r.scripts,
-          {"of `\"latin\"`, `\"greek\"`, `\"cyrillic\"`, `\"cjk\"`",
-           "words with other letters are left out"});
-  f.integer("min_characters", r.synthetic.min_characters, within(1, r.max_characters),
-            {"characters", "of a word or line"});
-  f.texts("fonts", r.synthetic.fonts,
-          {"families", "a family that is named must be installed",
-           "`[]`: those of `scripts/install-deps.sh` that are there"});
-  describe(r.synthetic, f);
-  if (r.level == "page") describe_page(r.synthetic, f);
+  const SourceDefaults defaults{data.prompt, data.ascii_only, data.max_characters,
+                                data.max_text_tokens};
+  auto settings = make_source_settings(r.kind);
+  settings->describe(f, defaults);
+  r.settings = std::move(settings);
 }
 
 void describe(CurriculumRecipe& r, FieldVisitor& f, const DataRecipe& data, std::size_t index) {

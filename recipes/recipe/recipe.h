@@ -8,13 +8,14 @@
 
 #include "core/dtype.h"
 #include "core/io/record.h"
-#include "data/synthetic/synthetic.h"
+#include "data/samples/kinds.h"
 #include "nn/blocks/residual_config.h"
 #include "nn/model_config.h"
 #include "recipes/config/toml_config.h"
 
 #include <cstdint>
 #include <filesystem>
+#include <memory>
 #include <optional>
 #include <string>
 #include <string_view>
@@ -46,20 +47,10 @@ struct ModelRecipe {
 
 /// [[data.sources]], [[data.validation_sources]] One ingredient of the mixture.
 struct SourceRecipe {
-  std::string name, kind, level;
-  double weight = 1;
-  bool weight_by_pages = false;  // data.shards without shard_weights: times the number of pages
-  bool ascii_only = false;
-  std::int64_t max_characters = 0;
-  std::int64_t max_text_tokens = 0;
-  std::int64_t region_lines = 4;
-  // kind = "shards"
-  std::string shards;
-  std::int64_t cut_width = 0;
-  // kind = "synthetic"
-  std::vector<std::string> text, exclude;
-  std::vector<std::string> scripts = {"latin"};
-  SyntheticOptions synthetic;  // keys have its names; level, seed and lengths come from above
+  std::string name;   // of the source, unique; default: "<level or kind> <number from 1>"
+  std::string kind;   // one of source_kinds()
+  double weight = 1;  // how often it is drawn, before a curriculum says otherwise; above 0
+  std::shared_ptr<const SourceSettings> settings;  // the keys of its kind (data/samples/kinds.h)
 };
 
 /// [[curriculum]] One level of it. Levels come in their order; the last is never left.
@@ -192,7 +183,8 @@ void describe(Recipe& r, FieldVisitor& f);
 void describe(MeshRecipe& r, FieldVisitor& f);
 void describe(ModelRecipe& r, FieldVisitor& f);
 void describe(DataRecipe& r, FieldVisitor& f, bool has_sources);
-void describe(SourceRecipe& r, FieldVisitor& f, const DataRecipe& data, std::size_t index);
+/// `name` stays empty where none is given.
+void describe(SourceRecipe& r, FieldVisitor& f, const DataRecipe& data);
 void describe(CurriculumRecipe& r, FieldVisitor& f, const DataRecipe& data, std::size_t index);
 void describe(ViewRecipe& r, FieldVisitor& f);
 void describe(OptimizerRecipe& r, FieldVisitor& f);

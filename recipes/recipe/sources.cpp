@@ -8,18 +8,11 @@
 namespace lectern {
 namespace {
 
-SourceRecipe read_source(ConfigReader table, std::size_t index, const DataRecipe& defaults) {
-  SourceRecipe out = read_record(table, SourceRecipe{}, defaults, index);
-  if (out.kind != "synthetic") return out;
-  if (out.text.empty()) table.refuse("text", "must name a file or folder, got none");
-  for (const std::string& name : out.scripts)
-    if (name != "latin" && name != "greek" && name != "cyrillic" && name != "cjk")
-      table.refuse("scripts", fmt::format("must be of \"latin\", \"greek\", \"cyrillic\" and "
-                                          "\"cjk\", got \"{}\"",
-                                          name));
-  out.synthetic.level = level_from(out.level);
-  out.synthetic.max_characters = out.max_characters;
-  out.synthetic.region_lines = out.region_lines;
+SourceRecipe read_source(ConfigReader table, std::size_t index, const DataRecipe& data) {
+  SourceRecipe out = read_record(table, SourceRecipe{}, data);
+  out.settings->check(
+      [&](std::string_view key, std::string_view message) { table.refuse(key, message); });
+  if (out.name.empty()) out.name = fmt::format("{} {}", out.settings->label(), index + 1);
   return out;
 }
 

@@ -2,11 +2,11 @@
 
 #include "core/error.h"
 #include "core/random.h"
-#include "data/shards/shard_set.h"
+#include "data/samples/cut.h"
 #include "recipes/read/reader.h"
 
 #include <algorithm>
-#include <map>
+#include <utility>
 
 namespace lectern {
 namespace {
@@ -21,24 +21,25 @@ std::vector<std::pair<std::string, double>> level_shares(const DataRecipe& data)
   return out;
 }
 
-/// data.shards, or data.validation, in the form of data.sources.
+/// data.shards, or data.validation, in the form of data.sources. Without weights folders count as
+/// much as they have pages.
 std::vector<SourceRecipe> sources_of_folders(const DataRecipe& data,
                                              const std::vector<std::string>& folders,
-                                             const std::vector<double>& weights) {
+                                             const std::vector<double>& weights,
+                                             OpenShards& shards) {
   std::vector<SourceRecipe> out;
   for (std::size_t i = 0; i < folders.size(); ++i)
     for (const auto& [level, share] : level_shares(data)) {
-      SourceRecipe source;
-      source.name = folders[i] + " " + level;
-      source.kind = "shards";
-      source.level = level;
-      source.weight = (weights.empty() ? 1.0 : weights[i]) * share;
-      source.weight_by_pages = weights.empty();
-      source.ascii_only = data.ascii_only;
-      source.max_characters = data.max_characters;
-      source.max_text_tokens = data.max_text_tokens;
-      source.shards = folders[i];
-      out.push_back(std::move(source));
+      auto cut = std::make_shared<CutSettings>();
+      cut->folder = folders[i];
+      cut->options.level = level_from(level);
+      cut->options.prompt = data.prompt;
+      cut->options.ascii_only = data.ascii_only;
+      cut->options.max_characters = data.max_characters;
+      cut->options.max_response_tokens = data.max_text_tokens;
+      const double weight =
+          weights.empty() ? static_cast<double>(shards.open(folders[i])->pages()) : weights[i];
+      out.push_back({folders[i] + " " + level, "shards", weight * share, std::move(cut)});
     }
   return out;
 }
@@ -78,44 +79,15 @@ struct TrainingData::State {
   const Recipe& recipe;
   const ModelConfig& config;
   const Tokenizer& tokenizer;
-  std::map<std::string, std::shared_ptr<const ShardSet>> shards;
+  OpenShards shards;
   std::vector<SourceRecipe> training_recipes, validation_recipes;
-  std::vector<SampleSource> training, validation;
+  std::vector<WeightedSource> training, validation;
 
-  SampleSource open(const SourceRecipe& from, const std::string& list);
-  std::shared_ptr<const ShardSet> open_shards(const std::string& folder) {
-    auto& found = shards[folder];
-    if (!found) found = std::make_shared<const ShardSet>(folder);
-    return found;
+  WeightedSource open(const SourceRecipe& from, const std::string& list) {
+    const SourceContext context{tokenizer, shards, seed_of(recipe, list, from.name)};
+    return {from.settings->open(context), from.weight};
   }
 };
-
-SampleSource TrainingData::State::open(const SourceRecipe& from, const std::string& list) {
-  SampleSource out;
-  out.level = level_from(from.level);
-  out.weight = from.weight;
-  out.prompt = recipe.data.prompt;
-  out.max_response_tokens = from.max_text_tokens;
-  if (from.kind == "shards") {
-    out.shards = open_shards(from.shards);
-    if (from.weight_by_pages) out.weight *= static_cast<double>(out.shards->pages());
-    out.ascii_only = from.ascii_only;
-    out.max_characters = from.max_characters;
-    out.region_lines = from.region_lines;
-    out.cut_width = from.cut_width;
-    return out;
-  }
-  CorpusOptions text;
-  text.text.assign(from.text.begin(), from.text.end());
-  text.exclude = from.exclude;
-  text.ascii_only = from.ascii_only;
-  text.scripts.clear();
-  for (const std::string& script : from.scripts) text.scripts.push_back(script_from(script));
-  SyntheticOptions look = from.synthetic;
-  look.seed = seed_of(recipe, list, from.name);
-  out.synthetic = std::make_shared<const SyntheticSource>(TextCorpus(text), look);
-  return out;
-}
 
 TrainingData::TrainingData(const Recipe& recipe, const ModelConfig& config,
                            const Tokenizer& tokenizer)
@@ -123,11 +95,11 @@ TrainingData::TrainingData(const Recipe& recipe, const ModelConfig& config,
   const DataRecipe& data = recipe.data;
   State& s = *state_;
   s.training_recipes = data.sources.empty()
-                           ? sources_of_folders(data, data.shards, data.shard_weights)
+                           ? sources_of_folders(data, data.shards, data.shard_weights, s.shards)
                            : data.sources;
   s.validation_recipes = data.validation_sources;
   if (!data.validation.empty())
-    s.validation_recipes = sources_of_folders(data, {data.validation}, {});
+    s.validation_recipes = sources_of_folders(data, {data.validation}, {}, s.shards);
   for (const SourceRecipe& source : s.training_recipes)
     s.training.push_back(s.open(source, "source"));
   for (const SourceRecipe& source : s.validation_recipes)
@@ -142,7 +114,7 @@ std::int64_t TrainingData::levels() const {
 
 std::shared_ptr<const SampleSet> TrainingData::training(std::int64_t level) const {
   const State& s = *state_;
-  std::vector<SampleSource> chosen = s.training;
+  std::vector<WeightedSource> chosen = s.training;
   SampleOptions options = sample_options(s.recipe, s.config, true);
   if (!s.recipe.curriculum.empty()) {
     const CurriculumRecipe& wanted = s.recipe.curriculum.at(static_cast<std::size_t>(level));
@@ -153,7 +125,7 @@ std::shared_ptr<const SampleSet> TrainingData::training(std::int64_t level) cons
         if (s.training_recipes[i].name == name) chosen.push_back(s.training[i]);
     for (std::size_t i = 0; i < wanted.weights.size(); ++i) chosen[i].weight = wanted.weights[i];
   }
-  return std::make_shared<const SampleSet>(std::move(chosen), std::move(options), s.tokenizer);
+  return std::make_shared<const SampleSet>(std::move(chosen), std::move(options));
 }
 
 std::vector<ValidationSet> TrainingData::validation(std::int64_t level) const {
@@ -162,7 +134,7 @@ std::vector<ValidationSet> TrainingData::validation(std::int64_t level) const {
   std::vector<ValidationSet> out;
   if (s.validation.empty()) return out;
   if (!s.recipe.data.validation.empty()) {
-    out.push_back({"", std::make_shared<const SampleSet>(s.validation, options, s.tokenizer)});
+    out.push_back({"", std::make_shared<const SampleSet>(s.validation, options)});
     return out;
   }
   std::vector<std::string> names;
@@ -172,7 +144,7 @@ std::vector<ValidationSet> TrainingData::validation(std::int64_t level) const {
     const std::string& name = s.validation_recipes[i].name;
     if (!names.empty() && std::find(names.begin(), names.end(), name) == names.end()) continue;
     out.push_back({name, std::make_shared<const SampleSet>(
-                             std::vector<SampleSource>{s.validation[i]}, options, s.tokenizer)});
+                             std::vector<WeightedSource>{s.validation[i]}, options)});
   }
   return out;
 }

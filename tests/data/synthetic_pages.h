@@ -83,7 +83,7 @@ inline ShardPage shard_page(const SyntheticPage& from,
   out.width = from.page.width;
   out.height = from.page.height;
   out.dots_per_inch = from.page.dots_per_inch;
-  out.png = encode_png(from.image);
+  out.picture = encode_png(from.image);
   out.text = from.page.text;
   out.ids = tokenizer.encode(out.text);
   for (const Line& line : from.page.lines) {

@@ -2,6 +2,8 @@
 
 #include "core/error.h"
 #include "core/io/file.h"
+#include "data/samples/cut.h"
+#include "data/samples/text.h"
 #include "tests/data/synthetic_pages.h"
 #include "tests/data/view_tokens.h"
 #include "tests/testing.h"
@@ -25,11 +27,9 @@ class Loading : public ::testing::Test {
 
   std::shared_ptr<const SampleSet> make_samples(int views) const {
     const auto shards = std::make_shared<const ShardSet>(folder_.path(), 1 << 16);
-    SampleSource words, pages, text;
-    words.shards = pages.shards = text.shards = shards;
+    CutOptions words, pages;
+    words.shards = pages.shards = shards;
     words.level = Level::word;
-    words.weight = 2;
-    text.level = Level::text;
     SampleOptions options;
     options.image_token = 300;
     options.views.clear();
@@ -40,8 +40,11 @@ class Loading : public ::testing::Test {
       testing::set_small_tokens(view);
       options.views.push_back(view);
     }
-    return std::make_shared<const SampleSet>(std::vector<SampleSource>{words, pages, text}, options,
-                                             test_tokenizer());
+    return std::make_shared<const SampleSet>(
+        std::vector<WeightedSource>{{make_cut_source(words, test_tokenizer()), 2},
+                                    {make_cut_source(pages, test_tokenizer())},
+                                    {make_text_source(pages, test_tokenizer())}},
+        options);
   }
 
   static LoaderOptions rows(std::int64_t global, std::int64_t micro = 0) {
@@ -256,17 +259,17 @@ TEST_F(Loading, CachedImagesComeWithoutPixels) {
 
 TEST_F(Loading, ErrorsReachTheConsumerInOrder) {
   ShardPage broken = testing::shard_page(testing::synthetic_page("broken", 1));
-  broken.png.resize(40);
+  broken.picture.resize(40);
   const TemporaryFolder folder;
   ShardWriter writer;
   for (int i = 1; i < 4; ++i) writer.add(testing::shard_page(testing::synthetic_page("doc", i)));
   writer.add(broken);
   writer.write(folder.path() / "shard-00000.h5", testing::test_tokenizer_sha256());
-  SampleSource source;
+  CutOptions source;
   source.shards = std::make_shared<const ShardSet>(folder.path());
   SampleOptions options = samples_->options();
-  const auto samples = std::make_shared<const SampleSet>(std::vector<SampleSource>{source}, options,
-                                                         test_tokenizer());
+  const auto samples = std::make_shared<const SampleSet>(
+      std::vector<WeightedSource>{{make_cut_source(source, test_tokenizer())}}, options);
   for (const int workers : {0, 1, 3}) {
     LoaderOptions unshuffled = rows(1);
     unshuffled.shuffle = false;

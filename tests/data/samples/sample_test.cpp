@@ -1,6 +1,9 @@
 #include "data/samples/sample.h"
 
 #include "core/error.h"
+#include "data/samples/cut.h"
+#include "data/samples/drawn.h"
+#include "data/samples/text.h"
 #include "tests/data/synthetic_pages.h"
 #include "tests/data/text_sample.h"
 #include "tests/data/view_tokens.h"
@@ -39,14 +42,17 @@ class Samples : public ::testing::Test {
     testing::write_shards(folder_.path(), 2, 3);
     shards_ = std::make_shared<const ShardSet>(folder_.path());
   }
-  SampleSource source(Level level) const {
-    SampleSource out;
+  CutOptions source(Level level) const {
+    CutOptions out;
     out.shards = shards_;
     out.level = level;
     return out;
   }
-  SampleSet set(const SampleSource& from, const SampleOptions& options = small_options()) const {
-    return SampleSet({from}, options, test_tokenizer());
+  SampleSet set(const CutOptions& from, const SampleOptions& options = small_options()) const {
+    return SampleSet({{make_cut_source(from, test_tokenizer())}}, options);
+  }
+  SampleSet text() const {
+    return SampleSet({{make_text_source(source(Level::page), test_tokenizer())}}, small_options());
   }
 
   TemporaryFolder folder_;
@@ -71,6 +77,7 @@ TEST_F(Samples, WordsStandAtAFixedPlaceOfAWhiteView) {
     EXPECT_EQ(sample.text, want.text);
     EXPECT_EQ(test_tokenizer().decode(sample.response_ids), want.text);
     EXPECT_EQ(sample.page_id, fmt::format("doc/{:04}", page + 1));
+    EXPECT_EQ(sample.document, "doc");
     EXPECT_EQ(sample.box.left, want.box.left);
     ASSERT_EQ(sample.global.width, 128);
     ASSERT_EQ(sample.global.height, 128);
@@ -147,7 +154,7 @@ TEST_F(Samples, LinesAndRegions) {
   const SampleSet lines = set(source(Level::line));
   EXPECT_EQ(lines.units(0), 30);
   EXPECT_EQ(lines.make(unit(6)).text, "p2w3 p2w4 p2w5");
-  SampleSource from = source(Level::region);
+  CutOptions from = source(Level::region);
   from.region_lines = 3;
   const SampleSet regions = set(from);
   // Five lines a page, a paragraph ends after four: 3 + 1 + 1.
@@ -166,7 +173,7 @@ TEST_F(Samples, LinesAndRegions) {
 
 TEST_F(Samples, LinesAreCutIntoRunsAndRegionsIntoWindows) {
   // Words of 32 to 40 pixels with gaps of 8: two fit into 90 pixels, the third is a run of its own.
-  SampleSource from = source(Level::line);
+  CutOptions from = source(Level::line);
   from.cut_width = 90;
   const SampleSet runs = set(from);
   ASSERT_EQ(runs.units(0), 60);
@@ -218,33 +225,33 @@ TEST_F(Samples, JitterNeverMovesTextOutOfTheView) {
 TEST_F(Samples, DrawnSourcesMixWithShards) {
   SyntheticOptions look;
   look.level = Level::line;
-  SampleSource drawn;
+  DrawnOptions drawn;
   drawn.synthetic = std::make_shared<const SyntheticSource>(testing::english_corpus(), look);
   drawn.max_response_tokens = 4;
-  const SampleSet samples({source(Level::word), drawn}, small_options(), test_tokenizer());
+  const SampleSet samples({{make_cut_source(source(Level::word), test_tokenizer())},
+                           {make_drawn_source(drawn, test_tokenizer())}},
+                          small_options());
   EXPECT_EQ(samples.sampler_sources()[1].units, std::int64_t{1} << 32);
   for (std::int64_t i = 0; i < 50; ++i) {
     const Draw draw{0, 1, i, 0};
     const Sample sample = samples.make(draw);
-    EXPECT_EQ(sample.level, Level::line);
+    EXPECT_EQ(sample.kind, "line");
     EXPECT_LE(sample.response_ids.size(), 4u);
     EXPECT_EQ(static_cast<std::int64_t>(sample.response_ids.size()) + 1,
               samples.trained_count(draw));
     EXPECT_EQ(test_tokenizer().decode(sample.response_ids), sample.text);
     EXPECT_EQ(sample.global.width, 128);
   }
-  SampleSource both = source(Level::word);
-  both.synthetic = drawn.synthetic;
-  EXPECT_TRUE(throws_with([&] { set(both); }, {"got both"}));
+  EXPECT_TRUE(throws_with([&] { samples.whole_page({0, 1, 0, 0}); }, {"draw_page"}));
   EXPECT_TRUE(throws_with([&] { set(source(Level::character)); }, {"no level character"}));
   look.level = Level::page;
   look.page_width = {100, 120};
   drawn.synthetic = std::make_shared<const SyntheticSource>(testing::english_corpus(), look);
   drawn.max_response_tokens = 60;
-  const SampleSet pages({drawn}, small_options(), test_tokenizer());
+  const SampleSet pages({{make_drawn_source(drawn, test_tokenizer())}}, small_options());
   for (std::int64_t i = 0; i < 6; ++i) {
     const Sample page = pages.make(unit(i));
-    const ViewGrid grid = pages.grid(unit(i));
+    const ViewGrid grid = pages.lengths(unit(i)).grid;
     EXPECT_EQ(static_cast<int>(page.local.size()), grid.tiles());
     EXPECT_LE(pages.token_count(unit(i)), pages.longest());
   }
@@ -267,11 +274,12 @@ TEST_F(Samples, PagesHaveTheImageViews) {
   for (std::size_t i = 0; i < want.local.size(); ++i)
     EXPECT_EQ(sample.local[i].pixels, want.local[i].pixels);
   EXPECT_EQ(sample.image_tokens, image_token_count(options.views[0], want.grid));
-  EXPECT_EQ(samples.grid(unit(2)), want.grid);
+  EXPECT_EQ(samples.lengths(unit(2)).grid, want.grid);
 }
 
 TEST_F(Samples, TextHasNoImage) {
-  const Sample sample = set(source(Level::text)).make(unit(1));
+  const Sample sample = text().make(unit(1));
+  EXPECT_EQ(sample.kind, "text");
   EXPECT_TRUE(sample.global.empty());
   EXPECT_EQ(sample.image_tokens, 0);
   EXPECT_TRUE(sample.prompt_ids.empty());
@@ -281,9 +289,13 @@ TEST_F(Samples, TextHasNoImage) {
 TEST_F(Samples, CountsAreKnownWithoutReading) {
   SampleOptions options = small_options();
   options.views = {small_view(), small_view(64, 32)};
-  for (const Level level : {Level::word, Level::line, Level::region, Level::page, Level::text}) {
-    SCOPED_TRACE(name_of(level));
-    const SampleSet samples = set(source(level), options);
+  std::vector<std::shared_ptr<const SampleSource>> sources{
+      make_text_source(source(Level::page), test_tokenizer())};
+  for (const Level level : {Level::word, Level::line, Level::region, Level::page})
+    sources.push_back(make_cut_source(source(level), test_tokenizer()));
+  for (const auto& source : sources) {
+    SCOPED_TRACE(source->describe());
+    const SampleSet samples({{source}}, options);
     for (int view = 0; view < 2; ++view) {
       std::int64_t longest = 0;
       for (std::int64_t i = 0; i < samples.units(0); ++i) {
@@ -317,7 +329,7 @@ TEST_F(Samples, KeysNameTheImage) {
 }
 
 TEST_F(Samples, FiltersDropAndCount) {
-  SampleSource from = source(Level::word);
+  CutOptions from = source(Level::word);
   from.max_characters = 4;  // "p1w0" .. "p1w9" pass, "p1w10" .. do not
   const SampleSet by_length = set(from);
   EXPECT_EQ(by_length.units(0), 60);
@@ -353,10 +365,11 @@ TEST_F(Samples, FiltersDropAndCount) {
 }
 
 TEST_F(Samples, SamplerSourcesHaveWindowsOfPages) {
-  SampleSource from = source(Level::word);
+  CutOptions from = source(Level::word);
   from.window_pages = 2;
-  from.weight = 0.25;
-  const SampleSet samples({from, source(Level::page)}, small_options(), test_tokenizer());
+  const SampleSet samples({{make_cut_source(from, test_tokenizer()), 0.25},
+                           {make_cut_source(source(Level::page), test_tokenizer())}},
+                          small_options());
   const auto sources = samples.sampler_sources();
   ASSERT_EQ(sources.size(), 2u);
   EXPECT_EQ(sources[0].units, 90);
@@ -364,20 +377,20 @@ TEST_F(Samples, SamplerSourcesHaveWindowsOfPages) {
   EXPECT_EQ(sources[0].weight, 0.25);
   EXPECT_EQ(sources[1].units, 6);
   EXPECT_EQ(sources[1].window, 0);
-  EXPECT_EQ(samples.make({0, 1, 3, 0}).level, Level::page);
+  EXPECT_EQ(samples.make({0, 1, 3, 0}).kind, "page");
 }
 
 TEST_F(Samples, BadOptionsAreRefused) {
   const auto with = [&](auto change) {
     return [this, change] {
       SampleOptions options = small_options();
-      SampleSource from = source(Level::word);
+      CutOptions from = source(Level::word);
       change(options, from);
-      SampleSet({from}, options, test_tokenizer());
+      set(from, options);
     };
   };
   using O = SampleOptions;
-  using S = SampleSource;
+  using S = CutOptions;
   EXPECT_TRUE(throws_with(with([](O& o, S&) { o.views.clear(); }), {"views must not be empty"}));
   EXPECT_TRUE(throws_with(with([](O& o, S&) { o.margin = 64; }), {"margin must be in 0 .. 63"}));
   EXPECT_TRUE(throws_with(with([](O& o, S&) { o.padding = -1; }), {"padding", "got -1"}));
@@ -388,13 +401,13 @@ TEST_F(Samples, BadOptionsAreRefused) {
   EXPECT_TRUE(
       throws_with(with([](O&, S& s) { s.prompt = "Read <image>"; }), {"<image> must come"}));
   EXPECT_TRUE(throws_with(with([](O&, S& s) { s.shards = nullptr; }), {"has no shards"}));
-  EXPECT_TRUE(throws_with([] { SampleSet({}, SampleOptions{}, test_tokenizer()); },
-                          {"sources must not be empty"}));
+  EXPECT_TRUE(throws_with([] { SampleSet({}, {}); }, {"sources must not be empty"}));
+  EXPECT_TRUE(throws_with([] { SampleSet({{nullptr}}, {}); }, {"must not be null"}));
   const Tokenizer other = Tokenizer::load(testing::fixture("tokenizer/qwen2/tokenizer.json"));
-  EXPECT_TRUE(throws_with([&] { SampleSet({source(Level::word)}, small_options(), other); },
+  EXPECT_TRUE(throws_with([&] { make_cut_source(source(Level::word), other); },
                           {"was made with another tokenizer"}));
   EXPECT_TRUE(throws_with([] { level_from("letter"); }, {"level must be", "\"letter\""}));
-  for (const Level level : {Level::word, Level::line, Level::region, Level::page, Level::text})
+  for (const Level level : {Level::character, Level::word, Level::line, Level::region, Level::page})
     EXPECT_EQ(level_from(name_of(level)), level);
 }
 

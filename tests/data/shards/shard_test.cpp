@@ -2,15 +2,18 @@
 
 #include "core/error.h"
 #include "core/io/file.h"
+#include "core/io/files.h"
 #include "data/shards/shard_set.h"
 #include "tests/data/synthetic_pages.h"
 #include "tests/testing.h"
 
 #include <hdf5.h>
 
+#include <cmath>
 #include <functional>
 #include <limits>
 #include <random>
+#include <set>
 
 namespace lectern {
 namespace {
@@ -36,21 +39,30 @@ void expect_equal(const ShardPage& got, const ShardPage& want) {
   EXPECT_EQ(got.width, want.width);
   EXPECT_EQ(got.height, want.height);
   EXPECT_EQ(got.dots_per_inch, want.dots_per_inch);
-  EXPECT_EQ(got.png, want.png);
+  EXPECT_EQ(got.picture, want.picture);
   EXPECT_EQ(got.text, want.text);
   EXPECT_EQ(got.ids, want.ids);
   expect_equal(got.lines, want.lines);
   expect_equal(got.words, want.words);
   EXPECT_EQ(got.blocks, want.blocks);
   EXPECT_EQ(got.first_word, want.first_word);
+  EXPECT_EQ(got.kind, want.kind);
+  EXPECT_EQ(got.prompt, want.prompt);
+  EXPECT_EQ(got.prompt_ids, want.prompt_ids);
+  EXPECT_EQ(got.boxes, want.boxes);
 }
 
-/// Pages of several shapes: one without lines, one in colour, one large enough for many chunks.
+/// Pages of several shapes: one without lines, one in colour with boxes and a prompt of its own,
+/// one large enough for many chunks.
 std::vector<ShardPage> sample_pages() {
   std::vector<ShardPage> pages{
       shard_page(synthetic_page("a", 1)), shard_page(synthetic_page("a", 2, 0, 3)),
       shard_page(synthetic_page("b", 1, 3, 2, true)), shard_page(synthetic_page("c", 9, 40, 6))};
   pages[0].text += "é漢";
+  pages[2].kind = "table";
+  pages[2].prompt = "<image>\nParse the figure.";
+  pages[2].prompt_ids = {5, 7, 11};
+  pages[2].boxes = {{"title", {0, 0, 20, 10}}, {"表", {3.5, 4, 3.5, 90}}};
   return pages;
 }
 
@@ -80,12 +92,16 @@ TEST(Shard, GivesBackWhatWasWritten) {
     const auto at = static_cast<std::size_t>(i);
     SCOPED_TRACE(i);
     expect_equal(shard.read(i), pages[at]);
-    EXPECT_TRUE(shard.read(i, false).png.empty());
+    EXPECT_TRUE(shard.read(i, false).picture.empty());
     EXPECT_EQ(shard.token_count(i), static_cast<std::int64_t>(pages[at].ids.size()));
-    EXPECT_EQ(shard.png_bytes(i), static_cast<std::int64_t>(pages[at].png.size()));
+    EXPECT_EQ(shard.picture_bytes(i), static_cast<std::int64_t>(pages[at].picture.size()));
     EXPECT_EQ(shard.size(i)[0], pages[at].width);
     EXPECT_EQ(shard.size(i)[1], pages[at].height);
     EXPECT_EQ(shard.describe(i).id, pages[at].id);
+    EXPECT_EQ(shard.describe(i).picture_sha256,
+              sha256_of({reinterpret_cast<const char*>(pages[at].picture.data()),
+                         pages[at].picture.size()}));
+    EXPECT_EQ(shard.prompt_tokens(i).value_or(-1), i == 2 ? 3 : -1);
   }
   EXPECT_TRUE(throws_with([&] { shard.read(4); }, {"shard-00000.h5", "page must be in 0 .. 3"}));
   EXPECT_TRUE(throws_with([&] { shard.describe(-1); }, {"page must be in 0 .. 3", "got -1"}));
@@ -214,15 +230,29 @@ TEST(Shard, HostileContentIsAnErrorThatNamesFileAndField) {
     std::vector<std::string> parts;
   };
   const std::vector<Case> cases{
-      {set_attribute("format_version", 2), {"format_version must be 1, got 2"}},
+      {set_attribute("format_version", 3), {"format_version must be in 1 .. 2, got 3"}},
+      {set_attribute("format_version", 0), {"format_version must be in 1 .. 2, got 0"}},
+      {set_attribute("format_version", 1), {"/page/png must be in the file"}},
       {set_attribute("pages", kHuge), {"attribute pages", "got 1152921504606846976"}},
       {set_attribute("pages", -1), {"attribute pages", "got -1"}},
       {set_attribute("pages", 3), {"/page/id_offset must have 4 rows, got 5"}},
       {set_attribute("lines", 7), {"/page/first_line"}},
       {set_attribute("words", kHuge), {"attribute words"}},
-      {set_value<std::int64_t>("/page/png_offset", 1, -5), {"/page/png_offset[1]", "got -5"}},
-      {set_value<std::int64_t>("/page/png_offset", 2, kHuge), {"/page/png_offset[2]"}},
-      {set_value<std::int64_t>("/page/png_offset", 4, 10), {"/page/png_offset[4]", "got 10"}},
+      {set_attribute("boxes", 1), {"/box/label_offset must have 2 rows, got 3"}},
+      {set_value<std::int64_t>("/page/prompt_offset", 3, kHuge), {"/page/prompt_offset[3]"}},
+      {set_value<std::int64_t>("/page/prompt_ids_offset", 4, 2), {"/page/prompt_ids_offset[4]"}},
+      {set_value<std::int64_t>("/page/kind_offset", 1, -1), {"/page/kind_offset[1]"}},
+      {set_value<std::int64_t>("/page/first_box", 3, 3), {"/page/first_box[3]"}},
+      {set_value<std::int64_t>("/box/label_offset", 1, kHuge), {"/box/label_offset[1]"}},
+      {set_value<float>("/box/box", 2, -1), {"/box/box[0] must be left <= right"}},
+      {set_value<float>("/box/box", 2, 9999), {"/box/box[0] must lie in the picture of 164 x 90"}},
+      {[](hid_t file) { H5Ldelete(file, "/page/picture_sha256", H5P_DEFAULT); },
+       {"/page/picture_sha256 must be in the file"}},
+      {set_value<std::int64_t>("/page/picture_offset", 1, -5),
+       {"/page/picture_offset[1]", "got -5"}},
+      {set_value<std::int64_t>("/page/picture_offset", 2, kHuge), {"/page/picture_offset[2]"}},
+      {set_value<std::int64_t>("/page/picture_offset", 4, 10),
+       {"/page/picture_offset[4]", "got 10"}},
       {set_value<std::int64_t>("/page/text_offset", 0, 1), {"/page/text_offset must run from 0"}},
       {set_value<std::int64_t>("/page/ids_offset", 1, kHuge), {"/page/ids_offset[1]"}},
       {set_value<std::int64_t>("/page/first_line", 2, 1), {"/page/first_line[2]"}},
@@ -236,7 +266,7 @@ TEST(Shard, HostileContentIsAnErrorThatNamesFileAndField) {
       {set_value<float>("/line/box", 2, -1e30f), {"/line/box[0]"}},
       {set_value<std::int32_t>("/page/size", 2, 0), {"/page/size[1]", "got 0"}},
       {set_value<std::int32_t>("/page/size", 1, 1 << 30), {"/page/size[0]"}},
-      {[](hid_t file) { H5Ldelete(file, "/page/png", H5P_DEFAULT); }, {"/page/png"}},
+      {[](hid_t file) { H5Ldelete(file, "/page/picture", H5P_DEFAULT); }, {"/page/picture"}},
       {[](hid_t file) { H5Ldelete(file, "/word", H5P_DEFAULT); }, {"/word must be in the file"}},
       {[](hid_t file) { H5Adelete(file, "format"); }, {"attribute format must exist"}},
       {[](hid_t file) {
@@ -289,6 +319,93 @@ TEST(Shard, OtherFilesAreRefused) {
   H5Fclose(file);
   EXPECT_TRUE(
       throws_with([&] { Shard shard(path); }, {"superblock version must be 2 or 3", "got 0"}));
+}
+
+/// tests/fixtures/shards/format1 was written by `lectern data shards` before format 2.
+TEST(Shard, FormatOneIsStillRead) {
+  const ShardSet set(testing::fixture("shards/format1"));
+  EXPECT_EQ(set.tokenizer_sha256(), testing::test_tokenizer_sha256());
+  ASSERT_EQ(set.pages(), 2);
+  std::set<std::string> texts;
+  for (std::int64_t i = 0; i < 2; ++i) {
+    const auto got = set.decoded(i);
+    const ShardPage& page = got->page;
+    texts.insert(page.text);
+    EXPECT_EQ(page.id, fmt::format("format1/{:04}", page.number));
+    EXPECT_EQ(page.kind, "page");
+    EXPECT_EQ(page.prompt, "");
+    EXPECT_EQ(page.picture_sha256, "");
+    EXPECT_TRUE(page.boxes.empty());
+    EXPECT_FALSE(set.prompt_tokens(i).has_value());
+    EXPECT_EQ(page.ids, testing::test_tokenizer().encode(page.text));
+    ASSERT_EQ(page.lines.size(), 2);
+    EXPECT_EQ(page.words.text(0), page.number == 1 ? "old" : "second");
+    EXPECT_EQ(page.words.box(0).left, 8);
+    const Image picture = got->crop(8, 6, 1, 1);
+    EXPECT_EQ(picture.pixels[0], 37 * page.number);
+  }
+  EXPECT_EQ(texts, (std::set<std::string>{"old page\none two", "second page\nthree"}));
+}
+
+TEST(Shard, TextAloneHasNoPicture) {
+  const TemporaryFolder folder;
+  ShardPage text;
+  text.id = "t/1";
+  text.text = "said";
+  text.ids = {3};
+  ShardWriter writer;
+  writer.add(text);
+  writer.write(folder.path() / "shard-00000.h5", "");
+  const std::filesystem::path path = folder.path() / "shard-00000.h5";
+  {
+    const Shard shard(path);
+    expect_equal(shard.read(0), text);
+    EXPECT_FALSE(shard.read(0).has_picture());
+    EXPECT_EQ(shard.picture_bytes(0), 0);
+    const ShardSet set(folder.path());
+    EXPECT_EQ(set.read(0)->page.text, "said");
+    EXPECT_TRUE(throws_with([&] { set.decoded(0); }, {"shard-00000.h5", "t/1"}));
+  }
+  alter(path, set_value<std::int32_t>("/page/size", 1, 4));
+  EXPECT_TRUE(throws_with([&] { Shard bad(path); }, {"/page/size[0] must be in 0 .. 0, got 4"}));
+}
+
+TEST(Shard, WriterRefusesRecordsThatDoNotHoldTogether) {
+  const auto refused = [](const std::function<void(ShardPage&)>& change,
+                          std::initializer_list<std::string_view> parts) {
+    ShardPage page = shard_page(synthetic_page("d", 1));  // 236 x 130
+    change(page);
+    ShardWriter writer;
+    const bool right = throws_with([&] { writer.add(page); }, parts);
+    EXPECT_EQ(writer.pages(), 0);
+    return right;
+  };
+  const auto box = [](const Box& at) {
+    return [at](ShardPage& page) { page.boxes = {{"table", at}}; };
+  };
+  EXPECT_TRUE(refused([](ShardPage& p) { p.id = ""; }, {"id must not be empty"}));
+  EXPECT_TRUE(refused([](ShardPage& p) { p.kind = std::string(5000, 'k'); },
+                      {"\"d/0001\"", "kind must have at most 4096 bytes, got 5000"}));
+  EXPECT_TRUE(refused([](ShardPage& p) { p.width = 0; }, {"of a picture must be in 1 .. 65536"}));
+  EXPECT_TRUE(refused([](ShardPage& p) { p.picture.clear(); },
+                      {"without a picture must be in 0 .. 0, got 236 x 130"}));
+  EXPECT_TRUE(refused([](ShardPage& p) { p.prompt = "Read <image>"; }, {"<image> once at most"}));
+  EXPECT_TRUE(refused([](ShardPage& p) { p.prompt = "<image><image>"; }, {"<image> once at most"}));
+  EXPECT_TRUE(refused(
+      [](ShardPage& p) {
+        p.picture.clear();
+        p.width = p.height = 0;
+        p.prompt = "<image>";
+      },
+      {"no <image> without a picture"}));
+  EXPECT_TRUE(refused(box({-1, 0, 5, 5}), {"box \"table\" must be", "236 x 130", "got -1 0 5 5"}));
+  EXPECT_TRUE(refused(box({0, 0, 237, 5}), {"got 0 0 237 5"}));
+  EXPECT_TRUE(refused(box({9, 0, 5, 5}), {"got 9 0 5 5"}));
+  EXPECT_TRUE(refused(box({0, 0, std::nan(""), 5}), {"got 0 0 nan 5"}));
+  EXPECT_TRUE(refused([](ShardPage& p) { p.boxes = {{"", {0, 0, 5, 5}}}; }, {"must have a label"}));
+  EXPECT_TRUE(
+      refused([](ShardPage& p) { p.blocks.pop_back(); }, {"blocks must be", "5 lines, got 4"}));
+  EXPECT_TRUE(refused([](ShardPage& p) { p.first_word.back() = 99; }, {"first_word", "15 words"}));
 }
 
 TEST(Shard, WriterReportsWhereItCannotWrite) {
@@ -349,7 +466,7 @@ TEST(ShardSet, WrongPicturesAreErrors) {
   const TemporaryFolder folder;
   ShardPage small = shard_page(synthetic_page("d", 1)), broken = shard_page(synthetic_page("d", 2));
   small.width += 1;
-  broken.png.resize(broken.png.size() / 2);
+  broken.picture.resize(broken.picture.size() / 2);
   ShardWriter writer;
   writer.add(small);
   writer.add(broken);

@@ -286,7 +286,6 @@ TEST(Synthetic, BadOptionsAndMissingFontsAreNamed) {
   EXPECT_TRUE(throws_with(with([](O& o) { o.paper = 10; }),
                           {"paper must be an integer from 64 to 255, got 10"}));
   EXPECT_TRUE(throws_with(with([](O& o) { o.region_lines = 1; }), {"region_lines"}));
-  EXPECT_TRUE(throws_with(with([](O& o) { o.level = Level::text; }), {"level must be", "text"}));
   // DejaVu has no Han.
   CorpusOptions han;
   han.scripts = {Script::cjk};

@@ -3,6 +3,7 @@
 #include "data/layout/page_segments.h"
 #include "data/pages/list.h"
 #include "data/pages/pdf.h"
+#include "data/samples/cut.h"
 #include "data/samples/sample.h"
 #include "recipes/checkpoint/model_folder.h"
 #include "recipes/evaluate/evaluate.h"
@@ -81,7 +82,7 @@ class PieceReading : public ::testing::Test {
 };
 
 TEST_F(PieceReading, PiecesLookLikeTheSamplesOfTraining) {
-  SampleSource source;
+  CutOptions source;
   source.shards = std::make_shared<const ShardSet>(shards());
   source.level = Level::line;
   source.cut_width = 60;
@@ -93,7 +94,7 @@ TEST_F(PieceReading, PiecesLookLikeTheSamplesOfTraining) {
   view.tokens = [](const ViewGrid&) { return std::int64_t{5}; };
   options.views = {view};
   options.margin = 2;
-  const SampleSet samples({source}, options, tiny_tokenizer());
+  const SampleSet samples({{make_cut_source(source, tiny_tokenizer())}}, options);
   const ReadingSettings settings = read_model_config(model() / "config.json")->reading;
   ASSERT_GT(samples.units(0), 6);
   for (std::int64_t i = 0; i < samples.units(0); ++i) {
@@ -269,12 +270,12 @@ TEST_F(PieceReading, ScoresAreSplitByDocument) {
 
 TEST_F(PieceReading, BadUsesAreRefused) {
   const LoadedModel loaded = load_model_folder(model());
-  SampleSource source;
+  CutOptions source;
   source.shards = std::make_shared<const ShardSet>(shards());
   source.level = Level::page;
   SampleOptions options;
   options.views = {view_options(loaded.model->config())};
-  const SampleSet samples({source}, options, tiny_tokenizer());
+  const SampleSet samples({{make_cut_source(source, tiny_tokenizer())}}, options);
   EvaluationArgs args;
   args.by_pieces = args.with_loss = true;
   EXPECT_TRUE(throws_with([&] { evaluate(*loaded.model, loaded.tokenizer, samples, args); },

@@ -122,15 +122,30 @@ std::string rows(Record record, const More&... more) {
   return table.text();
 }
 
+/// Reads a level, and passes all fields on.
+class AtLevel final : public FieldVisitor {
+ public:
+  AtLevel(FieldVisitor& next, std::string level) : next_(next), level_(std::move(level)) {}
+  void visit(const Field& field) override {
+    if (field.key == "level") *std::get<std::string*>(field.value) = level_;
+    next_.visit(field);
+  }
+
+ private:
+  FieldVisitor& next_;
+  std::string level_;
+};
+
+/// Between them regions and pages have all keys of a kind.
 std::string source_rows() {
   DocsTable table;
-  for (const auto& [kind, level] : {std::pair{"shards", "region"}, std::pair{"synthetic", "region"},
-                                    std::pair{"synthetic", "page"}}) {
-    SourceRecipe source;
-    source.kind = kind;
-    source.level = level;
-    describe(source, table, DataRecipe{}, 0);
-  }
+  for (const std::string& kind : source_kinds())
+    for (const char* level : {"region", "page"}) {
+      SourceRecipe source;
+      source.kind = kind;
+      AtLevel fields(table, level);
+      describe(source, fields, DataRecipe{});
+    }
   return table.text();
 }
 

@@ -1,6 +1,8 @@
 #include "recipes/recipe/recipe.h"
 
 #include "core/io/file.h"
+#include "data/samples/cut.h"
+#include "data/samples/drawn.h"
 #include "nn/families.h"
 #include "nn/model.h"
 #include "recipes/config/find.h"
@@ -29,6 +31,13 @@ learning_rate = 1e-3
 [batch]
 global_size = 8
 )";
+
+const CutSettings& cut_settings(const SourceRecipe& source) {
+  return dynamic_cast<const CutSettings&>(*source.settings);
+}
+const DrawnSettings& drawn_settings(const SourceRecipe& source) {
+  return dynamic_cast<const DrawnSettings&>(*source.settings);
+}
 
 Recipe small(const std::vector<std::string>& overrides = {}) {
   return parse_recipe(ConfigDocument::parse(kSmall, "r.toml", overrides));
@@ -209,7 +218,7 @@ TEST(Recipe, QuickstartGoesOnFromNano) {
     EXPECT_EQ(recipe.data.prompt, nano.data.prompt);
     EXPECT_EQ(recipe.data.text_at, nano.data.text_at);
     EXPECT_EQ(recipe.view.piece_dpi, nano.view.piece_dpi);
-    EXPECT_EQ(recipe.data.sources[1].cut_width, nano.view.piece_width);
+    EXPECT_EQ(cut_settings(recipe.data.sources[1]).options.cut_width, nano.view.piece_width);
     previous = recipe.run_dir.string();
   }
 }
@@ -240,13 +249,12 @@ TEST(Recipe, AFileMayListStages) {
 void expect_held_out(const Recipe& recipe) {
   for (const SourceRecipe& source : recipe.data.sources) {
     if (source.kind == "shards") {
-      EXPECT_EQ(source.shards, "out/nano/shards/train");
+      EXPECT_EQ(cut_settings(source).folder, "out/nano/shards/train");
       continue;
     }
+    const std::vector<std::string>& exclude = drawn_settings(source).text.exclude;
     for (const char* document : {"jags_user_manual", "bridgesampling_paper"})
-      EXPECT_NE(std::find(source.exclude.begin(), source.exclude.end(), document),
-                source.exclude.end())
-          << source.name;
+      EXPECT_NE(std::find(exclude.begin(), exclude.end(), document), exclude.end()) << source.name;
   }
 }
 
@@ -269,8 +277,15 @@ TEST(Recipe, NanosLaterStagesGoOnWithItsLastLevel) {
     for (std::size_t i = 0; i < last.sources.size(); ++i) {
       const SourceRecipe& source = recipe.data.sources[i];
       EXPECT_EQ(source.name, first.data.sources[i].name);
-      EXPECT_EQ(source.cut_width, first.data.sources[i].cut_width);
-      EXPECT_EQ(source.region_lines, first.data.sources[i].region_lines);
+      EXPECT_EQ(source.kind, first.data.sources[i].kind);
+      if (source.kind == "shards") {
+        const CutOptions& cut = cut_settings(source).options;
+        EXPECT_EQ(cut.cut_width, cut_settings(first.data.sources[i]).options.cut_width);
+        EXPECT_EQ(cut.region_lines, cut_settings(first.data.sources[i]).options.region_lines);
+      } else {
+        EXPECT_EQ(drawn_settings(source).look.region_lines,
+                  drawn_settings(first.data.sources[i]).look.region_lines);
+      }
       const auto named = std::find(last.sources.begin(), last.sources.end(), source.name);
       ASSERT_NE(named, last.sources.end()) << source.name;
       EXPECT_EQ(source.weight, last.weights[static_cast<std::size_t>(named - last.sources.begin())])

@@ -1,4 +1,5 @@
 // Sources of a recipe, drawn and cut, and the curriculum that moves through them.
+#include "data/samples/drawn.h"
 #include "data/samples/loader.h"
 #include "recipes/checkpoint/folder.h"
 #include "recipes/log/metrics.h"
@@ -234,7 +235,7 @@ TEST(Curriculum, ResolvedRecipeIsTheSameRecipe) {
   EXPECT_EQ(recipe.data.sources[1].weight, 5);
   const Recipe again = parse_recipe(ConfigDocument::parse(recipe.resolved, "config.toml"));
   EXPECT_EQ(again.resolved, recipe.resolved);
-  EXPECT_EQ(again.data.sources[0].synthetic.noise, 5);
+  EXPECT_EQ(dynamic_cast<const DrawnSettings&>(*again.data.sources[0].settings).look.noise, 5);
   EXPECT_EQ(again.curriculum[1].measure, "loss");
   EXPECT_EQ(again.curriculum[2].name, "level 3");
 }
@@ -252,7 +253,9 @@ TEST(Curriculum, WhatCannotBeIsRefused) {
   EXPECT_TRUE(refused({"curriculum.0.max_step=1"},
                       {"unknown key `max_step` in [curriculum[0]]", "`max_steps`"}));
   EXPECT_TRUE(refused({"data.sources.1.font_size=[1, 2]"}, {"unknown key `font_size`"}));
-  EXPECT_TRUE(refused({"data.sources.0.kind=paint"}, {"data.sources[0].kind must be one of"}));
+  EXPECT_TRUE(
+      refused({"data.sources.0.kind=paint"}, {"data.sources[0].kind must be one of", "\"paint\""}));
+  EXPECT_TRUE(refused({"data.sources.0.kind=synthetik"}, {"did you mean \"synthetic\"?"}));
   EXPECT_TRUE(refused({"data.sources.0.paper=20"}, {"data.sources[0].paper"}));
   EXPECT_TRUE(refused({"data.sources.1.name=drawn"}, {"\"drawn\" twice"}));
   EXPECT_TRUE(refused({"data.sources.7.name=x"}, {"has items 0 .. 1, got 7"}));
