@@ -127,7 +127,7 @@ TEST(IncludeCheck, LetsTheOrderOfRoomsPass) {
            {"nn/ocr2/a.cpp", "#include \"nn/vision/sam.h\""},
            {"nn/ocr2/family.cpp", "#include \"nn/families.h\""},
            {"nn/model.h", "#include \"nn/model_config.h\""},
-           {"nn/language/generation.h", "#include \"nn/model.h\""},
+           {"nn/generation/generation.h", "#include \"nn/model.h\""},
            {"data/samples/a.cpp", "#include \"data/synthetic/synthetic.h\""},
            {"cuda/ops/a.cu", "#include \"cuda/launch.h\""},
            {"cuda/register.cpp", "#include \"cuda/ops/register_ops.h\""},

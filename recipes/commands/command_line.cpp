@@ -14,8 +14,8 @@ Option Option::required() {
   return *this;
 }
 
-Option Option::one_of(std::initializer_list<const char*> choices) {
-  option_->check(CLI::IsMember(std::vector<std::string>(choices.begin(), choices.end())));
+Option Option::one_of(const std::vector<std::string>& choices) {
+  option_->check(CLI::IsMember(choices));
   return *this;
 }
 

@@ -4,10 +4,10 @@
 
 #include <cstdint>
 #include <functional>
-#include <initializer_list>
 #include <memory>
 #include <optional>
 #include <string>
+#include <vector>
 
 namespace CLI {
 class App;
@@ -23,7 +23,7 @@ class Option {
 
   Option required();
   /// The value is one of these.
-  Option one_of(std::initializer_list<const char*> choices);
+  Option one_of(const std::vector<std::string>& choices);
   /// Numbers from `least` to `most`, both included.
   Option range(int least, int most);
   Option range(double least, double most);

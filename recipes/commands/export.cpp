@@ -23,7 +23,8 @@ void add_export(Command app) {
   command
       .add_option("--format", options->format,
                   "hf: transformers; original: vLLM, SGLang; lectern: a model folder of our own")
-      .required();
+      .required()
+      .one_of(export_formats());
   command.add_option("--out", options->out, "folder to make").required();
   command.add_option("--dtype", options->dtype, "of matrices with --format lectern: fp32 or bf16")
       .one_of({"fp32", "bf16"});

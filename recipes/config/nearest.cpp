@@ -7,7 +7,8 @@
 namespace lectern {
 
 bool resembles(std::string_view found, std::string_view known) {
-  if (found.size() > 100) return false;
+  // A name of one letter resembles every other.
+  if (found.size() > 100 || known.size() < 2) return false;
   const std::size_t limit = std::max<std::size_t>(known.size() <= 3 ? 1 : 2, known.size() / 3);
   return edit_distance(found, known) <= static_cast<std::int64_t>(limit);
 }

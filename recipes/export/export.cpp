@@ -39,11 +39,11 @@ const ExportLayout* layout_of(const LoadedModel& loaded, const std::string& form
   for (const ExportLayout& layout : export_layouts()) {
     if (layout.family != family) continue;
     if (layout.name == format) return &layout;
-    known += layout.name + ", ";
+    known += (known.empty() ? "" : ", ") + layout.name;
   }
   if (format == "lectern") return nullptr;
-  fail<ConfigError>(fmt::format("--format: must be {}or lectern for this model ({}), got {}", known,
-                                family, format));
+  fail<ConfigError>(fmt::format("--format: must be {}lectern for this model ({}), got {}",
+                                known.empty() ? "" : known + " or ", family, format));
 }
 
 /// Loads the export into a fresh model and compares every tensor's bytes.
@@ -107,6 +107,14 @@ ExportReport write_folder(const LoadedModel& loaded, const ExportLayout* layout,
 }
 
 }  // namespace
+
+std::vector<std::string> export_formats() {
+  std::vector<std::string> out;
+  for (const ExportLayout& layout : export_layouts())
+    if (std::find(out.begin(), out.end(), layout.name) == out.end()) out.push_back(layout.name);
+  out.emplace_back("lectern");
+  return out;
+}
 
 ExportReport export_model(const LoadedModel& loaded, const std::string& format,
                           const std::filesystem::path& folder, DType dtype) {

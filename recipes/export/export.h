@@ -10,6 +10,9 @@
 
 namespace lectern {
 
+/// The names that --format may have for a model of some family.
+std::vector<std::string> export_formats();
+
 struct ExportReport {
   std::filesystem::path folder;
   std::vector<std::string> files;

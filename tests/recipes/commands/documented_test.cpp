@@ -181,7 +181,9 @@ std::vector<fs::path> documents() {
   for (const auto& entry : fs::recursive_directory_iterator(source / "docs"))
     if (entry.path().extension() == ".md") out.push_back(entry.path());
   std::sort(out.begin(), out.end());
-  out.insert(out.begin(), source / "README.md");
+  // Later commands read what earlier ones made, in the order in which a reader would go.
+  out.insert(out.begin(),
+             {source / "docs/training.md", source / "docs/reading.md", source / "README.md"});
   return out;
 }
 
