@@ -9,6 +9,8 @@ namespace lectern {
 
 inline constexpr double kActivationBytes = 4;  ///< f32 in every dtype of compute
 
+inline double to_double(std::int64_t count) { return static_cast<double>(count); }
+
 /// Bytes that a forward pass of a residual moves for a row, in both of a block's sub-layers: reads
 /// of (3n + 1) C and writes of (n + 1) C (arXiv 2512.24880, table 2, fused).
 inline double stream_row_bytes(const ResidualConfig& residual, double width) {

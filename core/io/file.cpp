@@ -1,6 +1,7 @@
 #include "core/io/file.h"
 
 #include "core/error.h"
+#include "core/io/descriptor.h"
 
 #include <fcntl.h>
 #include <nlohmann/json.hpp>
@@ -16,21 +17,6 @@
 
 namespace lectern {
 namespace {
-
-/// Closes a descriptor when it goes out of scope.
-class Descriptor {
- public:
-  explicit Descriptor(int value) : value_(value) {}
-  ~Descriptor() {
-    if (value_ >= 0) ::close(value_);
-  }
-  Descriptor(const Descriptor&) = delete;
-  Descriptor& operator=(const Descriptor&) = delete;
-  int get() const { return value_; }
-
- private:
-  int value_;
-};
 
 [[noreturn]] void fail_errno(const std::filesystem::path& path, std::string_view action) {
   const int error = errno;

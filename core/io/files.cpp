@@ -1,6 +1,7 @@
 #include "core/io/files.h"
 
 #include "core/error.h"
+#include "core/io/descriptor.h"
 
 #include <fcntl.h>
 #include <openssl/evp.h>
@@ -19,29 +20,18 @@ namespace {
 
 constexpr std::size_t kChunk = std::size_t{1} << 18;
 
-/// An open file descriptor, closed at the end of the scope.
-struct Descriptor {
-  int fd = -1;
-  explicit Descriptor(int value) : fd(value) {}
-  ~Descriptor() {
-    if (fd >= 0) ::close(fd);
-  }
-  Descriptor(const Descriptor&) = delete;
-  Descriptor& operator=(const Descriptor&) = delete;
-};
-
 /// Calls f(data, size) for each piece of the file.
 template <typename F>
 void for_each_chunk(const std::filesystem::path& path, F&& f) {
   const Descriptor file(::open(path.c_str(), O_RDONLY | O_CLOEXEC));
-  if (file.fd < 0)
+  if (file.get() < 0)
     fail<IoError>(fmt::format("{}: cannot be opened: {}", path.string(), std::strerror(errno)));
   struct stat status {};
-  if (::fstat(file.fd, &status) != 0 || !S_ISREG(status.st_mode))
+  if (::fstat(file.get(), &status) != 0 || !S_ISREG(status.st_mode))
     fail<IoError>(fmt::format("{}: must be a regular file", path.string()));
   std::vector<std::uint8_t> buffer(kChunk);
   for (;;) {
-    const ssize_t got = ::read(file.fd, buffer.data(), buffer.size());
+    const ssize_t got = ::read(file.get(), buffer.data(), buffer.size());
     if (got < 0 && errno == EINTR) continue;
     if (got < 0)
       fail<IoError>(fmt::format("{}: cannot be read: {}", path.string(), std::strerror(errno)));
@@ -89,9 +79,9 @@ void replace_file(const std::filesystem::path& path, std::string_view bytes) {
   try {
     const Descriptor file(
         ::open(temporary.c_str(), O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0644));
-    if (file.fd < 0)
+    if (file.get() < 0)
       fail<IoError>(fmt::format("{}: cannot be created: {}", path.string(), std::strerror(errno)));
-    write_all(file.fd, reinterpret_cast<const std::uint8_t*>(bytes.data()), bytes.size(),
+    write_all(file.get(), reinterpret_cast<const std::uint8_t*>(bytes.data()), bytes.size(),
               path.string());
     if (::rename(temporary.c_str(), path.c_str()) != 0)
       fail<IoError>(fmt::format("{}: cannot be written: {}", path.string(), std::strerror(errno)));
@@ -122,7 +112,7 @@ void gunzip_file(const std::filesystem::path& from, const std::filesystem::path&
   if (gzdirect(input.get()) != 0)
     fail<IoError>(fmt::format("{}: must be a gzip file", from.string()));
   const Descriptor output(::open(to.c_str(), O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0600));
-  if (output.fd < 0)
+  if (output.get() < 0)
     fail<IoError>(fmt::format("{}: cannot be created: {}", to.string(), std::strerror(errno)));
   std::vector<std::uint8_t> buffer(kChunk);
   std::uint64_t total = 0;
@@ -138,7 +128,7 @@ void gunzip_file(const std::filesystem::path& from, const std::filesystem::path&
     total += static_cast<std::uint64_t>(got);
     if (total > max_bytes)
       fail<IoError>(fmt::format("{}: must unpack to at most {} bytes", from.string(), max_bytes));
-    write_all(output.fd, buffer.data(), static_cast<std::size_t>(got), to.string());
+    write_all(output.get(), buffer.data(), static_cast<std::size_t>(got), to.string());
   }
 }
 

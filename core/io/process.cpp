@@ -1,6 +1,7 @@
 #include "core/io/process.h"
 
 #include "core/error.h"
+#include "core/io/descriptor.h"
 
 #include <fcntl.h>
 #include <poll.h>
@@ -27,18 +28,6 @@ using Clock = std::chrono::steady_clock;
 
 constexpr std::size_t kMaxErrors = std::size_t{64} << 10;
 
-struct Descriptor {
-  int fd = -1;
-  ~Descriptor() { reset(); }
-  Descriptor() = default;
-  Descriptor(const Descriptor&) = delete;
-  Descriptor& operator=(const Descriptor&) = delete;
-  void reset() {
-    if (fd >= 0) ::close(fd);
-    fd = -1;
-  }
-};
-
 struct Pipe {
   Descriptor read, write;
   explicit Pipe(const std::string& program) {
@@ -46,8 +35,8 @@ struct Pipe {
     // Close-on-exec: a child that another thread starts now must not hold our pipe open.
     if (::pipe2(ends, O_CLOEXEC) != 0)
       fail<IoError>(fmt::format("{}: no pipe: {}", program, std::strerror(errno)));
-    read.fd = ends[0];
-    write.fd = ends[1];
+    read.reset(ends[0]);
+    write.reset(ends[1]);
   }
 };
 
@@ -178,14 +167,14 @@ ProcessResult run_process(const std::vector<std::string>& argv, const std::strin
   arguments.push_back(nullptr);
 
   Pipe output(argv[0]), errors(argv[0]), failure(argv[0]);
-  ::fcntl(output.read.fd, F_SETPIPE_SZ, 1 << 20);  // fewer wake-ups; refusal does no harm
+  ::fcntl(output.read.get(), F_SETPIPE_SZ, 1 << 20);  // fewer wake-ups; refusal does no harm
   const pid_t parent = ::getpid();
   const pid_t pid = ::fork();
   if (pid < 0)
     fail<IoError>(fmt::format("{}: cannot be started: {}", argv[0], std::strerror(errno)));
   if (pid == 0)
-    become(program.c_str(), arguments.data(), limits, output.write.fd, errors.write.fd,
-           failure.write.fd, parent);
+    become(program.c_str(), arguments.data(), limits, output.write.get(), errors.write.get(),
+           failure.write.get(), parent);
   Child child(pid, argv[0], subject);
   output.write.reset();
   errors.write.reset();
@@ -193,14 +182,14 @@ ProcessResult run_process(const std::vector<std::string>& argv, const std::strin
   // The pipe closes without a word when exec succeeds.
   int code = 0;
   ssize_t told = 0;
-  while ((told = ::read(failure.read.fd, &code, sizeof code)) < 0 && errno == EINTR) {
+  while ((told = ::read(failure.read.get(), &code, sizeof code)) < 0 && errno == EINTR) {
   }
   if (told == sizeof code) child.stop(fmt::format("cannot be started: {}", std::strerror(code)));
 
   ProcessResult result;
   const auto end = Clock::now() + std::chrono::duration_cast<Clock::duration>(
                                       std::chrono::duration<double>(std::min(limits.seconds, 1e6)));
-  collect(child, output.read.fd, errors.read.fd, limits, end, result);
+  collect(child, output.read.get(), errors.read.get(), limits, end, result);
   const int status = child.wait_until(end, limits);
   if (WIFSIGNALED(status)) {
     const char* name = ::sigabbrev_np(WTERMSIG(status));

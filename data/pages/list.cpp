@@ -13,7 +13,7 @@ namespace {
 
 using nlohmann::json;
 
-constexpr int kVersion = 1;
+constexpr int kListVersion = 1;
 
 constexpr FieldNote kMust{.required = true};
 constexpr Range<std::int64_t> kCount{.min = 0, .max = std::int64_t{1} << 40};
@@ -88,7 +88,7 @@ PageList read_list(const json& root, const std::string& name) {
   const Fields in(root, name);
   for (const char* key : {"format", "version"}) in.required(key);
   in.only("format", "lectern-pages");
-  in.only("version", kVersion);
+  in.only("version", kListVersion);
   PageList list;
   in.required("documents");
   for (const Fields& each : in.objects("documents")) {
@@ -120,7 +120,7 @@ std::string to_json_text(const PageList& list) {
     documents.push_back(std::move(entry));
   }
   const json root = {{"format", "lectern-pages"},
-                     {"version", kVersion},
+                     {"version", kListVersion},
                      {"documents", std::move(documents)},
                      {"pages", to_json(list.pages)},
                      {"skipped", to_json(list.skipped)}};

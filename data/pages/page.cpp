@@ -16,7 +16,7 @@ namespace {
 using nlohmann::json;
 
 constexpr std::size_t kMaxPageBytes = std::size_t{64} << 20;
-constexpr int kVersion = 1;
+constexpr int kPageVersion = 1;
 
 /// Hundredths of a pixel are enough, and keep the files half as long.
 double rounded(double value) { return std::round(value * 100.0) / 100.0; }
@@ -74,8 +74,8 @@ class PageReader {
   Page read() {
     if (const json& format = field(root_, "format"); format != "lectern-page")
       refuse("format", "must be \"lectern-page\"", format);
-    if (const json& version = field(root_, "version"); version != kVersion)
-      refuse("version", fmt::format("must be {}", kVersion), version);
+    if (const json& version = field(root_, "version"); version != kPageVersion)
+      refuse("version", fmt::format("must be {}", kPageVersion), version);
     Page page;
     page.source = text(root_, "source");
     page.document = text(root_, "document");
@@ -205,7 +205,7 @@ void write_page(const Page& page, const std::filesystem::path& path) {
                      {"box", to_json(line.box)},
                      {"words", to_json(line.words)}});
   const json root = {{"format", "lectern-page"},
-                     {"version", kVersion},
+                     {"version", kPageVersion},
                      {"source", page.source},
                      {"document", page.document},
                      {"number", page.number},

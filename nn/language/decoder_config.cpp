@@ -3,6 +3,7 @@
 #include "core/error.h"
 #include "core/io/fields.h"
 #include "nn/heads.h"
+#include "nn/unit_work.h"
 
 #include <nlohmann/json.hpp>
 
@@ -16,8 +17,6 @@ using nlohmann::json;
 constexpr std::int64_t kMaxExperts = 1 << 14;
 
 // In doubles: sizes from a hostile file do not overflow.
-double real(std::int64_t size) { return static_cast<double>(size); }
-
 double swiglu(double width, double rows) { return 3 * width * rows; }
 
 std::vector<bool> parse_layer_types(const Fields& in, std::int64_t layers) {
@@ -126,17 +125,18 @@ json to_json(const DecoderConfig& text) {
 }
 
 double parameter_count(const DecoderConfig& text, const ResidualConfig& residual) {
-  const double width = real(text.hidden_size), heads = real(text.num_attention_heads);
-  const double rows = (heads + 2 * real(text.num_key_value_heads)) * real(text.head_dim);
-  const double attention = rows * width + heads * real(text.head_dim) * width + 2 * width;
-  const double experts = real(text.n_routed_experts), expert = real(text.moe_intermediate_size);
+  const double width = to_double(text.hidden_size), heads = to_double(text.num_attention_heads);
+  const double rows = (heads + 2 * to_double(text.num_key_value_heads)) * to_double(text.head_dim);
+  const double attention = rows * width + heads * to_double(text.head_dim) * width + 2 * width;
+  const double experts = to_double(text.n_routed_experts),
+               expert = to_double(text.moe_intermediate_size);
   const double sparse = experts * width + experts * swiglu(width, expert) +
-                        swiglu(width, real(text.n_shared_experts) * expert);
-  double count = 2 * real(text.vocab_size) * width + width +  // embedding, head, last norm
+                        swiglu(width, to_double(text.n_shared_experts) * expert);
+  double count = 2 * to_double(text.vocab_size) * width + width +  // embedding, head, last norm
                  head_parameters(residual, width) +
-                 2 * real(text.num_hidden_layers) * mapping_parameters(residual, width);
+                 2 * to_double(text.num_hidden_layers) * mapping_parameters(residual, width);
   for (const bool is_sparse : text.layer_is_sparse)
-    count += attention + (is_sparse ? sparse : swiglu(width, real(text.intermediate_size)));
+    count += attention + (is_sparse ? sparse : swiglu(width, to_double(text.intermediate_size)));
   return count;
 }
 

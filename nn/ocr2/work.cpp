@@ -7,22 +7,20 @@
 namespace lectern {
 namespace {
 
-double real(std::int64_t n) { return static_cast<double>(n); }
-
 class EncoderWork {
  public:
   EncoderWork(const Ocr2Config& config, std::span<const ViewCount> views)
       : config_(config), views_(views) {}
 
   double visual_tokens() const {
-    return sum([&](const ViewCount& v) { return real(config_.visual_tokens(v.pixels)); });
+    return sum([&](const ViewCount& v) { return to_double(config_.visual_tokens(v.pixels)); });
   }
   double queries() const {
-    return sum([&](const ViewCount& v) { return real(config_.query_count(v.pixels)); });
+    return sum([&](const ViewCount& v) { return to_double(config_.query_count(v.pixels)); });
   }
   double encoder_rows() const { return visual_tokens() + queries(); }
   double decoder_rows() const {
-    return sum([&](const ViewCount& v) { return real(config_.decoder_tokens(v.pixels)); });
+    return sum([&](const ViewCount& v) { return to_double(config_.decoder_tokens(v.pixels)); });
   }
   double patches() const {
     return sum([&](const ViewCount& v) { return grid(v) * grid(v); });
@@ -46,24 +44,24 @@ class EncoderWork {
     double all = 0;
     for (std::int64_t layer = 0; layer < config_.sam.num_hidden_layers; ++layer)
       all += sum([&](const ViewCount& v) {
-        const double side = real(config_.sam.window_size), windows = std::ceil(grid(v) / side);
+        const double side = to_double(config_.sam.window_size), windows = std::ceil(grid(v) / side);
         return config_.sam.is_global(layer) ? std::pow(grid(v), 4)
                                             : windows * windows * std::pow(side, 4);
       });
-    return 4 * real(config_.sam.hidden_size) * all;
+    return 4 * to_double(config_.sam.hidden_size) * all;
   }
   double encoder_attention() const {
     const EncoderConfig& encoder = config_.encoder;
     const double pairs = sum([&](const ViewCount& v) {
-      const double m = real(config_.visual_tokens(v.pixels));
-      const double n = real(config_.query_count(v.pixels));
+      const double m = to_double(config_.visual_tokens(v.pixels));
+      const double n = to_double(config_.query_count(v.pixels));
       return m * m + n * m + n * (n + 1) / 2;
     });
-    return 4 * real(encoder.num_attention_heads * encoder.head_dim()) * pairs;
+    return 4 * to_double(encoder.num_attention_heads * encoder.head_dim()) * pairs;
   }
 
  private:
-  double grid(const ViewCount& v) const { return real(v.pixels / config_.sam.patch_size); }
+  double grid(const ViewCount& v) const { return to_double(v.pixels / config_.sam.patch_size); }
 
   template <typename F>
   double sum(F&& f) const {
@@ -78,15 +76,16 @@ class EncoderWork {
 
 UnitSizes tokenizer_sizes(const Ocr2Config& config, const EncoderWork& work) {
   const SamConfig& sam = config.sam;
-  const double width = real(sam.hidden_size), layers = real(sam.num_hidden_layers);
+  const double width = to_double(sam.hidden_size), layers = to_double(sam.num_hidden_layers);
   UnitSizes out;
   out.attention = work.sam_attention();
   out.input_bytes =
-      kActivationBytes * work.patches() * real(sam.hidden_size * sam.num_hidden_layers);
+      kActivationBytes * work.patches() * to_double(sam.hidden_size * sam.num_hidden_layers);
   out.kept_bytes = layers * kActivationBytes * work.patches() *
-                   (kept_numbers(width, width, width, 0) + 2 * real(sam.mlp_dim));
+                   (kept_numbers(width, width, width, 0) + 2 * to_double(sam.mlp_dim));
   out.block_bytes = out.kept_bytes / layers;
-  out.output_bytes = kActivationBytes * work.visual_tokens() * real(config.encoder.hidden_size);
+  out.output_bytes =
+      kActivationBytes * work.visual_tokens() * to_double(config.encoder.hidden_size);
   return out;
 }
 
@@ -104,21 +103,21 @@ UnitSizes Ocr2Config::encoder_sizes(std::int64_t unit, std::span<const ViewCount
   const EncoderWork work(*this, views);
   if (unit == 0) return tokenizer_sizes(*this, work);
   const ResidualConfig of_stack = residual.of_stack(residual.in_encoder);
-  const double rows = work.encoder_rows(), width = real(encoder.hidden_size);
-  const double streams = streams_of(of_stack), head_dim = real(encoder.head_dim());
+  const double rows = work.encoder_rows(), width = to_double(encoder.hidden_size);
+  const double streams = streams_of(of_stack), head_dim = to_double(encoder.head_dim());
   UnitSizes out;
   out.attention = work.encoder_attention();
   out.stream_bytes = rows * stream_row_bytes(of_stack, width);
   out.input_bytes = kActivationBytes * rows * streams * width;
   out.kept_bytes =
       out.input_bytes + kActivationBytes * rows *
-                            kept_numbers(width, head_dim * real(encoder.num_attention_heads),
-                                         head_dim * real(encoder.num_key_value_heads),
-                                         real(encoder.intermediate_size));
+                            kept_numbers(width, head_dim * to_double(encoder.num_attention_heads),
+                                         head_dim * to_double(encoder.num_key_value_heads),
+                                         to_double(encoder.intermediate_size));
   out.block_bytes = out.kept_bytes;
   out.output_bytes = unit + 1 < encoder_units()
                          ? kActivationBytes * rows * streams * width
-                         : kActivationBytes * work.queries() * real(decoder.hidden_size);
+                         : kActivationBytes * work.queries() * to_double(decoder.hidden_size);
   return out;
 }
 

@@ -2,6 +2,7 @@
 
 #include "core/error.h"
 #include "core/io/fields.h"
+#include "nn/unit_work.h"
 
 #include <nlohmann/json.hpp>
 
@@ -12,8 +13,6 @@ namespace lectern {
 namespace {
 
 // In doubles: sizes from a hostile file do not overflow.
-double real(std::int64_t size) { return static_cast<double>(size); }
-
 }  // namespace
 
 bool SamConfig::is_global(std::int64_t layer) const {
@@ -59,17 +58,18 @@ SamConfig parse_sam(const Fields& in) {
 }
 
 double parameter_count(const SamConfig& sam) {
-  const double width = real(sam.hidden_size), mlp = real(sam.mlp_dim);
-  const double patch = real(sam.num_channels * sam.patch_size * sam.patch_size);
-  const double grid = real(sam.grid()), neck = real(sam.output_channels);
+  const double width = to_double(sam.hidden_size), mlp = to_double(sam.mlp_dim);
+  const double patch = to_double(sam.num_channels * sam.patch_size * sam.patch_size);
+  const double grid = to_double(sam.grid()), neck = to_double(sam.output_channels);
   double count = width * patch + width + grid * grid * width;
   for (std::int64_t i = 0; i < sam.num_hidden_layers; ++i) {
-    const double side = real(sam.is_global(i) ? sam.grid() : sam.window_size);
+    const double side = to_double(sam.is_global(i) ? sam.grid() : sam.window_size);
     const double attention =
-        4 * width * width + 4 * width + 2 * (2 * side - 1) * real(sam.head_dim());
+        4 * width * width + 4 * width + 2 * (2 * side - 1) * to_double(sam.head_dim());
     count += attention + 2 * mlp * width + mlp + width + 4 * width;
   }
-  const double first = real(sam.downsample_channels[0]), second = real(sam.downsample_channels[1]);
+  const double first = to_double(sam.downsample_channels[0]),
+               second = to_double(sam.downsample_channels[1]);
   return count + neck * width + 9 * neck * neck + 4 * neck + 9 * first * neck + 9 * second * first;
 }
 

@@ -7,6 +7,7 @@
 #include "core/stopwatch.h"
 #include "nn/families.h"
 #include "nn/generation/generation.h"
+#include "recipes/bench/views.h"
 #include "recipes/checkpoint/model_folder.h"
 #include "recipes/machine/process_memory.h"
 #include "recipes/machine/versions.h"
@@ -20,9 +21,7 @@
 namespace lectern {
 namespace {
 
-constexpr std::int64_t kGlobalSize = 1024, kTileSize = 768, kTextTokens = 8;
-
-double rounded(double value, double unit) { return std::round(value / unit) * unit; }
+constexpr std::int64_t kTextTokens = 8;
 
 /// begin, the rows of the page's views, `kTextTokens` of prompt: as torch_generate.py has them.
 ModelInput random_prompt(const ModelConfig& config, const BenchGenerateArgs& args) {

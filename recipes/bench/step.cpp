@@ -11,6 +11,7 @@
 #include "nn/families.h"
 #include "nn/model.h"
 #include "nn/optim/optimizer.h"
+#include "recipes/bench/views.h"
 #include "recipes/machine/device.h"
 #include "recipes/machine/process_memory.h"
 #include "recipes/machine/versions.h"
@@ -30,10 +31,7 @@
 namespace lectern {
 namespace {
 
-constexpr std::int64_t kGlobalSize = 1024, kTileSize = 768;
 constexpr std::int64_t kSmallestVocabulary = 32;
-
-double round_to(double value, double unit) { return std::round(value / unit) * unit; }
 
 /// The encoder's rows of all pages, computed once and then read from an encoder cache on disk in
 /// every step, as training does in stage 3.
@@ -244,13 +242,13 @@ nlohmann::ordered_json bench_step(const BenchStepArgs& args) {
       {"crops", args.crops},
       {"text", args.text},
       {"parameters", model.store().parameter_count()},
-      {"seconds_min", round_to(*std::min_element(seconds.begin(), seconds.end()), 1e-4)},
-      {"seconds_median", round_to(median(seconds), 1e-4)},
+      {"seconds_min", rounded(*std::min_element(seconds.begin(), seconds.end()), 1e-4)},
+      {"seconds_median", rounded(median(seconds), 1e-4)},
       {"peak_bytes", peak_bytes_of(device)},
       {"tensor_peak_bytes", memory.peak_bytes},
       {"reserved_bytes", memory.reserved_bytes},
-      {"loss_first", round_to(losses.front(), 1e-4)},
-      {"loss_last", round_to(losses.back(), 1e-4)}};
+      {"loss_first", rounded(losses.front(), 1e-4)},
+      {"loss_last", rounded(losses.back(), 1e-4)}};
   if (args.recompute) out["recompute"] = true;
   if (args.encoder_cache) out["encoder_cache"] = true;
   if (budget.plan()) add_plan(budget, args.memory_gib, out);

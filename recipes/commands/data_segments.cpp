@@ -103,7 +103,7 @@ nlohmann::ordered_json to_json(const std::string& document, const DocumentScore&
           {"slowest_milliseconds", 1e3 * sum.slowest}};
 }
 
-void run(const SegmentArguments& arguments) {
+void run_segments(const SegmentArguments& arguments) {
   const PageList list = load_page_list(arguments.pages);
   if (!arguments.draw.empty()) fs::create_directories(arguments.draw);
   std::map<std::string, DocumentScore> scores;
@@ -213,7 +213,7 @@ void add_data_segments(Command data) {
       .show_default();
   command.add_option("--draw", arguments->draw, "folder for the pages with the pieces' boxes");
   command.add_flag("--json", arguments->json, "print one JSON array");
-  command.callback([arguments] { run(*arguments); });
+  command.callback([arguments] { run_segments(*arguments); });
 
   auto sizes = std::make_shared<ResizeArguments>();
   command = data.add_subcommand("resize", "Pictures of a folder, larger or smaller (bicubic)");

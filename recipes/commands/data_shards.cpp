@@ -16,7 +16,7 @@ using nlohmann::json;
 
 constexpr std::size_t kListed = 20;  // dropped pages on the screen; all are in the manifest
 
-struct Arguments {
+struct ShardArguments {
   ShardBuildOptions options;
   std::vector<std::string> pages;
   std::string tokenizer, out;
@@ -63,7 +63,7 @@ void print(const ShardBuildSummary& summary, const std::string& out, bool wants_
                out);
 }
 
-void run(Arguments& arguments) {
+void run_shards(ShardArguments& arguments) {
   ShardBuildOptions& options = arguments.options;
   options.pages.assign(arguments.pages.begin(), arguments.pages.end());
   options.tokenizer = arguments.tokenizer;
@@ -87,7 +87,7 @@ void run(Arguments& arguments) {
 }  // namespace
 
 void add_data_shards(Command data) {
-  auto arguments = std::make_shared<Arguments>();
+  auto arguments = std::make_shared<ShardArguments>();
   ShardBuildOptions& options = arguments->options;
   Command command = data.add_subcommand(
       "shards", "Folders of pages -> HDF5 shards OUT/train, OUT/validation and a manifest");
@@ -107,7 +107,7 @@ void add_data_shards(Command data) {
                   "0: as many as make a file of about 64 MiB")
       .show_default();
   command.add_flag("--json", arguments->json, "Print one JSON object");
-  command.callback([arguments] { run(*arguments); });
+  command.callback([arguments] { run_shards(*arguments); });
 }
 
 }  // namespace lectern::commands

@@ -16,7 +16,7 @@
 namespace lectern::commands {
 namespace {
 
-struct Arguments {
+struct SyntheticArguments {
   std::vector<std::string> text, exclude, scripts = {"latin"};
   std::string out, sheet, level = "word";
   SyntheticOptions options;
@@ -25,7 +25,7 @@ struct Arguments {
   bool ascii_only = false, json = false;
 };
 
-void run(Arguments& arguments) {
+void run_synthetic(SyntheticArguments& arguments) {
   if (arguments.count < 1)
     fail<ConfigError>(fmt::format("data synthetic: --count must be >= 1, got {}", arguments.count));
   CorpusOptions corpus;
@@ -96,7 +96,7 @@ void add_look(Command command, SyntheticOptions& o) {
 }  // namespace
 
 void add_data_synthetic(Command data) {
-  auto arguments = std::make_shared<Arguments>();
+  auto arguments = std::make_shared<SyntheticArguments>();
   SyntheticOptions& o = arguments->options;
   Command command = data.add_subcommand(
       "synthetic", "Text -> drawn samples (.png, .txt) and a contact sheet to look at");
@@ -127,7 +127,7 @@ void add_data_synthetic(Command data) {
   command.add_option("--columns", arguments->columns, "Of the contact sheet").show_default();
   command.add_option("--zoom", arguments->zoom, "Of the contact sheet").show_default();
   command.add_flag("--json", arguments->json, "Print one JSON object");
-  command.callback([arguments] { run(*arguments); });
+  command.callback([arguments] { run_synthetic(*arguments); });
 }
 
 }  // namespace lectern::commands

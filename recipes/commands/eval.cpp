@@ -20,7 +20,7 @@
 namespace lectern::commands {
 namespace {
 
-struct Options {
+struct EvalOptions {
   std::string checkpoint, shards, out, level = "page", dtype = "fp32", device = "cpu";
   EvaluationArgs evaluation;
   CutOptions source;
@@ -31,7 +31,8 @@ struct Options {
 };
 
 /// Scores as `lectern eval` prints them, split by document.
-std::string result_json(const EvaluationResult& result, const Options& options, bool with_pages) {
+std::string result_json(const EvaluationResult& result, const EvalOptions& options,
+                        bool with_pages) {
   auto out = nlohmann::ordered_json::parse(scores_json(result.scores, with_pages));
   out["level"] = options.level;
   out["documents"] = nlohmann::ordered_json::array();
@@ -58,7 +59,7 @@ std::string document_table(const EvaluationResult& result) {
 }
 
 void write_samples(const std::filesystem::path& folder, const EvaluationResult& result,
-                   const Options& options) {
+                   const EvalOptions& options) {
   std::filesystem::create_directories(folder / "pred");
   std::filesystem::create_directories(folder / "gt");
   std::filesystem::create_directories(folder / "images");
@@ -85,7 +86,7 @@ void write_samples(const std::filesystem::path& folder, const EvaluationResult& 
 }
 
 /// Whole pages are read as the model's configuration says, or the user.
-void choose_reading(const ReadingSettings& settings, Options& options) {
+void choose_reading(const ReadingSettings& settings, EvalOptions& options) {
   const bool is_page = options.level == "page";
   if (options.by_pieces && !is_page)
     fail<ConfigError>(
@@ -99,7 +100,7 @@ void choose_reading(const ReadingSettings& settings, Options& options) {
 }
 
 /// Words, lines and regions lie in the view as the model's pieces do.
-void lay_as_trained(const ReadingSettings& settings, Options& options) {
+void lay_as_trained(const ReadingSettings& settings, EvalOptions& options) {
   SampleOptions& samples = options.samples;
   if (settings.by_pieces) {
     samples.margin = settings.piece_margin;
@@ -110,7 +111,7 @@ void lay_as_trained(const ReadingSettings& settings, Options& options) {
   samples.text_height = options.text_height.value_or(samples.text_height);
 }
 
-void run(Options& options) {
+void run_eval(EvalOptions& options) {
   if (options.threads > 0) set_thread_count(static_cast<int>(options.threads));
   const Device device = use_device(options.device);
   const LoadedModel loaded = load_model_folder(options.checkpoint, weight_dtype(options.dtype));
@@ -151,7 +152,7 @@ void run(Options& options) {
 }  // namespace
 
 void add_eval(Command app) {
-  auto options = std::make_shared<Options>();
+  auto options = std::make_shared<EvalOptions>();
   Command command = app.add_subcommand("eval", "read held-out samples and score them");
   command.add_option("--checkpoint", options->checkpoint, "model, checkpoint or run folder")
       .required();
@@ -193,7 +194,7 @@ void add_eval(Command app) {
       .one_of({"fp32", "bf16"});
   command.add_option("--threads", options->threads, "CPU threads; 0: all cores");
   command.add_flag("--json", options->json, "print one JSON object");
-  command.callback([options] { run(*options); });
+  command.callback([options] { run_eval(*options); });
 }
 
 }  // namespace lectern::commands

@@ -22,7 +22,7 @@
 namespace lectern::commands {
 namespace {
 
-struct Options {
+struct OcrOptions {
   std::string checkpoint, out, dtype = "fp32", device = "cpu";
   std::vector<std::string> files;
   ReaderArgs reader;
@@ -37,7 +37,7 @@ constexpr double kPageDpi = 144;
 constexpr std::int64_t kPageTokens = 1024;
 
 /// How this model reads pages, as the user has it.
-ReadingSettings reading_settings(const Options& options, const LoadedModel& loaded) {
+ReadingSettings reading_settings(const OcrOptions& options, const LoadedModel& loaded) {
   ReadingSettings out = loaded.model->config().reading;
   if (options.by_pieces) out.by_pieces = true;
   if (options.by_page) out.by_pieces = false;
@@ -66,7 +66,7 @@ struct FileInHand {
 /// files after it are read all the same.
 class PagesOfFiles {
  public:
-  PagesOfFiles(const Options& options, const ReadingSettings& settings)
+  PagesOfFiles(const OcrOptions& options, const ReadingSettings& settings)
       : options_(options), settings_(settings) {}
 
   std::optional<Image> next() {
@@ -146,7 +146,7 @@ class PagesOfFiles {
     return options_.dots_per_inch > 0 ? options_.dots_per_inch : kPageDpi;
   }
 
-  const Options& options_;
+  const OcrOptions& options_;
   const ReadingSettings& settings_;
   std::vector<FileInHand> files_;  // by number, those that have been opened
   std::filesystem::path at_;       // of files_.back()
@@ -165,12 +165,12 @@ std::string join_pages(const std::vector<std::string>& texts) {
   return markdown + "\n";
 }
 
-std::filesystem::path markdown_path(const Options& options, const std::string& file) {
+std::filesystem::path markdown_path(const OcrOptions& options, const std::string& file) {
   return std::filesystem::path(options.out) / (std::filesystem::path(file).stem().string() + ".md");
 }
 
 /// Two files of the same stem would write one over the other.
-void check_targets(const Options& options) {
+void check_targets(const OcrOptions& options) {
   std::map<std::filesystem::path, std::string> sources;
   for (const std::string& file : options.files) {
     const auto target = markdown_path(options, file);
@@ -181,7 +181,7 @@ void check_targets(const Options& options) {
   }
 }
 
-ReaderArgs reader_args(const Options& options, bool by_pieces) {
+ReaderArgs reader_args(const OcrOptions& options, bool by_pieces) {
   ReaderArgs out = options.reader;
   if (by_pieces) out.batch = kPiecesAtOnce;
   if (options.slots > 0) out.batch = options.slots;
@@ -192,7 +192,7 @@ ReaderArgs reader_args(const Options& options, bool by_pieces) {
 }
 
 /// Writes or prints what was read of a file; adds it to the results.
-void give_out(const Options& options, const FileInHand& file, nlohmann::json& results) {
+void give_out(const OcrOptions& options, const FileInHand& file, nlohmann::json& results) {
   const std::string& name = options.files[file.number];
   if (!file.error.empty()) {
     std::string line = file.error;
@@ -222,7 +222,7 @@ void report(const GenerationStatistics& done, std::int64_t slots) {
   fmt::print(stderr, "\n");
 }
 
-void run(const Options& options) {
+void run_ocr(const OcrOptions& options) {
   if (options.threads > 0) set_thread_count(static_cast<int>(options.threads));
   if (!options.out.empty()) check_targets(options);
   const Device device = use_device(options.device);
@@ -257,7 +257,7 @@ void run(const Options& options) {
 }  // namespace
 
 void add_ocr(Command app) {
-  auto options = std::make_shared<Options>();
+  auto options = std::make_shared<OcrOptions>();
   Command command = app.add_subcommand("ocr", "read images and PDFs; Markdown on stdout");
   command.add_option("FILE", options->files, "PNG, JPEG or PDF").required();
   command.add_option("--checkpoint", options->checkpoint,
@@ -296,7 +296,7 @@ void add_ocr(Command app) {
       .one_of({"fp32", "bf16"});
   command.add_option("--threads", options->threads, "CPU threads; 0: all cores").range(0, 1024);
   command.add_flag("--json", options->json, "print one JSON array instead of Markdown");
-  command.callback([options] { run(*options); });
+  command.callback([options] { run_ocr(*options); });
 }
 
 }  // namespace lectern::commands

@@ -11,7 +11,7 @@
 namespace lectern::commands {
 namespace {
 
-struct Arguments {
+struct ScoreArguments {
   std::string predicted, truth, out;
   bool json = false, normalize = false;
 };
@@ -22,7 +22,7 @@ void list(const char* title, const std::vector<std::string>& names) {
   for (const std::string& name : names) fmt::print("  {}\n", name);
 }
 
-void run(const Arguments& arguments) {
+void run_score(const ScoreArguments& arguments) {
   std::vector<std::string> extra;
   const Scores scores = score_folders(arguments.predicted, arguments.truth,
                                       {.normalize = arguments.normalize}, extra);
@@ -50,7 +50,7 @@ void run(const Arguments& arguments) {
 }  // namespace
 
 void add_score(Command app) {
-  auto arguments = std::make_shared<Arguments>();
+  auto arguments = std::make_shared<ScoreArguments>();
   Command command = app.add_subcommand("score", "Score predicted pages against their truth");
   command.add_option("--pred", arguments->predicted, "Folder of predictions, <page>.md or .txt")
       .required();
@@ -59,7 +59,7 @@ void add_score(Command app) {
   command.add_flag("--json", arguments->json, "Print one JSON object");
   command.add_flag("--normalize", arguments->normalize,
                    "Before scoring: NFKC, runs of white space as one space, ends trimmed");
-  command.callback([arguments] { run(*arguments); });
+  command.callback([arguments] { run_score(*arguments); });
 }
 
 }  // namespace lectern::commands

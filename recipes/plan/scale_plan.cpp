@@ -1,5 +1,7 @@
 #include "recipes/plan/scale_plan.h"
 
+#include "nn/unit_work.h"
+
 #include <algorithm>
 #include <cmath>
 
@@ -8,8 +10,6 @@ namespace {
 
 constexpr double kFloat = 4, kHalf = 2;  // bytes
 constexpr double kDay = 86400;           // seconds
-
-double real(std::int64_t n) { return static_cast<double>(n); }
 
 /// Bytes of a (token, choice) pair on its way to another rank and back, as
 /// autograd/ops/exchanged_experts.cpp sends them: a row, its weight and its expert's number; the
@@ -58,16 +58,16 @@ class Planner {
     plan_.seconds =
         plan_.pipeline.seconds + plan_.gradients_exposed + plan_.update + plan_.parameters;
     share_cores();
-    const double pages = real(recipe_.batch.global_size) * input_.pages;
+    const double pages = to_double(recipe_.batch.global_size) * input_.pages;
     plan_.pages_a_day = pages / plan_.seconds * kDay;
     plan_.tokens_a_day = plan_.pages_a_day * input_.page_tokens;
     if (hardware_.product_rate > 0) {
       double operations = 0;
       for (std::size_t u = 0; u < costs_->work.size(); ++u)
         if (!is_cached(u)) operations += costs_->work[u].forward + costs_->work[u].backward;
-      operations *= real(micro_batches_ * plan_.mesh.dp);
+      operations *= to_double(micro_batches_ * plan_.mesh.dp);
       plan_.utilisation =
-          operations / (plan_.seconds * real(input_.cluster.ranks()) * hardware_.product_rate);
+          operations / (plan_.seconds * to_double(input_.cluster.ranks()) * hardware_.product_rate);
     }
     return plan_;
   }
@@ -106,8 +106,8 @@ class Planner {
       }
       units[u].forward += forward;
       units[u].backward += backward;
-      exchanges[u] = (forward + backward) * real(micro_batches_);
-      expert_bytes_.push_back({u, work.routed_rows * bytes * real(micro_batches_)});
+      exchanges[u] = (forward + backward) * to_double(micro_batches_);
+      expert_bytes_.push_back({u, work.routed_rows * bytes * to_double(micro_batches_)});
     }
     plan_.pipeline = plan_mesh(units, plan_.mesh.pp, plan_.mesh.dp, micro_batches_, details);
     plan_.pipeline.micro_batch = plan_.micro_batch;
@@ -140,7 +140,7 @@ class Planner {
     });
     const double most = *std::max_element(bytes.begin(), bytes.end());
     plan_.expert_load = of_experts * most;
-    plan_.expert_load.total = of_experts.total * all / real(plan_.mesh.pp);
+    plan_.expert_load.total = of_experts.total * all / to_double(plan_.mesh.pp);
     plan_.experts = *std::max_element(seconds.begin(), seconds.end());
   }
 
@@ -149,32 +149,34 @@ class Planner {
     double most = 0, all = 0;
     for (std::size_t piece = 0; piece + 1 < ends.size(); ++piece) {
       const UnitWork& last = costs_->work[static_cast<std::size_t>(ends[piece] - 1)];
-      const double bytes = last.output_bytes * real(micro_batches_);
+      const double bytes = last.output_bytes * to_double(micro_batches_);
       most = std::max(most, bytes);
       all += bytes * (last.has_backward ? 2 : 1);
     }
     plan_.activation_load = of_pipeline * most;
-    plan_.activation_load.total = all * real(plan_.mesh.dp);
+    plan_.activation_load.total = all * to_double(plan_.mesh.dp);
   }
 
   void measure_stages() {
     stages_.resize(static_cast<std::size_t>(plan_.mesh.pp));
-    const double ep = real(plan_.mesh.ep);
+    const double ep = to_double(plan_.mesh.ep);
     each_unit([&](std::size_t stage, std::size_t u) {
       const UnitWork& work = costs_->work[u];
       StageSize& size = stages_[stage];
-      const double experts = real(work.expert_parameters), trained = real(work.trained_experts);
-      size.weights += real(work.parameters) - experts + experts / ep;
-      size.shared_trained += real(work.trained_parameters) - (ep > 1 ? trained : 0);
+      const double experts = to_double(work.expert_parameters),
+                   trained = to_double(work.trained_experts);
+      size.weights += to_double(work.parameters) - experts + experts / ep;
+      size.shared_trained += to_double(work.trained_parameters) - (ep > 1 ? trained : 0);
       size.expert_trained += ep > 1 ? trained / ep : 0;
-      size.largest = std::max(size.largest, real(work.largest_parameter) / (trained > 0 ? ep : 1));
+      size.largest =
+          std::max(size.largest, to_double(work.largest_parameter) / (trained > 0 ? ep : 1));
     });
   }
 
   double owned(const StageSize& size) const {
     if (!plan_.zero) return size.trained();
-    return size.shared_trained / real(plan_.mesh.dp) +
-           size.expert_trained * real(plan_.mesh.ep) / real(plan_.mesh.dp);
+    return size.shared_trained / to_double(plan_.mesh.dp) +
+           size.expert_trained * to_double(plan_.mesh.ep) / to_double(plan_.mesh.dp);
   }
 
   void count_gradients() {
@@ -196,7 +198,7 @@ class Planner {
     double most = 0, whole = 0, update = 0;
     for (const StageSize& size : stages_) {
       most = std::max(most, owned(size));
-      whole += size.trained() + size.expert_trained * real(plan_.mesh.ep - 1);
+      whole += size.trained() + size.expert_trained * to_double(plan_.mesh.ep - 1);
       // norm and AdamW: w, g, m, v read, w, m, v written; gradients into and values out of buckets
       update = std::max(update, 32 * owned(size) + (plan_.mesh.dp > 1 ? 16 : 0) * size.trained());
     }
@@ -206,7 +208,7 @@ class Planner {
     // when all its passes are over.
     if (!hardware_.overlaps || plan_.mesh.pp > 1 || plan_.gradients == 0) return;
     const double bytes = kFloat * stages_[0].trained();
-    const double last = plan_.gradients * std::min(1.0, real(mesh_.bucket_bytes) / bytes);
+    const double last = plan_.gradients * std::min(1.0, to_double(mesh_.bucket_bytes) / bytes);
     plan_.gradients_exposed = std::max(last, plan_.gradients - last_backward_);
   }
 
@@ -228,7 +230,7 @@ class Planner {
       memory.gradients = kFloat * size.trained();
       if (exchanges) memory.buckets = kFloat * (size.trained() + (plan_.zero ? owned(size) : 0));
       memory.moments = 2 * kFloat * owned(size);
-      const double in_flight = real(plan_.pipeline.in_flight[stage]) / real(mesh_.chunks);
+      const double in_flight = to_double(plan_.pipeline.in_flight[stage]) / to_double(mesh_.chunks);
       memory.activations = in_flight * kept[stage];
       memory.workspace = block[stage] + kFloat * size.largest;
       if (memory.total() > plan_.memory.total()) plan_.memory = memory;
@@ -240,11 +242,13 @@ class Planner {
   /// Ranks that share cores take turns, and making samples takes from them too.
   void share_cores() {
     if (input_.cores == 0) return;
-    const double samples = real(recipe_.batch.global_size) / real(plan_.mesh.dp) * input_.pages;
+    const double samples =
+        to_double(recipe_.batch.global_size) / to_double(plan_.mesh.dp) * input_.pages;
     const double busy = plan_.pipeline.seconds * (1 - plan_.pipeline.bubble) + plan_.gradients +
                         plan_.update + plan_.parameters;
     const double of_rank = input_.threads * busy + input_.load_seconds * samples;
-    plan_.seconds = std::max(plan_.seconds, real(input_.cluster.per_node) * of_rank / input_.cores);
+    plan_.seconds =
+        std::max(plan_.seconds, to_double(input_.cluster.per_node) * of_rank / input_.cores);
   }
 
   const ScaleInput& input_;

@@ -10,14 +10,12 @@
 namespace lectern {
 namespace {
 
-double real(std::int64_t n) { return static_cast<double>(n); }
-
 std::vector<ViewCount> views_of(const PageShape& page, double pages) {
   std::vector<ViewCount> out;
   if (!page.has_image) return out;
   const double sizes = static_cast<double>(page.global_sizes.size());
   for (const std::int64_t pixels : page.global_sizes) out.push_back({pixels, pages / sizes});
-  if (page.crops > 0) out.push_back({page.tile_size, pages * real(page.crops)});
+  if (page.crops > 0) out.push_back({page.tile_size, pages * to_double(page.crops)});
   return out;
 }
 
@@ -32,17 +30,18 @@ void put(const UnitSizes& sizes, UnitWork& unit) {
 /// Memory and messages of a block of the decoder with `rows` rows.
 void add_block_sizes(const DecoderConfig& text, const ResidualConfig& residual, bool sparse,
                      double rows, UnitWork& unit) {
-  const double width = real(text.hidden_size), inner = real(text.moe_intermediate_size);
+  const double width = to_double(text.hidden_size), inner = to_double(text.moe_intermediate_size);
   unit.width = width;
   unit.stream_bytes = rows * stream_row_bytes(residual, width);
   unit.output_bytes = unit.input_bytes = kActivationBytes * rows * streams_of(residual) * width;
-  const double shared = sparse ? real(text.n_shared_experts) * inner : real(text.intermediate_size);
-  unit.kept_bytes =
-      unit.input_bytes + kActivationBytes * rows *
-                             kept_numbers(width, real(text.head_dim * text.num_attention_heads),
-                                          real(text.head_dim * text.num_key_value_heads), shared);
+  const double shared =
+      sparse ? to_double(text.n_shared_experts) * inner : to_double(text.intermediate_size);
+  unit.kept_bytes = unit.input_bytes +
+                    kActivationBytes * rows *
+                        kept_numbers(width, to_double(text.head_dim * text.num_attention_heads),
+                                     to_double(text.head_dim * text.num_key_value_heads), shared);
   if (sparse) {
-    unit.routed_rows = rows * real(text.num_experts_per_tok);
+    unit.routed_rows = rows * to_double(text.num_experts_per_tok);
     unit.shared = 2 * 3 * width * shared * rows;
     unit.kept_bytes += kActivationBytes * unit.routed_rows * (2 * width + 3 * inner);
   }
@@ -59,10 +58,11 @@ void add_sizes(const ModelConfig& config, const std::vector<ViewCount>& views, d
     put(config.encoder_sizes(static_cast<std::int64_t>(u), views), units[u]);
   for (std::size_t u = decoder; u + 1 < units.size(); ++u)
     add_block_sizes(text, residual, text.layer_is_sparse[u - decoder], tokens, units[u]);
-  units.back().block_bytes = kActivationBytes * std::min(static_cast<double>(kLogitElements),
-                                                         real(kMaxLogitRows * text.vocab_size));
+  units.back().block_bytes =
+      kActivationBytes *
+      std::min(static_cast<double>(kLogitElements), to_double(kMaxLogitRows * text.vocab_size));
   units.back().input_bytes = units.back().kept_bytes =
-      kActivationBytes * tokens * real(text.hidden_size) * (1 + streams_of(residual));
+      kActivationBytes * tokens * to_double(text.hidden_size) * (1 + streams_of(residual));
 }
 
 /// Operations of attention: scores and their sums with the values, 4 d for a pair of rows.
@@ -71,17 +71,17 @@ double attention_of(const ModelConfig& config, std::int64_t unit,
   if (unit < config.first_decoder_unit()) return config.encoder_sizes(unit, views).attention;
   if (unit + 1 == config.unit_count()) return 0;
   const double pairs = pages * page_tokens * (page_tokens + 1) / 2;
-  return 4 * real(config.decoder.num_attention_heads * config.decoder.head_dim) * pairs;
+  return 4 * to_double(config.decoder.num_attention_heads * config.decoder.head_dim) * pairs;
 }
 
 }  // namespace
 
 double PageShape::tokens(const ModelConfig& config) const {
-  double out = real(text_tokens);
+  double out = to_double(text_tokens);
   if (!has_image) return out;
   // A plan knows how many tiles a page has, not how they lie: in one row.
   for (const std::int64_t pixels : global_sizes)
-    out += real(config.picture_tokens(pixels, tile_size, crops, crops > 0 ? 1 : 0)) /
+    out += to_double(config.picture_tokens(pixels, tile_size, crops, crops > 0 ? 1 : 0)) /
            static_cast<double>(global_sizes.size());
   return out;
 }
@@ -92,7 +92,7 @@ std::vector<UnitWork> count_units(const ModelConfig& config, const PageShape& pa
   const std::vector<ViewCount> views = views_of(page, pages);
   const std::vector<std::string> prefixes = config.prefixes_of(frozen);
   const double page_tokens = page.tokens(config), tokens = pages * page_tokens;
-  const double trained_rows = pages * real(page.text_tokens);
+  const double trained_rows = pages * to_double(page.text_tokens);
   const auto rows_of = [&](std::int64_t u, const std::string& name) {
     if (u < config.first_decoder_unit()) return config.rows_of(u, name, views);
     if (Decoder::is_embedding(name)) return 0.0;
@@ -117,9 +117,10 @@ std::vector<UnitWork> count_units(const ModelConfig& config, const PageShape& pa
       unit.has_backward = true;
     }
     if (parameter.variable.value().ndim() < 2) continue;  // norms and biases are in no product
-    double work = 2 * real(size) * rows_of(u, parameter.name);
+    double work = 2 * to_double(size) * rows_of(u, parameter.name);
     if (expert)
-      work *= real(config.decoder.num_experts_per_tok) / real(config.decoder.n_routed_experts);
+      work *= to_double(config.decoder.num_experts_per_tok) /
+              to_double(config.decoder.n_routed_experts);
     unit.forward += work;
     if (trained) weight_backward[static_cast<std::size_t>(u)] += work;
   }

@@ -40,19 +40,6 @@ std::vector<std::pair<std::string, std::string>> pairs(const Fields& in, const c
   return out;
 }
 
-HeldOut read_heldout(const fs::path& path) {
-  const Json json = parse_json(read_file(path, kMaxBytes), path.string());
-  const Fields in(json, path.string());
-  HeldOut out;
-  out.samples = integer(in, "pages");
-  out.edit_distance = number(in, "edit_distance");
-  out.cer = number(in, "cer");
-  out.f1 = number(in, "f1");
-  out.repetition_rate = number(in, "repetition_rate");
-  out.exact = integer(in, "exact");
-  return out;
-}
-
 double value_of(const MetricFields& record, const char* key) {
   const auto found = record.find(key);
   return found != record.end() && found->is_number() ? found->get<double>() : 0.0;
@@ -130,6 +117,21 @@ ReportData read_report_json(const fs::path& path) {
 }
 
 }  // namespace
+
+std::string page_of(const std::string& key) { return key.substr(0, key.find('|')); }
+
+HeldOut read_heldout(const fs::path& path) {
+  const Json json = parse_json(read_file(path, kMaxBytes), path.string());
+  const Fields in(json, path.string());
+  HeldOut out;
+  out.samples = integer(in, "pages");
+  out.edit_distance = number(in, "edit_distance");
+  out.cer = number(in, "cer");
+  out.f1 = number(in, "f1");
+  out.repetition_rate = number(in, "repetition_rate");
+  out.exact = integer(in, "exact");
+  return out;
+}
 
 ReportStage read_stage(const fs::path& run_folder) {
   ReportStage out;

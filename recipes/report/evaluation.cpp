@@ -17,7 +17,7 @@ using nlohmann::json;
 using report::percent;
 using report::render_template;
 
-constexpr std::size_t kShown = 24, kPagesShown = 3;  // worst, and as many best
+constexpr std::size_t kSamplesShown = 24, kWholePagesShown = 3;  // worst, and as many best
 
 json row(const std::string& name, const Scores& scores, bool is_total) {
   return {{"is_total", is_total},
@@ -48,16 +48,14 @@ std::vector<std::size_t> worst_first(const EvaluationResult& result) {
   return out;
 }
 
-/// "jags_user_manual/0007" of a sample's key.
-std::string page_of(const std::string& key) { return key.substr(0, key.find('|')); }
-
 }  // namespace
 
 std::string render_evaluation(const EvaluationResult& result, const std::string& level,
                               const std::string& model, const std::filesystem::path& images) {
   const bool pages = level == "page";
   const std::vector<std::size_t> order = worst_first(result);
-  const std::size_t shown = std::min((order.size() + 1) / 2, pages ? kPagesShown : kShown);
+  const std::size_t shown =
+      std::min((order.size() + 1) / 2, pages ? kWholePagesShown : kSamplesShown);
   std::vector<ReportSample> worst, best;
   for (std::size_t i = 0; i < order.size(); ++i) {
     if (i >= shown && i + shown < order.size()) continue;

@@ -47,21 +47,6 @@ T field(const json& object, const char* name, const std::filesystem::path& path)
   }
 }
 
-HeldOut read_heldout(const std::filesystem::path& path) {
-  const json scores = read_object(path);
-  HeldOut out;
-  out.samples = field<std::int64_t>(scores, "pages", path);
-  out.edit_distance = field<double>(scores, "edit_distance", path);
-  out.cer = field<double>(scores, "cer", path);
-  out.f1 = field<double>(scores, "f1", path);
-  out.repetition_rate = field<double>(scores, "repetition_rate", path);
-  out.exact = field<std::int64_t>(scores, "exact", path);
-  return out;
-}
-
-/// Page of a sample's key: the rest of it tells pictures of one page apart, and no reader.
-std::string page_of(const std::string& key) { return key.substr(0, key.find('|')); }
-
 /// Samples that `lectern eval --out` wrote, the first `limit` of them.
 std::vector<ReportSample> read_samples(const std::filesystem::path& folder, std::size_t limit,
                                        bool page) {

@@ -79,6 +79,13 @@ struct ReportData {
   std::vector<std::string> limits;  // paragraphs of "what such a run can and cannot do"
 };
 
+/// The page that a sample's key names: the rest of it tells pieces of one page apart, and no
+/// reader.
+std::string page_of(const std::string& key);
+
+/// Scores of a scores.json that `lectern eval --out` wrote. Throws IoError.
+HeldOut read_heldout(const std::filesystem::path& path);
+
 /// Curves and totals of a metrics.jsonl. Throws IoError.
 ReportStage read_stage(const std::filesystem::path& run_folder);
 
