@@ -1,8 +1,39 @@
+# Reading the standard library, json and fmt is most of what a small source costs: with this, up to
+# ten neighbours of a room are compiled as one (-DLECTERN_UNITY=OFF for who edits one file again and
+# again). The rest of a folder's names must not clash, then, with an anonymous namespace's.
+option(LECTERN_UNITY "Compile the sources of a room together" ON)
+set(unity_sources 10)
+
+# lectern_unite(target FOLDERS...): compiles the sources of each folder together. A source that has
+# compile definitions of its own stays alone.
+function(lectern_unite target)
+  if(NOT LECTERN_UNITY)
+    return()
+  endif()
+  set_target_properties(${target} PROPERTIES UNITY_BUILD ON UNITY_BUILD_MODE GROUP)
+  # The warning asks whether the main file is a header; here it always looks like one.
+  target_compile_options(${target} PRIVATE $<$<CXX_COMPILER_ID:GNU>:-Wno-subobject-linkage>)
+  get_target_property(sources ${target} SOURCES)
+  foreach(folder IN LISTS ARGN)
+    set(count 0)
+    foreach(source IN LISTS sources)
+      get_filename_component(home ${source} DIRECTORY)
+      if(home STREQUAL "${folder}")
+        math(EXPR group "${count} / ${unity_sources}")
+        math(EXPR count "${count} + 1")
+        string(MAKE_C_IDENTIFIER "${folder}_${group}" group)
+        set_source_files_properties(${source} PROPERTIES UNITY_GROUP ${group})
+      endif()
+    endforeach()
+  endforeach()
+endfunction()
+
 # lectern_library(name) makes lectern_<name> from every .cpp in the calling folder, and with
-# FOLDERS from those of its rooms.
+# FOLDERS from those of its rooms. ALONE: folders whose sources are not compiled together, because
+# code that decides numbers should not depend on its neighbours.
 
 function(lectern_library name)
-  cmake_parse_arguments(ARG "" "" "FOLDERS;LINK" ${ARGN})
+  cmake_parse_arguments(ARG "" "" "FOLDERS;ALONE;LINK" ${ARGN})
   set(patterns ${CMAKE_CURRENT_SOURCE_DIR}/*.cpp)
   foreach(folder IN LISTS ARG_FOLDERS)
     list(APPEND patterns ${CMAKE_CURRENT_SOURCE_DIR}/${folder}/*.cpp)
@@ -11,6 +42,13 @@ function(lectern_library name)
   list(FILTER sources EXCLUDE REGEX "/main\\.cpp$")
   add_library(lectern_${name} STATIC ${sources})
   target_link_libraries(lectern_${name} PUBLIC lectern_options ${ARG_LINK})
+  set(united ${CMAKE_CURRENT_SOURCE_DIR})
+  foreach(folder IN LISTS ARG_FOLDERS)
+    if(NOT folder IN_LIST ARG_ALONE)
+      list(APPEND united ${CMAKE_CURRENT_SOURCE_DIR}/${folder})
+    endif()
+  endforeach()
+  lectern_unite(lectern_${name} ${united})
 endfunction()
 
 # add_op(rms_norm): an operation is a room of several folders. Configuration fails when its

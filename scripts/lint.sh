@@ -14,7 +14,7 @@ tidy=$(command -v clang-tidy-14) || {
 build=${LECTERN_LINT_BUILD:-build-lint}
 if [ -z "${LECTERN_LINT_BUILD:-}" ]; then
   mkdir -p "$build"
-  cmake -S . -B "$build" -G Ninja -DLECTERN_CUDA=OFF -DLECTERN_TESTS=ON >"$build/configure.log" 2>&1 ||
+  cmake -S . -B "$build" -G Ninja -DLECTERN_CUDA=OFF -DLECTERN_TESTS=ON -DLECTERN_UNITY=OFF >"$build/configure.log" 2>&1 ||
     { cat "$build/configure.log" >&2; exit 1; }
 fi
 [ -f "$build/compile_commands.json" ] || {
