@@ -4,6 +4,9 @@
 #include "core/parallel.h"
 
 namespace lectern {
+
+LECTERN_SINKHORN_BLOCKS(template)
+
 namespace {
 
 /// Calls f(matrices of a register as offset and count) over all matrices.

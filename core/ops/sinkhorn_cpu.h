@@ -27,8 +27,8 @@ void store_tokens(const Lanes<T>* lanes, int width, int tokens, T* to) {
     for (int t = 0; t < tokens; ++t) to[t * width + k] = lanes[k].v[t];
 }
 
-/// Not inlined: unrolled code for eight numbers of streams and two types, once each and not once a
-/// caller.
+/// Not inlined: unrolled code for eight numbers of streams and two types, once each (sinkhorn.cpp)
+/// and not once a caller or a source.
 template <int N, typename T>
 class SinkhornBlock {
  public:
@@ -73,7 +73,7 @@ class SinkhornBlock {
  private:
   /// Lanes of the paper's convention that need logarithms, one by one: rare.
   template <typename F>
-  void for_each_deep_lane(const Lanes<T>* logits, F&& f) {
+  [[gnu::cold]] void for_each_deep_lane(const Lanes<T>* logits, F&& f) {
     if (convention_ != StreamConvention::paper) return;
     const Lanes<T> floor = stream_math::column_floor<N>(logits);
     for (int lane = 0; lane < Lanes<T>::kCount; ++lane) {
@@ -89,5 +89,24 @@ class SinkhornBlock {
   std::vector<Lanes<T>> divisors_;
   std::vector<T> shifts_;
 };
+
+#define LECTERN_SINKHORN_BLOCKS(declared)  \
+  declared class SinkhornBlock<1, float>;  \
+  declared class SinkhornBlock<2, float>;  \
+  declared class SinkhornBlock<3, float>;  \
+  declared class SinkhornBlock<4, float>;  \
+  declared class SinkhornBlock<5, float>;  \
+  declared class SinkhornBlock<6, float>;  \
+  declared class SinkhornBlock<7, float>;  \
+  declared class SinkhornBlock<8, float>;  \
+  declared class SinkhornBlock<1, double>; \
+  declared class SinkhornBlock<2, double>; \
+  declared class SinkhornBlock<3, double>; \
+  declared class SinkhornBlock<4, double>; \
+  declared class SinkhornBlock<5, double>; \
+  declared class SinkhornBlock<6, double>; \
+  declared class SinkhornBlock<7, double>; \
+  declared class SinkhornBlock<8, double>;
+LECTERN_SINKHORN_BLOCKS(extern template)
 
 }  // namespace lectern

@@ -23,7 +23,7 @@ Tensor times(const Tensor& a, const Tensor& b) {
   return map2(a, b, [](double x, double y) { return x * y; });
 }
 
-Variable multiply(const Variable& a, const Variable& b) {
+Variable own_multiply(const Variable& a, const Variable& b) {
   const Tensor x = a.value(), y = b.value();
   return record("multiply", times(x, y), {a, b}, [=](const Tensor& g) -> std::vector<Tensor> {
     return {times(g, y), times(g, x)};
@@ -31,7 +31,7 @@ Variable multiply(const Variable& a, const Variable& b) {
 }
 
 /// Hands the very same gradient tensor to both inputs.
-Variable add(const Variable& a, const Variable& b) {
+Variable own_add(const Variable& a, const Variable& b) {
   return record("add", map2(a.value(), b.value(), [](double x, double y) { return x + y; }), {a, b},
                 [](const Tensor& g) -> std::vector<Tensor> {
                   return {g, g};
@@ -52,7 +52,7 @@ Tensor ones(std::int64_t n) { return Tensor::full({n}, 1, DType::f64); }
 
 TEST(Variable, ChainRule) {
   const Variable a = leaf({2, 3}), b = leaf({5, 7});
-  multiply(multiply(a, b), b).backward(ones(2));  // a b^2
+  own_multiply(own_multiply(a, b), b).backward(ones(2));  // a b^2
   EXPECT_EQ(values(a.grad()), (Values{25, 49}));
   EXPECT_EQ(values(b.grad()), (Values{20, 42}));
 }
@@ -65,7 +65,7 @@ TEST(Variable, SharedSubexpressionRunsOnce) {
                                    ++runs;
                                    return {times(g, Tensor::full({1}, 6, DType::f64))};
                                  });
-  add(multiply(square, square), square).backward(ones(1));  // x^4 + x^2
+  own_add(own_multiply(square, square), square).backward(ones(1));  // x^4 + x^2
   EXPECT_EQ(runs, 1);
   EXPECT_EQ(values(x.grad()), (Values{4 * 27 + 6}));
 }
@@ -73,7 +73,7 @@ TEST(Variable, SharedSubexpressionRunsOnce) {
 TEST(Variable, DiamondsOfManyLevels) {
   Variable y = leaf({1});
   const Variable x = y;
-  for (int i = 0; i < 40; ++i) y = add(y, y);  // a walk over paths would take 2^40 steps
+  for (int i = 0; i < 40; ++i) y = own_add(y, y);  // a walk over paths would take 2^40 steps
   y.backward(ones(1));
   EXPECT_EQ(values(x.grad()), (Values{std::pow(2.0, 40)}));
 }
@@ -81,14 +81,14 @@ TEST(Variable, DiamondsOfManyLevels) {
 TEST(Variable, LongChainsAreFreedWithoutRecursion) {
   Variable y = leaf({1});
   const Variable x = y, two = leaf({1}, false);
-  for (int i = 0; i < 20'000; ++i) y = multiply(y, two);
+  for (int i = 0; i < 20'000; ++i) y = own_multiply(y, two);
   y.backward(ones(1));
   EXPECT_EQ(values(x.grad()), (Values{1}));
 }
 
 TEST(Variable, AccumulatesOverBackwardCallsAndClears) {
   const Variable x = leaf({2});
-  for (int i = 0; i < 3; ++i) multiply(x, x).backward(ones(1));
+  for (int i = 0; i < 3; ++i) own_multiply(x, x).backward(ones(1));
   EXPECT_EQ(values(x.grad()), (Values{12}));
   Variable y = x;
   y.clear_grad();
@@ -98,11 +98,11 @@ TEST(Variable, AccumulatesOverBackwardCallsAndClears) {
 TEST(Variable, LeavesOwnTheirGradients) {
   const Variable a = leaf({1, 2}), b = leaf({3, 4});
   const Tensor cotangent = ones(2);
-  add(a, b).backward(cotangent);
+  own_add(a, b).backward(cotangent);
   a.grad().fill(100);  // as clipping does, in place
   EXPECT_EQ(values(b.grad()), (Values{1, 1}));
   EXPECT_EQ(values(cotangent), (Values{1, 1}));
-  add(a, a).backward(cotangent);
+  own_add(a, a).backward(cotangent);
   EXPECT_EQ(values(a.grad()), (Values{102, 102}));
   EXPECT_EQ(values(cotangent), (Values{1, 1}));
 }
@@ -121,13 +121,13 @@ TEST(Variable, GradientsMayBeStrided) {
 
 TEST(Variable, ConstantsAndFrozenLeaves) {
   const Variable x = leaf({2}), c = leaf({3}, false);
-  multiply(x, c).backward(ones(1));
+  own_multiply(x, c).backward(ones(1));
   EXPECT_FALSE(c.grad().defined());
-  EXPECT_FALSE(multiply(c, c).requires_grad());
-  EXPECT_FALSE(multiply(x.detach(), c).requires_grad());
+  EXPECT_FALSE(own_multiply(c, c).requires_grad());
+  EXPECT_FALSE(own_multiply(x.detach(), c).requires_grad());
   Variable frozen = x;
   frozen.set_requires_grad(false);
-  EXPECT_FALSE(multiply(x, x).requires_grad());
+  EXPECT_FALSE(own_multiply(x, x).requires_grad());
   EXPECT_FALSE(x.grad().defined());
 }
 
@@ -136,12 +136,12 @@ TEST(Variable, NoGradRecordsNothing) {
   {
     const NoGrad off;
     EXPECT_FALSE(grad_enabled());
-    EXPECT_FALSE(multiply(x, x).requires_grad());
+    EXPECT_FALSE(own_multiply(x, x).requires_grad());
     { const NoGrad nested; }
     EXPECT_FALSE(grad_enabled());
   }
   EXPECT_TRUE(grad_enabled());
-  EXPECT_TRUE(multiply(x, x).requires_grad());
+  EXPECT_TRUE(own_multiply(x, x).requires_grad());
 }
 
 TEST(Variable, SeveralOutputsOfWhichOneIsUsed) {
@@ -151,7 +151,7 @@ TEST(Variable, SeveralOutputsOfWhichOneIsUsed) {
                                   EXPECT_FALSE(g[0].defined());
                                   return {g[1]};
                                 });
-  multiply(both[1], both[1]).backward(ones(2));
+  own_multiply(both[1], both[1]).backward(ones(2));
   EXPECT_EQ(values(x.grad()), (Values{4, 10}));
 }
 
@@ -167,7 +167,7 @@ TEST(Variable, BackwardFreesWhatItHeld) {
 
 TEST(Variable, Errors) {
   const Variable x = leaf({2, 3});
-  const Variable y = multiply(x, x);
+  const Variable y = own_multiply(x, x);
   EXPECT_TRUE(throws_with([&] { y.backward(); }, {"must have one element, got f64 [2]"}));
   EXPECT_TRUE(throws_with([&] { y.backward(ones(3)); }, {"cotangent must be [2]"}));
   y.backward(ones(2));
@@ -180,7 +180,7 @@ TEST(Variable, Errors) {
            [&] { none.set_grad(ones(1)); }, [&] { none.set_value(ones(1)); },
            [&] { none.set_requires_grad(false); }})
     EXPECT_TRUE(throws_with(use, {"Variable: used before"}));
-  Variable result = multiply(x, x);
+  Variable result = own_multiply(x, x);
   EXPECT_TRUE(throws_with([&] { result.set_requires_grad(false); }, {"only a leaf"}));
   Variable target = x;
   EXPECT_TRUE(throws_with([&] { target.set_value(ones(3)); }, {"new value must be [2]"}));

@@ -14,12 +14,12 @@ using testing::kStorageTypes;
 using testing::matches;
 using testing::random_both;
 
-struct Case {
+struct ExpertsCase {
   std::int64_t tokens, width, inner, experts, top_k;
   bool one_expert = false;  // everything goes to the last
 };
 
-Tensor indices_of(const Case& c) {
+Tensor indices_of(const ExpertsCase& c) {
   std::vector<std::int32_t> indices;
   for (std::int64_t i = 0; i < c.tokens * c.top_k; ++i)
     indices.push_back(
@@ -27,7 +27,7 @@ Tensor indices_of(const Case& c) {
   return Tensor::from(indices, {c.tokens, c.top_k});
 }
 
-void check(const Case& c, DType dtype) {
+void check_experts(const ExpertsCase& c, DType dtype) {
   SCOPED_TRACE(fmt::format("{} N{} C{} I{} E{} K{}", name_of(dtype), c.tokens, c.width, c.inner,
                            c.experts, c.top_k));
   const Both x = random_both({c.tokens, c.width}, 1, dtype);
@@ -61,12 +61,13 @@ void check(const Case& c, DType dtype) {
 
 TEST(CudaExperts, MatchesTheCpu) {
   for (const DType dtype : kStorageTypes) {
-    check({0, 8, 4, 3, 2}, dtype);
-    check({1, 1, 1, 1, 1}, dtype);
-    check({5, 7, 3, 4, 2}, dtype);            // nothing a multiple of a pack
-    check({9, 16, 8, 40, 3}, dtype);          // most experts idle
-    check({150, 24, 40, 3, 2}, dtype);        // several tiles an expert, several blocks of pairs
-    check({70, 136, 72, 2, 1, true}, dtype);  // all to one, more than a tile of columns and depth
+    check_experts({0, 8, 4, 3, 2}, dtype);
+    check_experts({1, 1, 1, 1, 1}, dtype);
+    check_experts({5, 7, 3, 4, 2}, dtype);      // nothing a multiple of a pack
+    check_experts({9, 16, 8, 40, 3}, dtype);    // most experts idle
+    check_experts({150, 24, 40, 3, 2}, dtype);  // several tiles an expert, several blocks of pairs
+    check_experts({70, 136, 72, 2, 1, true},
+                  dtype);  // all to one, more than a tile of columns and depth
   }
 }
 

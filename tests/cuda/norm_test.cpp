@@ -13,8 +13,8 @@ using testing::matches;
 using testing::random_both;
 
 // Rows of one, odd, one warp of packs, more than a block's threads; more rows than blocks.
-const std::vector<Shape> kShapes = {{0, 8},   {1, 1},    {3, 5},   {2, 2, 64},
-                                    {37, 40}, {3, 1280}, {2, 4104}};
+const std::vector<Shape> kNormShapes = {{0, 8},   {1, 1},    {3, 5},   {2, 2, 64},
+                                        {37, 40}, {3, 1280}, {2, 4104}};
 
 Both weight_of(std::int64_t columns, std::uint64_t seed) {
   return both(random_both({columns}, seed).cpu);
@@ -22,7 +22,7 @@ Both weight_of(std::int64_t columns, std::uint64_t seed) {
 
 TEST(CudaRmsNorm, MatchesTheCpu) {
   for (const DType dtype : kStorageTypes)
-    for (const Shape& shape : kShapes) {
+    for (const Shape& shape : kNormShapes) {
       SCOPED_TRACE(fmt::format("{} {}", name_of(dtype), shape));
       const Both x = random_both(shape, 1, dtype), grad = random_both(shape, 2, dtype);
       const std::int64_t columns = shape[shape.ndim() - 1];
@@ -45,7 +45,7 @@ TEST(CudaRmsNorm, MatchesTheCpu) {
 
 TEST(CudaLayerNorm, MatchesTheCpu) {
   for (const DType dtype : kStorageTypes)
-    for (const Shape& shape : kShapes) {
+    for (const Shape& shape : kNormShapes) {
       SCOPED_TRACE(fmt::format("{} {}", name_of(dtype), shape));
       const Both x = random_both(shape, 1, dtype), grad = random_both(shape, 2, dtype);
       const std::int64_t columns = shape[shape.ndim() - 1];

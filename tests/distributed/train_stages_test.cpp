@@ -10,7 +10,7 @@ using testing::Overrides;
 using testing::TrainRanks;
 
 /// A mesh, and whether blocks are computed again in backward.
-struct MeshCase {
+struct StagesCase {
   int ranks, pp, ep;
   bool recompute;
 
@@ -68,12 +68,12 @@ class TrainStages : public TrainRanks {
   }
 };
 
-std::vector<MeshCase> mesh_cases(const std::string& residual) {
+std::vector<StagesCase> mesh_cases(const std::string& residual) {
   if (!testing::is_long()) {
     if (residual == "plain") return {{2, 2, 1, true}, {2, 1, 2, true}, {4, 2, 2, false}};
     return {{4, 2, 2, true}, {4, 4, 1, false}};
   }
-  std::vector<MeshCase> out;
+  std::vector<StagesCase> out;
   for (const bool recompute : {false, true})
     for (const auto& [ranks, pp, ep] :
          {std::array{2, 2, 1}, std::array{2, 1, 2}, std::array{4, 2, 2}, std::array{4, 4, 1}})
@@ -90,7 +90,7 @@ TEST_F(TrainStages, FollowOneRankOnEveryMesh) {
         "optimizer.learning_rate=1e-3", fmt::format("model.residual={}", residual)};
     const std::string one = fmt::format("{}-one", residual);
     run_stages(0, one, kind);
-    for (const MeshCase& mesh : mesh_cases(residual)) {
+    for (const StagesCase& mesh : mesh_cases(residual)) {
       const std::string name = fmt::format("{}-{}", residual, mesh.name());
       run_stages(mesh.ranks, name, joined(mesh.overrides(), kind));
       expect_stages_close(name, one);
@@ -113,13 +113,13 @@ TEST_F(TrainStages, BeginFromTheReleasedLayouts) {
        {key("init_encoder", "other"), key("init_decoder", "hf"), key("init_sam", "sam.safetensors"),
         key("init_qwen2", "qwen2.safetensors")}}};
   const Overrides kind = {"steps=2", "checkpoint.every=0", "seed=4", "optimizer.schedule=constant"};
-  std::vector<MeshCase> meshes = {{4, 2, 2, false}};
+  std::vector<StagesCase> meshes = {{4, 2, 2, false}};
   if (testing::is_long())
     meshes = {{2, 2, 1, false}, {2, 1, 2, false}, {4, 2, 2, false}, {4, 4, 1, false}};
   for (const auto& [start, init] : starts) {
     const std::string one = start + "-one";
     run(0, one, joined(kind, init));
-    for (const MeshCase& mesh : meshes) {
+    for (const StagesCase& mesh : meshes) {
       const std::string name = fmt::format("{}-{}", start, mesh.name());
       run(mesh.ranks, name, joined(mesh.overrides(), joined(kind, init)));
       expect_close(name, one);

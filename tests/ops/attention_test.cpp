@@ -18,7 +18,7 @@ using testing::near;
 using testing::random_tensor;
 using testing::throws_with;
 
-struct Case {
+struct AttentionCase {
   std::int64_t batch = 1, rows = 1;
   AttentionArgs args;
   std::int64_t grid_h = 0, grid_w = 0;
@@ -36,11 +36,11 @@ AttentionArgs make_args(std::int64_t heads, std::int64_t kv_heads, std::int64_t 
   return args;
 }
 
-Tensor random_qkv(const Case& c, std::uint64_t seed) {
+Tensor random_attention(const AttentionCase& c, std::uint64_t seed) {
   return random_tensor({c.batch, c.rows, (c.args.heads + 2 * c.args.kv_heads) * c.args.head_dim},
                        seed, DType::f64);
 }
-std::vector<Tensor> random_tables(const Case& c) {
+std::vector<Tensor> random_tables(const AttentionCase& c) {
   if (c.grid_h == 0) return {Tensor(), Tensor()};
   return {random_tensor({2 * c.grid_h - 1, c.args.head_dim}, 11, DType::f64, 0.5),
           random_tensor({2 * c.grid_w - 1, c.args.head_dim}, 12, DType::f64, 0.5)};
@@ -61,8 +61,8 @@ struct Reference {
 
 /// The definition, one (batch, head) at a time, with the whole probability matrix.
 /// Over 60 lines: forward and backward of the definition, to be read as one.
-Reference reference(const Tensor& qkv, const Tensor& grad_out, const Case& c, const Tensor& table_h,
-                    const Tensor& table_w) {
+Reference reference(const Tensor& qkv, const Tensor& grad_out, const AttentionCase& c,
+                    const Tensor& table_h, const Tensor& table_w) {
   const std::int64_t T = c.rows, H = c.args.heads, G = c.args.kv_heads, D = c.args.head_dim;
   const std::int64_t columns = (H + 2 * G) * D;
   Reference r{Tensor::zeros({c.batch, T, H * D}, DType::f64),
@@ -144,11 +144,11 @@ std::pair<double, double> squared_distance(const Tensor& got, const Tensor& want
 }
 
 /// Forward and backward in `dtype` against the reference in f64.
-void compare(const Case& c, DType dtype, double bound) {
+void compare(const AttentionCase& c, DType dtype, double bound) {
   SCOPED_TRACE(fmt::format("B {} T {} H {} G {} D {} mask {} grid {}x{} {}", c.batch, c.rows,
                            c.args.heads, c.args.kv_heads, c.args.head_dim, int(c.args.mask),
                            c.grid_h, c.grid_w, name_of(dtype)));
-  const Tensor qkv = random_qkv(c, 1);
+  const Tensor qkv = random_attention(c, 1);
   const std::vector<Tensor> tables = random_tables(c);
   const Tensor grad_out =
       random_tensor({c.batch, c.rows, c.args.heads * c.args.head_dim}, 2, DType::f64);
@@ -177,12 +177,12 @@ void compare(const Case& c, DType dtype, double bound) {
   EXPECT_TRUE(near(grad_w, want.grad_w, bound));
 }
 
-void compare_both(const Case& c) {
+void compare_both(const AttentionCase& c) {
   compare(c, DType::f64, 1e-12);  // sums of up to a thousand terms of size 1
   compare(c, DType::f32, 1e-5);
   // Scores of size up to 10 from two factors rounded by up to 2^-9 each: off by up to 0.04 in the
   // worst case, which is the relative error of a probability; three quarters of that here.
-  Case rounded = c;
+  AttentionCase rounded = c;
   rounded.args.rounded = true;
   compare(rounded, DType::f32, 3e-2);
 }
@@ -220,7 +220,7 @@ TEST(Attention, RelativePositions) {
 }
 
 TEST(Attention, LargeScoresStayFinite) {
-  Case c{1, 90, make_args(1, 1, 8, MaskKind::causal)};
+  AttentionCase c{1, 90, make_args(1, 1, 8, MaskKind::causal)};
   c.args.scale = 40;  // scores of several hundred: exp without a maximum would overflow
   compare(c, DType::f64, 1e-9);
 }
@@ -236,11 +236,11 @@ Tensor starts(const std::vector<std::int64_t>& lengths) {
 
 TEST(Attention, PackedSamplesEqualSeparateRuns) {
   const std::vector<std::int64_t> lengths{70, 1, 130, 48, 95};
-  Case c{1, 344, make_args(4, 2, 16, MaskKind::causal)};
+  AttentionCase c{1, 344, make_args(4, 2, 16, MaskKind::causal)};
   c.args.segment_start = starts(lengths);
   compare_both(c);
 
-  const Tensor qkv = random_qkv(c, 3).to(DType::f32);
+  const Tensor qkv = random_attention(c, 3).to(DType::f32);
   const Tensor grad_out = random_tensor({1, 344, 64}, 4);
   const AttentionResult packed = attention_forward(qkv, c.args);
   const Tensor packed_grad = attention_backward(grad_out, qkv, packed, c.args).grad_qkv;
@@ -260,12 +260,12 @@ TEST(Attention, PackedSamplesEqualSeparateRuns) {
 }
 
 TEST(Attention, GradientCheck) {
-  const Case cases[] = {{2, 6, make_args(2, 2, 3)},
-                        {1, 9, make_args(4, 2, 2, MaskKind::causal)},
-                        {1, 9, make_args(2, 1, 4, MaskKind::prefix_causal, 4)},
-                        {2, 6, make_args(2, 2, 3), 2, 3}};
-  for (const Case& c : cases) {
-    std::vector<Tensor> inputs{random_qkv(c, 5)};
+  const AttentionCase cases[] = {{2, 6, make_args(2, 2, 3)},
+                                 {1, 9, make_args(4, 2, 2, MaskKind::causal)},
+                                 {1, 9, make_args(2, 1, 4, MaskKind::prefix_causal, 4)},
+                                 {2, 6, make_args(2, 2, 3), 2, 3}};
+  for (const AttentionCase& c : cases) {
+    std::vector<Tensor> inputs{random_attention(c, 5)};
     if (c.grid_h > 0)
       for (const Tensor& table : random_tables(c)) inputs.push_back(table);
     const GradientCheckResult result = check_gradient(
@@ -278,11 +278,11 @@ TEST(Attention, GradientCheck) {
 }
 
 TEST(Attention, GradientCheckPacked) {
-  Case c{1, 12, make_args(2, 1, 3, MaskKind::causal)};
+  AttentionCase c{1, 12, make_args(2, 1, 3, MaskKind::causal)};
   c.args.segment_start = starts({5, 1, 6});
   const GradientCheckResult result =
       check_gradient([&](const std::vector<Variable>& in) { return attention(in[0], c.args); },
-                     {random_qkv(c, 6)});
+                     {random_attention(c, 6)});
   EXPECT_TRUE(result.passed) << result.message;
 }
 
@@ -293,14 +293,14 @@ TEST(Attention, GradientCheckPacked) {
 }
 
 TEST(Attention, SameBitsOnAnyNumberOfThreads) {
-  const Case cases[] = {{3, 196, make_args(2, 2, 12), 14, 14},
-                        {1, 1056, make_args(1, 1, 8), 33, 32},
-                        {1, 700, make_args(4, 2, 8, MaskKind::causal)}};
+  const AttentionCase cases[] = {{3, 196, make_args(2, 2, 12), 14, 14},
+                                 {1, 1056, make_args(1, 1, 8), 33, 32},
+                                 {1, 700, make_args(4, 2, 8, MaskKind::causal)}};
   const int before = thread_count();
   for (int i = 0; i < 6; ++i) {
-    Case c = cases[i / 2];
+    AttentionCase c = cases[i / 2];
     c.args.rounded = i % 2 == 1;
-    const Tensor qkv = random_qkv(c, 7).to(DType::f32);
+    const Tensor qkv = random_attention(c, 7).to(DType::f32);
     std::vector<Tensor> tables = random_tables(c);
     for (Tensor& t : tables)
       if (t.defined()) t = t.to(DType::f32);
@@ -326,9 +326,9 @@ TEST(Attention, SameBitsOnAnyNumberOfThreads) {
 }
 
 TEST(Attention, FrozenInputsAndEmpty) {
-  const Case c{1, 6, make_args(1, 1, 4), 2, 3};
+  const AttentionCase c{1, 6, make_args(1, 1, 4), 2, 3};
   const std::vector<Tensor> tables = random_tables(c);
-  const Variable qkv(random_qkv(c, 1)), h(tables[0], true), w(tables[1]);
+  const Variable qkv(random_attention(c, 1)), h(tables[0], true), w(tables[1]);
   attention(qkv, c.args, h, w).backward(random_tensor({1, 6, 4}, 2, DType::f64));
   EXPECT_TRUE(h.grad().defined());
   EXPECT_FALSE(w.grad().defined());
@@ -342,8 +342,8 @@ TEST(Attention, FrozenInputsAndEmpty) {
 }
 
 TEST(Attention, RoundedProductsAreRounded) {
-  Case c{1, 40, make_args(2, 2, 16)};
-  const Tensor qkv = random_qkv(c, 1).to(DType::f32);
+  AttentionCase c{1, 40, make_args(2, 2, 16)};
+  const Tensor qkv = random_attention(c, 1).to(DType::f32);
   const AttentionResult single = attention_forward(qkv, c.args);
   c.args.rounded = true;
   EXPECT_FALSE(same_bits(single.out, attention_forward(qkv, c.args).out));

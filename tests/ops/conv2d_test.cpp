@@ -15,13 +15,13 @@ using testing::near;
 using testing::random_tensor;
 using testing::throws_with;
 
-struct Case {
+struct ConvolutionCase {
   Shape x, weight;
   Conv2dArgs args;
 };
 // Pointwise, the neck, the compressor, left-over rows and columns, no channels to speak of, a
 // batch.
-const std::vector<Case> kCases = {
+const std::vector<ConvolutionCase> kCases = {
     {{1, 4, 5, 3}, {2, 3, 1, 1}, {1, 0}},      {{2, 4, 5, 3}, {2, 3, 1, 1}, {2, 1}},
     {{1, 8, 8, 16}, {24, 16, 3, 3}, {1, 1}},   {{2, 7, 9, 5}, {7, 5, 3, 3}, {2, 1}},
     {{1, 6, 7, 2}, {3, 2, 2, 4}, {3, 0}},      {{3, 3, 3, 1}, {1, 1, 3, 3}, {1, 2}},
@@ -29,7 +29,7 @@ const std::vector<Case> kCases = {
 
 /// The sum of the header, one output at a time; `visit` gets flat indices of y, x and weight.
 template <typename F>
-void for_products(const Case& c, const Shape& y, F&& visit) {
+void for_products(const ConvolutionCase& c, const Shape& y, F&& visit) {
   const auto &x = c.x, &w = c.weight;
   for (std::int64_t n = 0; n < x[0]; ++n)
     for (std::int64_t i = 0; i < y[1]; ++i)
@@ -47,7 +47,7 @@ void for_products(const Case& c, const Shape& y, F&& visit) {
             }
 }
 
-Shape out_shape(const Case& c) {
+Shape out_shape(const ConvolutionCase& c) {
   const auto size = [&](int i) {
     return (c.x[i] + 2 * c.args.padding - c.weight[i + 1]) / c.args.stride + 1;
   };
@@ -56,7 +56,7 @@ Shape out_shape(const Case& c) {
 
 TEST(Conv2d, ForwardAndGradientsMatchDefinition) {
   for (const DType dtype : {DType::f32, DType::f64, DType::bf16})
-    for (const Case& c : kCases) {
+    for (const ConvolutionCase& c : kCases) {
       SCOPED_TRACE(to_string(c.x) + to_string(c.weight) + std::string(name_of(dtype)));
       const Shape shape = out_shape(c);
       const Tensor x = random_tensor(c.x, 1).to(dtype), w = random_tensor(c.weight, 2).to(dtype);
@@ -81,9 +81,9 @@ TEST(Conv2d, ForwardAndGradientsMatchDefinition) {
 }
 
 TEST(Conv2d, GradientCheck) {
-  for (const Case& c :
-       {Case{{2, 4, 5, 3}, {4, 3, 3, 3}, {1, 1}}, Case{{1, 6, 5, 2}, {3, 2, 3, 2}, {2, 1}},
-        Case{{2, 3, 4, 5}, {6, 5, 1, 1}, {1, 0}}}) {
+  for (const ConvolutionCase& c : {ConvolutionCase{{2, 4, 5, 3}, {4, 3, 3, 3}, {1, 1}},
+                                   ConvolutionCase{{1, 6, 5, 2}, {3, 2, 3, 2}, {2, 1}},
+                                   ConvolutionCase{{2, 3, 4, 5}, {6, 5, 1, 1}, {1, 0}}}) {
     const auto result = check_gradient(
         [&](const std::vector<Variable>& v) { return conv2d(v[0], v[1], v[2], c.args); },
         {random_tensor(c.x, 1), random_tensor(c.weight, 2), random_tensor({c.weight[0]}, 3)});

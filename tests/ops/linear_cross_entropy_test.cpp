@@ -70,15 +70,15 @@ Gradients reference(const Tensor& hidden, const Tensor& weight, const Tensor& la
   return out;
 }
 
-struct Case {
+struct HeadCase {
   std::int64_t rows, width, classes;
   double ignored;
 };
 
 TEST(LinearCrossEntropy, MatchesCrossEntropyOfTheFullLogits) {
   // 600 rows is more than two row chunks.
-  for (const Case& c :
-       {Case{1, 1, 1, 0.0}, Case{5, 3, 7, 0.3}, Case{600, 8, 33, 0.1}, Case{40, 17, 301, 0.5}}) {
+  for (const HeadCase& c : {HeadCase{1, 1, 1, 0.0}, HeadCase{5, 3, 7, 0.3},
+                            HeadCase{600, 8, 33, 0.1}, HeadCase{40, 17, 301, 0.5}}) {
     const Tensor labels = random_labels(c.rows, c.classes, c.ignored, 1);
     for (const DType dtype : {DType::f32, DType::f64}) {
       Variable hidden(random_tensor({c.rows, c.width}, 2, dtype), true);
@@ -95,8 +95,8 @@ TEST(LinearCrossEntropy, MatchesCrossEntropyOfTheFullLogits) {
 }
 
 TEST(LinearCrossEntropy, Bf16OperandsMatchTheFullLogits) {
-  for (const Case& c :
-       {Case{1, 1, 1, 0.0}, Case{5, 3, 7, 0.3}, Case{600, 9, 33, 0.1}, Case{40, 17, 301, 0.5}}) {
+  for (const HeadCase& c : {HeadCase{1, 1, 1, 0.0}, HeadCase{5, 3, 7, 0.3},
+                            HeadCase{600, 9, 33, 0.1}, HeadCase{40, 17, 301, 0.5}}) {
     const Tensor labels = random_labels(c.rows, c.classes, c.ignored, 1);
     const Tensor hidden = random_tensor({c.rows, c.width}, 2).to(DType::bf16);
     const Tensor weight = random_tensor({c.classes, c.width}, 3, DType::f32, 0.5).to(DType::bf16);

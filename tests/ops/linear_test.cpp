@@ -32,17 +32,18 @@ Tensor naive(const Tensor& x, const Tensor& weight, const Tensor& bias) {
   return y;
 }
 
-bool same_bits(const Tensor& a, const Tensor& b) {
+bool bits_are_equal(const Tensor& a, const Tensor& b) {
   return a.shape() == b.shape() && std::memcmp(a.raw(), b.raw(), a.bytes()) == 0;
 }
 
-struct Sizes {
+struct LinearSizes {
   std::int64_t m, n, k;
 };
 
 TEST(Linear, MatchesDefinition) {
-  for (const auto& [m, n, k] : {Sizes{1, 1, 1}, Sizes{1, 77, 130}, Sizes{3, 64, 65},
-                                Sizes{5, 40, 300}, Sizes{33, 7, 19}, Sizes{128, 96, 64}})
+  for (const auto& [m, n, k] :
+       {LinearSizes{1, 1, 1}, LinearSizes{1, 77, 130}, LinearSizes{3, 64, 65},
+        LinearSizes{5, 40, 300}, LinearSizes{33, 7, 19}, LinearSizes{128, 96, 64}})
     for (const DType dtype : {DType::f32, DType::f64})
       for (const bool has_bias : {false, true}) {
         const Tensor x = random_tensor({m, k}, 1, dtype), w = random_tensor({n, k}, 2, dtype);
@@ -104,10 +105,10 @@ TEST(Linear, EmptySizes) {
   EXPECT_EQ(linear(Tensor::zeros({0, 4}), random_tensor({3, 4}, 2), bias).shape(), (Shape{0, 3}));
   EXPECT_EQ(linear(Tensor::zeros({2, 4}), Tensor::zeros({0, 4})).shape(), (Shape{2, 0}));
   const Tensor y = linear(Tensor::zeros({2, 0}), Tensor::zeros({3, 0}), bias);
-  EXPECT_TRUE(same_bits(y.slice(0, 1, 2).view({3}), bias));
-  EXPECT_TRUE(same_bits(linear_grad_weight(Tensor::zeros({0, 3}), Tensor::zeros({0, 4})),
-                        Tensor::zeros({3, 4})));
-  EXPECT_TRUE(same_bits(linear_grad_bias(Tensor::zeros({0, 3})), Tensor::zeros({3})));
+  EXPECT_TRUE(bits_are_equal(y.slice(0, 1, 2).view({3}), bias));
+  EXPECT_TRUE(bits_are_equal(linear_grad_weight(Tensor::zeros({0, 3}), Tensor::zeros({0, 4})),
+                             Tensor::zeros({3, 4})));
+  EXPECT_TRUE(bits_are_equal(linear_grad_bias(Tensor::zeros({0, 3})), Tensor::zeros({3})));
 }
 
 TEST(Linear, GradientsMatchDefinitionInF32) {
@@ -128,8 +129,9 @@ TEST(Linear, GradientsMatchDefinitionInF32) {
 // Products of bf16 numbers are exact in f32, so the naive sum of the rounded operands is the answer
 // but for the order of additions.
 TEST(Linear, Bf16OperandsMatchDefinition) {
-  for (const auto& [m, n, k] : {Sizes{1, 1, 1}, Sizes{1, 77, 131}, Sizes{6, 64, 65},
-                                Sizes{33, 7, 19}, Sizes{129, 96, 63}, Sizes{150, 90, 1100}}) {
+  for (const auto& [m, n, k] :
+       {LinearSizes{1, 1, 1}, LinearSizes{1, 77, 131}, LinearSizes{6, 64, 65},
+        LinearSizes{33, 7, 19}, LinearSizes{129, 96, 63}, LinearSizes{150, 90, 1100}}) {
     const Tensor x = random_tensor({m, k}, 1).to(DType::bf16);
     const Tensor w = random_tensor({n, k}, 2).to(DType::bf16);
     const Tensor g = random_tensor({m, n}, 3).to(DType::bf16), b = random_tensor({n}, 4);
@@ -252,7 +254,7 @@ TEST(Linear, SameBitsForAnyNumberOfThreads) {
     set_thread_count(threads);
     const auto got = all();
     for (std::size_t i = 0; i < want.size(); ++i)
-      EXPECT_TRUE(same_bits(got[i], want[i])) << "result " << i << ", threads " << threads;
+      EXPECT_TRUE(bits_are_equal(got[i], want[i])) << "result " << i << ", threads " << threads;
   }
   set_thread_count(before);
 }

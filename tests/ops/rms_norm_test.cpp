@@ -28,7 +28,9 @@ Tensor reference(const Tensor& x, const Tensor& weight, double epsilon) {
   return out;
 }
 
-Variable operation(const std::vector<Variable>& in) { return rms_norm(in[0], in[1], 1e-6); }
+Variable rms_norm_operation(const std::vector<Variable>& in) {
+  return rms_norm(in[0], in[1], 1e-6);
+}
 
 TEST(RmsNorm, MatchesReference) {
   for (const Shape& shape : {Shape{1}, Shape{7}, Shape{1, 1}, Shape{3, 5}, Shape{2, 3, 17},
@@ -61,14 +63,14 @@ TEST(RmsNorm, Gradients) {
   for (const Shape& shape : {Shape{1, 1}, Shape{3, 5}, Shape{2, 2, 9}, Shape{40, 33}}) {
     const std::vector<Tensor> inputs{random_tensor(shape, 5),
                                      random_tensor({shape[shape.ndim() - 1]}, 6)};
-    EXPECT_TRUE(testing::gradient_holds(operation, inputs));
-    EXPECT_TRUE(testing::single_matches_double(operation, inputs, 2e-6));
+    EXPECT_TRUE(testing::gradient_holds(rms_norm_operation, inputs));
+    EXPECT_TRUE(testing::single_matches_double(rms_norm_operation, inputs, 2e-6));
   }
 }
 
 TEST(RmsNorm, ThreadsDoNotMatter) {
   EXPECT_TRUE(testing::threads_do_not_matter(
-      operation, {random_tensor({1000, 96}, 7), random_tensor({96}, 8)}));
+      rms_norm_operation, {random_tensor({1000, 96}, 7), random_tensor({96}, 8)}));
 }
 
 TEST(RmsNorm, ComputesOnlyTheGradientsAskedFor) {
@@ -89,8 +91,8 @@ TEST(RmsNorm, Empty) {
   EXPECT_EQ(rms_norm(Tensor::empty({2, 0}), Tensor::empty({0}), 1e-6).output.shape(),
             (Shape{2, 0}));
   // No rows: the weight's gradient is zero, not garbage.
-  const auto results =
-      testing::output_and_gradients(operation, {Tensor::empty({0, 5}), random_tensor({5}, 1)});
+  const auto results = testing::output_and_gradients(
+      rms_norm_operation, {Tensor::empty({0, 5}), random_tensor({5}, 1)});
   EXPECT_TRUE(near(results[2], Tensor::zeros({5}), 0));
 }
 

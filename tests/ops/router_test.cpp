@@ -17,17 +17,17 @@ using testing::near;
 using testing::random_tensor;
 using testing::throws_with;
 
-struct Reference {
+struct RouterReference {
   std::vector<double> probabilities, weights;
   std::vector<std::int32_t> indices;
 };
 
 /// Softmax, then a full sort by (score descending, index ascending).
-Reference reference(const Tensor& x, const Tensor& gate, std::int64_t top_k, double scaling,
-                    const std::vector<double>& bias) {
+RouterReference reference(const Tensor& x, const Tensor& gate, std::int64_t top_k, double scaling,
+                          const std::vector<double>& bias) {
   const std::int64_t tokens = x.dim(0), width = x.dim(1), experts = gate.dim(0);
   const Tensor a = x.to(DType::f64), g = gate.to(DType::f64);
-  Reference out;
+  RouterReference out;
   for (std::int64_t n = 0; n < tokens; ++n) {
     std::vector<double> p(static_cast<std::size_t>(experts));
     double sum = 0;
@@ -71,7 +71,7 @@ TEST(Router, MatchesSortedSoftmaxForManyShapes) {
       const Tensor x = random_tensor({c.tokens, c.width}, 1, dtype);
       const Tensor gate = random_tensor({c.experts, c.width}, 2, dtype, 0.3);
       const std::vector<double> bias(static_cast<std::size_t>(c.experts), 0.0);
-      const Reference want = reference(x, gate, c.top_k, 2.5, bias);
+      const RouterReference want = reference(x, gate, c.top_k, 2.5, bias);
       const RouterResult got = router_forward(x, gate, {.top_k = c.top_k, .scaling = 2.5});
       const double bound = dtype == DType::f32 ? 2e-6 : 1e-14;
       EXPECT_TRUE(
@@ -104,7 +104,8 @@ TEST(Router, TiesGoToTheLowestIndexAndNaNStillChoosesDifferentExperts) {
 TEST(Router, SelectionBiasChangesTheChoiceButNotTheWeights) {
   const Tensor x = random_tensor({50, 8}, 3), gate = random_tensor({6, 8}, 4);
   std::vector<float> bias = {0.f, 0.9f, -0.5f, 0.f, 0.2f, -1.f};
-  const Reference want = reference(x, gate, 2, 1.0, std::vector<double>(bias.begin(), bias.end()));
+  const RouterReference want =
+      reference(x, gate, 2, 1.0, std::vector<double>(bias.begin(), bias.end()));
   const RouterResult got =
       router_forward(x, gate, {.top_k = 2, .selection_bias = Tensor::from(bias, {6})});
   EXPECT_TRUE(same(got.indices, want.indices));

@@ -19,13 +19,13 @@ using testing::stream_case;
 using testing::StreamCase;
 using testing::throws_with;
 
-constexpr StreamConvention kConventions[] = {StreamConvention::paper, StreamConvention::megatron,
-                                             StreamConvention::deepseek_v4};
+constexpr StreamConvention kReadConventions[] = {
+    StreamConvention::paper, StreamConvention::megatron, StreamConvention::deepseek_v4};
 
 /// Every mapping and convention that differ, for n streams.
 std::vector<StreamReadArgs> all_args(std::int64_t n) {
   std::vector<StreamReadArgs> out;
-  for (const StreamConvention convention : kConventions)
+  for (const StreamConvention convention : kReadConventions)
     out.push_back({.mapping = StreamMapping::mhc, .convention = convention});
   out.push_back({.mapping = StreamMapping::hc, .convention = StreamConvention::paper});
   out.push_back({.mapping = StreamMapping::head});
@@ -115,7 +115,7 @@ TEST(StreamRead, ThreadsDoNotMatter) {
 
 TEST(StreamRead, MatchesFixture) {
   const auto file = SafetensorsFile::open(testing::fixture("mhc_A") / "mhc.safetensors");
-  for (const StreamConvention convention : kConventions) {
+  for (const StreamConvention convention : kReadConventions) {
     const StreamReadArgs args{.convention = convention};
     const StreamReadOutput out = stream_read(
         file.get("in.x"), {file.get("in.phi"), file.get("in.b"), file.get("in.alpha")}, args);
@@ -141,7 +141,7 @@ TEST(StreamRead, OneStreamIsThePlainResidual) {
     const Streams out = stream_write(streams, read, Variable(y));
     EXPECT_TRUE(near(mean_of_streams(out).value(), plain.value(), 0));
   };
-  for (const StreamConvention convention : kConventions)
+  for (const StreamConvention convention : kReadConventions)
     expect_plain({.convention = convention, .pre = false, .post = false, .res = false});
   // Learned, with a gate that is 1 to the last bit: sigmoid(100), 2 sigmoid(0), Sinkhorn of one.
   parameters.base.value().data<float>()[0] = 100;

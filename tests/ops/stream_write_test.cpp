@@ -12,11 +12,11 @@ using testing::near;
 using testing::random_tensor;
 using testing::throws_with;
 
-struct Case {
+struct WriteCase {
   Tensor x, mix, post, y, grad;
 };
 
-Case make_case(std::int64_t tokens, std::int64_t n, std::int64_t width, DType dtype) {
+WriteCase make_case(std::int64_t tokens, std::int64_t n, std::int64_t width, DType dtype) {
   return {random_tensor({tokens, n, width}, 1, dtype), random_tensor({tokens, n, n}, 2, dtype),
           random_tensor({tokens, n}, 3, dtype), random_tensor({tokens, width}, 4, dtype),
           random_tensor({tokens, n, width}, 5, dtype)};
@@ -28,7 +28,7 @@ TEST(StreamWrite, MatchesLoops) {
   for (std::int64_t n = 1; n <= 8; ++n)
     for (const std::int64_t tokens : {1, 6})
       for (const std::int64_t width : {1, 16, 53}) {
-        const Case in = make_case(tokens, n, width, DType::f64);
+        const WriteCase in = make_case(tokens, n, width, DType::f64);
         Tensor out = Tensor::zeros(in.x.shape(), DType::f64);
         Tensor grad_y = Tensor::zeros(in.y.shape(), DType::f64);
         Tensor grad_post = Tensor::zeros(in.post.shape(), DType::f64);
@@ -54,7 +54,7 @@ TEST(StreamWrite, MatchesLoops) {
 }
 
 TEST(StreamWrite, ThreadsDoNotMatter) {
-  const Case in = make_case(500, 4, 40, DType::f32);
+  const WriteCase in = make_case(500, 4, 40, DType::f32);
   const Tensor want = stream_write(in.x, in.mix, in.post, in.y);
   const int before = thread_count();
   set_thread_count(5);
@@ -64,12 +64,12 @@ TEST(StreamWrite, ThreadsDoNotMatter) {
 }
 
 TEST(StreamWrite, Empty) {
-  const Case in = make_case(0, 4, 5, DType::f32);
+  const WriteCase in = make_case(0, 4, 5, DType::f32);
   EXPECT_EQ(stream_write(in.x, in.mix, in.post, in.y).shape(), (Shape{0, 4, 5}));
 }
 
 TEST(StreamWrite, Errors) {
-  const Case in = make_case(2, 3, 5, DType::f32);
+  const WriteCase in = make_case(2, 3, 5, DType::f32);
   EXPECT_TRUE(throws_with([&] { stream_write(in.y.view({10}), in.mix, in.post, in.y); },
                           {"stream_write: x must be [..., n, C] with n from 1 to 8"}));
   EXPECT_TRUE(throws_with([&] { stream_write(in.x, in.post, in.post, in.y); },

@@ -25,7 +25,7 @@ Tensor reference(const Tensor& gate_up) {
   return out;
 }
 
-Variable operation(const std::vector<Variable>& in) { return swiglu(in[0]); }
+Variable swiglu_operation(const std::vector<Variable>& in) { return swiglu(in[0]); }
 
 TEST(Swiglu, MatchesReference) {
   for (const Shape& shape :
@@ -53,13 +53,13 @@ TEST(Swiglu, StridedInputIsTaken) {
 TEST(Swiglu, Gradients) {
   for (const Shape& shape : {Shape{2}, Shape{3, 10}, Shape{2, 2, 18}, Shape{40, 66}}) {
     const Tensor x = random_tensor(shape, 2, DType::f32, 2.0);
-    EXPECT_TRUE(testing::gradient_holds(operation, {x}));
-    EXPECT_TRUE(testing::single_matches_double(operation, {x}, 1e-6));
+    EXPECT_TRUE(testing::gradient_holds(swiglu_operation, {x}));
+    EXPECT_TRUE(testing::single_matches_double(swiglu_operation, {x}, 1e-6));
   }
 }
 
 TEST(Swiglu, ThreadsDoNotMatter) {
-  EXPECT_TRUE(testing::threads_do_not_matter(operation, {random_tensor({500, 192}, 3)}));
+  EXPECT_TRUE(testing::threads_do_not_matter(swiglu_operation, {random_tensor({500, 192}, 3)}));
 }
 
 TEST(Swiglu, Empty) {

@@ -11,19 +11,19 @@
 namespace lectern {
 namespace {
 
-constexpr double kGuard = 12345.0;
+constexpr double kGemmGuard = 12345.0;
 
 /// A product with rows further apart than they are long, and the naive answer beside it.
 template <typename T>
-struct Problem {
-  Problem(std::int64_t m, std::int64_t n, std::int64_t k, bool ta, bool tb, bool accumulate,
-          std::int64_t gap)
+struct GemmProblem {
+  GemmProblem(std::int64_t m, std::int64_t n, std::int64_t k, bool ta, bool tb, bool accumulate,
+              std::int64_t gap)
       : args{ta, tb, m, n, k, (ta ? m : k) + gap, (tb ? k : n) + gap, n + gap, accumulate} {
     a = random_values((ta ? k : m) * args.lda + 1, 1);
     b = random_values((tb ? n : k) * args.ldb + 1, 2);
     start = random_values(m * args.ldc + 1, 3);
     for (std::int64_t i = 0; i < m; ++i)
-      for (std::int64_t j = n; j < args.ldc; ++j) start[at(i * args.ldc + j)] = T(kGuard);
+      for (std::int64_t j = n; j < args.ldc; ++j) start[at(i * args.ldc + j)] = T(kGemmGuard);
   }
 
   static std::size_t at(std::int64_t i) { return static_cast<std::size_t>(i); }
@@ -65,7 +65,7 @@ struct Problem {
             << " want " << want;
       }
       for (std::int64_t j = args.n; j < args.ldc; ++j)
-        ASSERT_EQ(c[at(i * args.ldc + j)], T(kGuard)) << "wrote beside row " << i;
+        ASSERT_EQ(c[at(i * args.ldc + j)], T(kGemmGuard)) << "wrote beside row " << i;
     }
   }
 
@@ -80,23 +80,23 @@ TYPED_TEST_SUITE(GemmTest, Types);
 
 using Sizes = std::tuple<std::int64_t, std::int64_t, std::int64_t>;
 // Around the tile (12 x 32 or 12 x 16), the blocks (192, 256, 1024) and both fast paths.
-const std::vector<Sizes> kSizes = {{1, 1, 1},     {1, 33, 64},   {2, 7, 300},  {3, 40, 17},
-                                   {4, 129, 96},  {5, 31, 63},   {11, 15, 5},  {12, 32, 256},
-                                   {13, 33, 257}, {25, 48, 100}, {64, 64, 48}, {196, 50, 64},
-                                   {193, 17, 20}, {31, 1040, 9}, {7, 1030, 3}, {70, 90, 600}};
+const std::vector<Sizes> kGemmSizes = {{1, 1, 1},     {1, 33, 64},   {2, 7, 300},  {3, 40, 17},
+                                       {4, 129, 96},  {5, 31, 63},   {11, 15, 5},  {12, 32, 256},
+                                       {13, 33, 257}, {25, 48, 100}, {64, 64, 48}, {196, 50, 64},
+                                       {193, 17, 20}, {31, 1040, 9}, {7, 1030, 3}, {70, 90, 600}};
 
 TYPED_TEST(GemmTest, MatchesNaiveProduct) {
-  for (const auto& [m, n, k] : kSizes)
+  for (const auto& [m, n, k] : kGemmSizes)
     for (int flags = 0; flags < 8; ++flags)
       for (const std::int64_t gap : {0, 5}) {
-        const Problem<TypeParam> problem(m, n, k, flags & 1, flags & 2, flags & 4, gap);
+        const GemmProblem<TypeParam> problem(m, n, k, flags & 1, flags & 2, flags & 4, gap);
         problem.check(problem.run());
         if (this->HasFatalFailure()) return;
       }
 }
 
 TYPED_TEST(GemmTest, RowsThatMapToTheSameCacheSets) {
-  const Problem<TypeParam> problem(40, 100, 1024, false, true, false, 0);
+  const GemmProblem<TypeParam> problem(40, 100, 1024, false, true, false, 0);
   problem.check(problem.run());
 }
 
@@ -109,7 +109,7 @@ TYPED_TEST(GemmTest, SameBitsForAnyNumberOfThreads) {
                                                   {96, 64, 2048},
                                                   {64, 64, 3000}})
     for (int flags = 0; flags < 4; ++flags) {
-      const Problem<TypeParam> problem(m, n, k, flags & 1, flags & 2, false, 0);
+      const GemmProblem<TypeParam> problem(m, n, k, flags & 1, flags & 2, false, 0);
       set_thread_count(1);
       const auto want = problem.run();
       for (const int threads : {2, 3, 4}) {
@@ -121,7 +121,7 @@ TYPED_TEST(GemmTest, SameBitsForAnyNumberOfThreads) {
 }
 
 TYPED_TEST(GemmTest, InsideAParallelRegion) {
-  const Problem<TypeParam> problem(60, 70, 80, false, false, false, 3);
+  const GemmProblem<TypeParam> problem(60, 70, 80, false, false, false, 3);
   std::vector<std::vector<TypeParam>> results(4);
 #pragma omp parallel for num_threads(2)
   for (int i = 0; i < 4; ++i) results[static_cast<std::size_t>(i)] = problem.run();
@@ -129,7 +129,7 @@ TYPED_TEST(GemmTest, InsideAParallelRegion) {
 }
 
 TYPED_TEST(GemmTest, EmptySums) {
-  Problem<TypeParam> problem(5, 6, 0, false, false, false, 0);
+  GemmProblem<TypeParam> problem(5, 6, 0, false, false, false, 0);
   const auto zeros = problem.run();
   for (std::size_t i = 0; i < 30; ++i) EXPECT_EQ(zeros[i], TypeParam{0});
   problem.args.accumulate = true;
@@ -140,10 +140,10 @@ TYPED_TEST(GemmTest, EmptySums) {
 
 TYPED_TEST(GemmTest, BiasStartsEverySum) {
   using T = TypeParam;
-  for (const auto& [m, n, k] : kSizes)
+  for (const auto& [m, n, k] : kGemmSizes)
     for (const bool tb : {false, true}) {
-      const Problem<T> problem(m, n, k, false, tb, false, 2);
-      const auto bias = Problem<T>::random_values(n, 9);
+      const GemmProblem<T> problem(m, n, k, false, tb, false, 2);
+      const auto bias = GemmProblem<T>::random_values(n, 9);
       std::vector<T> with = problem.start;
       gemm_bias(problem.args, problem.a.data(), problem.b.data(), bias.data(), with.data());
       const double eps = std::numeric_limits<T>::epsilon() * double(k + 3);

@@ -1,6 +1,7 @@
 #include "data/images/image.h"
 
 #include "core/random.h"
+#include "tests/data/images/random_image.h"
 #include "tests/testing.h"
 
 #include <jpeglib.h>
@@ -15,7 +16,7 @@
 namespace lectern {
 namespace {
 
-using testing::random_tensor;
+using testing::random_image;
 using testing::throws_with;
 using Bytes = std::vector<std::uint8_t>;
 
@@ -81,22 +82,13 @@ Bytes make_jpeg(int width, int height, J_COLOR_SPACE space, int channels, const 
   return out;
 }
 
-Image random_image(std::int64_t width, std::int64_t height, std::uint64_t seed) {
-  const Tensor noise = random_tensor({height, width, 3}, seed);
-  Image image = make_image(width, height);
-  for (std::size_t i = 0; i < image.pixels.size(); ++i)
-    image.pixels[i] = static_cast<std::uint8_t>(
-        std::clamp(128.0f + 60.0f * noise.data<float>()[i], 0.0f, 255.0f));
-  return image;
-}
-
 Bytes pixel(const Image& image, std::int64_t x, std::int64_t y) {
   return Bytes(image.row(y) + x * 3, image.row(y) + x * 3 + 3);
 }
 
 TEST(Image, PngRoundTrip) {
   for (const auto& [width, height] : {std::pair{1, 1}, {7, 5}, {64, 33}}) {
-    const Image image = random_image(width, height, 1);
+    const Image image = random_image(width, height, 1, 60.0f);
     for (const int compression : {1, 6, 9}) {
       const Image back = decode_image(encode_png(image, compression), "round trip");
       EXPECT_EQ(back.width, width);
@@ -107,7 +99,7 @@ TEST(Image, PngRoundTrip) {
 }
 
 TEST(Image, GreyIsStoredWithOneChannel) {
-  Image image = random_image(32, 32, 2);
+  Image image = random_image(32, 32, 2, 60.0f);
   for (std::size_t i = 0; i < image.pixels.size(); i += 3)
     image.pixels[i + 1] = image.pixels[i + 2] = image.pixels[i];
   const Bytes grey = encode_png(image);
@@ -224,7 +216,7 @@ TEST(Image, CmykJpegIsInkOnWhite) {
 }
 
 TEST(Image, EveryTruncationIsAnErrorNamingTheFile) {
-  const Image image = random_image(24, 18, 3);
+  const Image image = random_image(24, 18, 3, 60.0f);
   const Bytes jpeg = make_jpeg(24, 18, JCS_RGB, 3, image.pixels);
   const Bytes progressive = make_jpeg(24, 18, JCS_RGB, 3, image.pixels, true);
   for (const Bytes& whole : {encode_png(image), jpeg, progressive}) {
@@ -240,7 +232,7 @@ TEST(Image, EveryTruncationIsAnErrorNamingTheFile) {
 }
 
 TEST(Image, FlippedBytesNeverCrash) {
-  const Image image = random_image(20, 20, 4);
+  const Image image = random_image(20, 20, 4, 60.0f);
   const Bytes jpeg = make_jpeg(20, 20, JCS_RGB, 3, image.pixels);
   const Bytes cmyk = make_jpeg(15, 20, JCS_CMYK, 4, image.pixels);
   const Bytes progressive = make_jpeg(20, 20, JCS_RGB, 3, image.pixels, true);
@@ -283,7 +275,7 @@ TEST(Image, NeitherPngNorJpeg) {
 
 TEST(Image, Files) {
   testing::TemporaryFolder folder;
-  const Image image = random_image(9, 4, 5);
+  const Image image = random_image(9, 4, 5, 60.0f);
   write_png(image, folder.path() / "a.png");
   EXPECT_EQ(read_image(folder.path() / "a.png").pixels, image.pixels);
   EXPECT_TRUE(throws_with([&] { read_image(folder.path() / "b.png"); }, {"b.png"}));
@@ -296,7 +288,7 @@ TEST(Image, Files) {
 }
 
 TEST(Image, CropFillsWithWhite) {
-  const Image image = random_image(6, 5, 6);
+  const Image image = random_image(6, 5, 6, 60.0f);
   const Image part = crop(image, -1, 2, 4, 5);
   EXPECT_EQ(part.width, 4);
   EXPECT_EQ(part.height, 5);

@@ -2,6 +2,7 @@
 
 #include "core/parallel.h"
 #include "core/random.h"
+#include "tests/data/images/random_image.h"
 #include "tests/testing.h"
 
 #include <cmath>
@@ -10,17 +11,8 @@
 namespace lectern {
 namespace {
 
-using testing::random_tensor;
+using testing::random_image;
 using testing::throws_with;
-
-Image random_image(std::int64_t width, std::int64_t height, std::uint64_t seed) {
-  const Tensor noise = random_tensor({height, width, 3}, seed);
-  Image image = make_image(width, height);
-  for (std::size_t i = 0; i < image.pixels.size(); ++i)
-    image.pixels[i] = static_cast<std::uint8_t>(
-        std::clamp(128.0f + 90.0f * noise.data<float>()[i], 0.0f, 255.0f));
-  return image;
-}
 
 double keys(double x) {
   x = std::abs(x);

@@ -21,7 +21,7 @@ using testing::TemporaryFolder;
 using testing::test_tokenizer;
 using testing::throws_with;
 
-SampleOptions small_options() {
+SampleOptions pair_options() {
   ViewOptions view;
   view.global_size = 128;
   view.tile_size = 64;
@@ -64,7 +64,7 @@ class Pairs : public ::testing::Test {
     options.shards = std::make_shared<const ShardSet>(folder_.path());
     options.prompt = "<image>\nRead.";
     options.max_response_tokens = longest;
-    return SampleSet({{make_pair_source(options, test_tokenizer())}}, small_options());
+    return SampleSet({{make_pair_source(options, test_tokenizer())}}, pair_options());
   }
 
   TemporaryFolder folder_;
@@ -104,7 +104,7 @@ TEST_F(Pairs, HaveTheirOwnPromptAndAnswer) {
 
 TEST_F(Pairs, ShowTheWholePictureInItsViews) {
   const SampleSet samples = set();
-  const ImageViews want = make_views(picture_, small_options().views[0]);
+  const ImageViews want = make_views(picture_, pair_options().views[0]);
   const Sample sample = samples.make(draw(0));
   ASSERT_GT(want.grid.tiles(), 1);
   EXPECT_EQ(samples.lengths(draw(0)).grid, want.grid);
@@ -165,10 +165,10 @@ TEST_F(Pairs, LongAnswersAreLeftOut) {
 TEST_F(Pairs, PagesOfShardsArePairsAsWell) {
   PairOptions options;
   options.shards = std::make_shared<const ShardSet>(testing::fixture("shards/format1"));
-  const SampleSet pairs({{make_pair_source(options, test_tokenizer())}}, small_options());
+  const SampleSet pairs({{make_pair_source(options, test_tokenizer())}}, pair_options());
   CutOptions cut;
   cut.shards = options.shards;
-  const SampleSet pages({{make_cut_source(cut, test_tokenizer())}}, small_options());
+  const SampleSet pages({{make_cut_source(cut, test_tokenizer())}}, pair_options());
   for (std::int64_t i = 0; i < 2; ++i) {
     const Sample got = pairs.make(draw(i)), want = pages.make(draw(i));
     EXPECT_EQ(got.text, want.text);
