@@ -24,6 +24,7 @@ data         data core
 recipes      recipes distributed nn autograd core data
 tests        recipes distributed nn autograd core data cuda tests
 bench        recipes distributed nn autograd core data cuda tests bench
+examples     nn autograd core
 TABLE
 }
 

@@ -37,6 +37,8 @@ constexpr const char* kCutAblation =
     " --set training.seeds=[1] --set training.steps=2 --set training.curve_every=1"
     " --set training.curve_samples=2 --set training.evaluation_samples=2";
 
+constexpr const char* kLibrary = "tests/library/install.sh runs it";
+
 // Over 60 lines: a command an entry.
 std::vector<Documented> documented() {
   const std::string stage1 = "build/lectern train quickstart/stage1";
@@ -103,6 +105,13 @@ std::vector<Documented> documented() {
        .more = " --crops 0 --text 8 --batch 1 --steps 1"},
       {.command = "bench/compare_torch.py", .skip = "needs PyTorch (scripts/oracle-venv.sh)"},
       {.command = "bench/compare.sh", .skip = "hours of figures; needs PyTorch"},
+      // docs/library.md
+      {.command = "cmake --install build --prefix out/prefix", .skip = kLibrary},
+      {.command = "cmake -S examples -B out/examples -DCMAKE_PREFIX_PATH=$PWD/out/prefix",
+       .skip = kLibrary},
+      {.command = "cmake --build out/examples", .skip = kLibrary},
+      {.command = "out/examples/train_network", .skip = kLibrary},
+      {.command = "out/examples/own_operation", .skip = kLibrary},
       // docs/mhc.md
       {.command = "x' = H_res x + H_postᵀ F(H_pre x) x: n streams of width C a token; F: "
                   "attention or MLP",
