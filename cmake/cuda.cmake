@@ -1,12 +1,10 @@
-# Looks for nvcc and cuDNN and, where both are, makes CUDA a language of this build.
+# Looks for nvcc and, where it is, makes CUDA a language of this build.
 option(LECTERN_CUDA "Build the CUDA kernels where nvcc is found" ON)
 set(LECTERN_CUDA_ARCHITECTURES "80;90a-real" CACHE STRING "GPU architectures of the CUDA kernels")
 
 find_program(NVCC nvcc HINTS ENV CUDA_HOME PATHS /usr/local/cuda/bin)
-find_library(CUDNN_LIBRARY cudnn HINTS ENV CUDA_HOME PATHS /usr/local/cuda/lib64)
-find_path(CUDNN_INCLUDE_FOLDER cudnn.h HINTS ENV CUDA_HOME PATHS /usr/local/cuda/include)
 set(LECTERN_HAS_CUDA OFF)
-if(LECTERN_CUDA AND NVCC AND CUDNN_LIBRARY AND CUDNN_INCLUDE_FOLDER)
+if(LECTERN_CUDA AND NVCC)
   set(LECTERN_HAS_CUDA ON)
 endif()
 message(STATUS "CUDA kernels: ${LECTERN_HAS_CUDA}")

@@ -13,7 +13,7 @@ CudaStatus cuda_status() {
 void register_cuda(int) {
   fail<DeviceError>(
       "device: must be \"cpu\", got \"cuda\": this build has no CUDA\n"
-      "hint: install the CUDA toolkit (nvcc) and cuDNN, and configure again");
+      "hint: install the CUDA toolkit (nvcc) and configure again");
 }
 
 }  // namespace lectern

@@ -19,7 +19,7 @@ struct CudaDevice {
 
 struct CudaStatus {
   bool in_build = false;
-  std::string versions;  ///< "runtime 13.0, driver 13.0, cuDNN 9.1.0"; "" without a build
+  std::string versions;  ///< "runtime 13.0, driver 13.0, cuBLAS 13.0.2"; "" without a build
   std::vector<CudaDevice> devices;
   std::string problem;  ///< why there are none, in one sentence; "" when there are
 };

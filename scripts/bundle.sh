@@ -5,8 +5,8 @@
 # its first call, beside itself or in a temporary folder; xz, which does it, is in the folder, too. (The
 # three programs hold the same device code, 6 MB an architecture. A window that is larger than a
 # program finds it again.)
-# cuBLASLt and cuDNN (over 900 MB) are not in it: `run` finds them in a CUDA 13 toolkit or in Python's
-# nvidia wheels. Without them everything on the CPU works all the same.
+# cuBLASLt (over 500 MB) is not in it: `run` finds it in a CUDA 13 toolkit or in Python's nvidia wheels.
+# Without it everything on the CPU works all the same.
 #
 # usage: scripts/bundle.sh [OUT_FOLDER]          default out/bundle; builds in build-bundle
 #        LECTERN_BUNDLE_BUILD=build scripts/bundle.sh      takes an existing build instead (its
@@ -36,7 +36,7 @@ done
 
 # Every library but glibc's own (they must be the machine's, like the driver) and NVIDIA's.
 ldd "$programs"/bin/* | awk '/=> \// { print $3 }' | sort -u |
-  grep -vE '/(libc|libm|libdl|librt|libpthread|ld-linux[^/]*|libcublas[^/]*|libcudnn[^/]*|libcuda)\.so' |
+  grep -vE '/(libc|libm|libdl|librt|libpthread|ld-linux[^/]*|libcublas[^/]*|libcuda)\.so' |
   while read -r library; do strip --strip-unneeded -o "$programs/lib/$(basename "$library")" "$library"; done
 
 # Stands in for an NVIDIA library that is not there: every function says so by its status.
@@ -45,7 +45,7 @@ stand_in() {
   {
     for name in $(nm -D --undefined-only "$programs"/bin/* | sed -n "s/.* U \(.*\)@$library$/\1/p" | sort -u); do
       case $name in
-        *String) echo "const char* $name(void) { return \"cuBLASLt and cuDNN are not on this machine\"; }" ;;
+        *String) echo "const char* $name(void) { return \"cuBLASLt is not on this machine\"; }" ;;
         *Version) echo "unsigned long $name(void) { return 0; }" ;;
         *) echo "int $name(void) { return 1; }" ;;
       esac
@@ -53,7 +53,7 @@ stand_in() {
   } | gcc -shared -fPIC -O1 -x c -Wl,-soname,"$library" \
     -Wl,--version-script=<(echo "$library { global: *; };") -o "$programs/absent/$library" -
 }
-for library in $(objdump -p "$programs"/bin/lectern | awk '/NEEDED/ && /libcublasLt|libcudnn/ { print $2 }'); do
+for library in $(objdump -p "$programs"/bin/lectern | awk '/NEEDED/ && /libcublasLt/ { print $2 }'); do
   stand_in "$library"
 done
 
@@ -93,7 +93,7 @@ if [[ -n $missing ]]; then
     exit 1
   done
   echo "run: only the CPU can be used: not on this machine:" $missing \
-    "(a CUDA 13 toolkit with cuDNN 9 has them, and Python's nvidia wheels; name their folder in LECTERN_CUDA_LIBRARIES)" >&2
+    "(a CUDA 13 toolkit has it, and Python's nvidia wheels; name their folder in LECTERN_CUDA_LIBRARIES)" >&2
   export LD_LIBRARY_PATH=$LD_LIBRARY_PATH:$programs/absent
 fi
 exec "$program" "$@"

@@ -97,7 +97,7 @@ libraries() {
 ^fmt/                                     .
 ^nlohmann/                                ^(core|nn|distributed|data|recipes)/
 ^oneapi/dnnl/                             ^(core/|recipes/machine/versions\.cpp$)
-^(cuda|cublas|cudnn|cub/|cuda/|nvtx3/|mma\.h)  ^cuda/
+^(cuda|cublas|cub/|cuda/|nvtx3/|mma\.h)  ^cuda/
 ^(cuda_runtime|nccl)\.h$                  ^distributed/nccl/
 ^mpi\.h$                                  ^distributed/mpi_communicator\.cpp$
 ^(hdf5|spng|pcre2)\.h$                   ^(data/|recipes/machine/versions\.cpp$)

@@ -5,7 +5,7 @@
 
 namespace lectern::cuda {
 
-/// "cuBLAS 13.0.2, cuDNN 9.14.0"
+/// "cuBLAS 13.0.2"
 std::string vendor_versions();
 
 }  // namespace lectern::cuda

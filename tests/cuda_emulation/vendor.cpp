@@ -1,7 +1,6 @@
-// What cuda/vendor/ does with NVIDIA's libraries, done plainly on the CPU: matrix products and
-// convolutions are not ours to test, but the layers around them are.
+// What cuda/vendor/ does with NVIDIA's libraries, done plainly on the CPU: matrix products are not
+// ours to test, but the layers around them are.
 #include "core/cpu/gemm.h"
-#include "core/ops/conv2d.h"
 #include "cuda/matrix_product.h"
 #include "cuda/ops/register_ops.h"
 #include "cuda/vendor/versions.h"
@@ -57,27 +56,6 @@ void matrix_product(const MatrixProduct& p, const Tensor& a, const Tensor& b, co
       else
         c.data<float>()[i * p.ldc + j] = static_cast<float>(value);
     }
-}
-
-void register_conv2d() {
-  const auto here = [](const Tensor& x) { return x.defined() ? x.to(Device{}).to(DType::f32) : x; };
-  static const auto fetch = here;
-  conv2d_table().set(
-      DeviceType::cuda,
-      {.forward =
-           [](const Tensor& x, const Tensor& weight, const Tensor& bias, const Conv2dArgs& args,
-              const Tensor& out) {
-             out.copy_from(conv2d(fetch(x), fetch(weight), fetch(bias), args));
-           },
-       .grad_x =
-           [](const Tensor& grad_y, const Tensor& weight, const Conv2dArgs& args,
-              const Tensor& out) {
-             out.copy_from(conv2d_grad_x(fetch(grad_y), fetch(weight), out.shape(), args));
-           },
-       .grad_weight =
-           [](const Tensor& grad_y, const Tensor& x, const Conv2dArgs& args, const Tensor& out) {
-             out.copy_from(conv2d_grad_weight(fetch(grad_y), fetch(x), out.shape(), args));
-           }});
 }
 
 }  // namespace lectern::cuda
