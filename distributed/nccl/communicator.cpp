@@ -81,9 +81,24 @@ class Channel {
     start_sends();
   }
 
+  /// The first exchange, which connects both ends: NCCL holds whoever begins until the other comes,
+  /// and in the middle of a step each may wait for another. `operation` is on this channel.
+  void greet(const Tensor& one, Pending& operation) {
+    operation.started(connection_->launch(connection_->mark_ready(), "greet", [&] {
+      const NcclLibrary& nccl = nccl_library();
+      const auto group = connection_->communicator();
+      const auto stream = connection_->stream();
+      if (at_ == 0)
+        connection_->check(nccl.send(one.raw(), 1, ncclFloat32, 1, group, stream), "ncclSend");
+      else
+        connection_->check(nccl.receive(one.raw(), 1, ncclFloat32, 0, group, stream), "ncclRecv");
+    }));
+    operation.wait();
+  }
+
   /// Sends what the receiver has asked for, in its order.
   void start_sends() {
-    while (!requests_.empty() && requests_.front().handle.test()) {
+    while (!connection_->is_busy() && !requests_.empty() && requests_.front().handle.test()) {
       const int tag = requests_.front().tag.data<std::int32_t>()[0];
       const auto found = std::find_if(waiting_.begin(), waiting_.end(),
                                       [&](const Waiting& each) { return each.tag == tag; });
@@ -168,7 +183,14 @@ class NcclGroup final : public Communicator {
   }
 
   void prepare() override {
-    if (!connection_) connection_ = std::make_shared<Connection>(*host_, device_);
+    if (connection_) return;
+    connection_ = std::make_shared<Connection>(*host_, device_, *job_);
+    if (size() == 1) return;
+    // NCCL connects ranks at their first exchange of a kind, and needs all of them there.
+    const Tensor numbers = Tensor::zeros({size()}, DType::f32, device_);
+    do_all_reduce(numbers, Reduction::sum).wait();
+    const RankCounts one(static_cast<std::size_t>(size()), 1);
+    do_all_to_all(numbers, one, Tensor::zeros({size()}, DType::f32, device_), one).wait();
   }
 
   void prepare_neighbours() override {
@@ -185,9 +207,11 @@ class NcclGroup final : public Communicator {
           continue;
         }
         auto channel =
-            std::make_shared<Channel>(std::make_shared<Connection>(*pair, device_), host_,
+            std::make_shared<Channel>(std::make_shared<Connection>(*pair, device_, *job_), host_,
                                       rank() == source ? destination : source, rank() == source);
         channels_[{source, destination}] = channel;
+        const Tensor number = Tensor::zeros({1}, DType::f32, device_);
+        channel->greet(number, *pending_on(*channel, "greet", number));
         if (rank() == source)
           job_->channels.push_back([weak = std::weak_ptr<Channel>(channel)] {
             if (const auto alive = weak.lock()) alive->start_sends();
@@ -216,9 +240,11 @@ class NcclGroup final : public Communicator {
     auto operation = std::make_shared<Pending>(
         *job_, connection_, fmt::format("{}: rank {} of {}", name, rank(), size()),
         std::move(kept));
+    job_->await_turn(connection_->stream());
     const auto done = connection_->launch(connection_->mark_ready(), name, [&] {
       f(nccl_library(), connection_->communicator(), connection_->stream());
     });
+    job_->end_turn(connection_->stream());
     operation->started(done);
     job_->pending.push_back(operation);
     return Handle(std::move(operation));

@@ -55,7 +55,20 @@ void check_cuda(cudaError_t status, const char* call) {
 Job::Job(std::shared_ptr<Communicator> host) : host_(std::move(host)) {
   set_idle_work([this] { progress_here(); });
 }
-Job::~Job() { set_idle_work({}); }
+Job::~Job() {
+  set_idle_work({});
+  if (last_turn_ != nullptr) (void)cudaEventDestroy(last_turn_);
+}
+
+void Job::await_turn(cudaStream_t stream) const {
+  if (last_turn_ != nullptr)
+    check_cuda(cudaStreamWaitEvent(stream, last_turn_, 0), "cudaStreamWaitEvent");
+}
+
+void Job::end_turn(cudaStream_t stream) {
+  if (last_turn_ == nullptr) last_turn_ = new_event();
+  check_cuda(cudaEventRecord(last_turn_, stream), "cudaEventRecord");
+}
 
 void Job::progress() {
   host_->progress();
@@ -72,7 +85,7 @@ void Job::progress_here() {
   }
 }
 
-Connection::Connection(Communicator& host, Device device) : device_(device) {
+Connection::Connection(Communicator& host, Device device, Job& job) : device_(device), job_(&job) {
   const NcclLibrary& library = nccl_library();
   ncclUniqueId id{};
   if (host.rank() == 0) check(library.get_unique_id(&id), "ncclGetUniqueId");
@@ -100,12 +113,13 @@ Connection::~Connection() {
   }
 }
 
-void Connection::settle(ncclResult_t result, const std::string& name) const {
+void Connection::settle(ncclResult_t result, const std::string& name, Job* meanwhile) const {
   Patience patience;
   while (result == ncclInProgress) {
     ncclResult_t state = ncclInProgress;
     result = nccl_library().async_error(communicator_, &state);
     if (result == ncclSuccess) result = state;
+    if (result == ncclInProgress && meanwhile != nullptr) meanwhile->progress();
     if (result == ncclInProgress && !patience.rest())
       fail<RankError>(fmt::format("{} waited {:.0f} s for the other ranks, which did not answer",
                                   name, patience.seconds()));
@@ -138,7 +152,9 @@ cudaEvent_t Connection::launch(cudaEvent_t ready, const char* name,
   check_cuda(cudaEventDestroy(ready), "cudaEventDestroy");
   check(library.group_start(), name);
   f();
-  settle(library.group_end(), name);
+  busy_ = true;
+  settle(library.group_end(), name, job_);
+  busy_ = false;
   const cudaEvent_t done = new_event();
   check_cuda(cudaEventRecord(done, stream_), "cudaEventRecord");
   return done;

@@ -1,9 +1,13 @@
 // One NCCL communicator with a stream of its own, and what is under way on it.
 //
-// Every connection has its own stream, so that two groups may begin exchanges in different orders
-// on different ranks, as MPI's may. Work on the stream waits for what the compute stream had been
-// given by then; whoever waits for an operation holds the host until the stream is through with it,
-// so that memory may be used again at once, and a rank that does not answer is noticed.
+// Every connection has its own stream. Work on it waits for what the compute stream had been given
+// by then; whoever waits for an operation holds the host until the stream is through with it, so
+// that memory may be used again at once, and a rank that does not answer is noticed.
+//
+// NCCL promises no progress to two communicators that are at work at once (NVIDIA/nccl#195, #783):
+// where the device has no room for both, one rank may run the first and another the second, and
+// both wait for ever. So exchanges of whole groups take turns, each behind the one before, in the
+// order of the program, which is the same on all ranks.
 #pragma once
 
 #include "core/tensor.h"
@@ -34,6 +38,11 @@ class Job {
 
   void progress();
 
+  /// Makes `stream` wait for the exchange that took the last turn.
+  void await_turn(cudaStream_t stream) const;
+  /// What `stream` was given so far is the last turn.
+  void end_turn(cudaStream_t stream);
+
   std::vector<std::shared_ptr<Pending>> pending;
   std::vector<std::function<void()>> channels;  ///< each starts sends whose receivers are there
 
@@ -41,6 +50,7 @@ class Job {
   void progress_here();
 
   std::shared_ptr<Communicator> host_;
+  cudaEvent_t last_turn_ = nullptr;
 };
 
 /// Throws RankError naming the call unless CUDA did it.
@@ -49,8 +59,9 @@ void check_cuda(cudaError_t status, const char* call);
 class Connection {
  public:
   /// Collective over `host`, which carries the unique id; this rank's part of it runs on `device`.
-  /// Throws RankError when NCCL refuses or the other ranks do not come within the wait limit.
-  Connection(Communicator& host, Device device);
+  /// Throws RankError when NCCL refuses or the other ranks do not come within the wait limit. `job`
+  /// outlives all launches.
+  Connection(Communicator& host, Device device, Job& job);
   ~Connection();
   Connection(const Connection&) = delete;
   Connection& operator=(const Connection&) = delete;
@@ -60,17 +71,22 @@ class Connection {
 
   /// Makes the stream wait for all that computation was given so far.
   cudaEvent_t mark_ready() const;
-  /// `f` calls NCCL on stream(), after `ready`; returns the event that follows it.
+  /// `f` calls NCCL on stream(), after `ready`; returns the event that follows it. While NCCL is
+  /// still connecting ranks, what else the job waits for moves on, and is_busy() is true: no other
+  /// call may be made on this connection then.
   cudaEvent_t launch(cudaEvent_t ready, const char* name, const std::function<void()>& f);
+  bool is_busy() const { return busy_; }
   /// Throws RankError with `name` and NCCL's reason when the communicator has failed.
   void check_alive(const std::string& name) const;
   /// Of a call inside launch().
   void check(ncclResult_t result, const char* call) const;
 
  private:
-  void settle(ncclResult_t result, const std::string& name) const;
+  void settle(ncclResult_t result, const std::string& name, Job* meanwhile = nullptr) const;
 
   Device device_;
+  Job* job_;
+  bool busy_ = false;
   ncclComm_t communicator_ = nullptr;
   cudaStream_t stream_ = nullptr;
 };

@@ -138,6 +138,47 @@ TEST_F(NcclRanks, NeighboursTakeMessagesInAnyOrder) {
   for (Handle& each : sends) each.wait();
 }
 
+/// All receive first, from both sides: the first exchange must not wait for what comes after it.
+TEST_F(NcclRanks, NeighboursBeginByReceiving) {
+  if (size() == 1) GTEST_SKIP() << "skipped: one rank";
+  const auto group = make_nccl_group(host_->split(0, rank()), device_);
+  const double limit = wait_limit();
+  set_wait_limit(10);
+  group->prepare_neighbours();
+  const int next = (rank() + 1) % size(), before = (rank() + size() - 1) % size();
+  const Tensor forward = Tensor::zeros({6}, DType::f32, device_),
+               back = Tensor::zeros({6}, DType::f32, device_);
+  std::vector<Handle> all;
+  all.push_back(group->start_receive(forward, before, 1));
+  all.push_back(group->start_receive(back, next, 2));
+  all.push_back(group->start_send(there(numbers({6}, DType::f32, rank(), 1)), next, 1));
+  all.push_back(group->start_send(there(numbers({6}, DType::f32, rank(), 2)), before, 2));
+  for (Handle& each : all) each.wait();
+  EXPECT_TRUE(is_equal(forward, numbers({6}, DType::f32, before, 1)));
+  EXPECT_TRUE(is_equal(back, numbers({6}, DType::f32, next, 2)));
+  set_wait_limit(limit);
+}
+
+/// Exchanges of several groups that nobody has waited for yet: the emulation refuses two at once.
+TEST_F(NcclRanks, GroupsTakeTurns) {
+  const auto other = make_nccl_group(host_->split(0, rank()), device_);
+  group_->prepare();
+  other->prepare();
+  const Tensor x = there(numbers({64}, DType::f32, rank())), y = x.clone(), z = x.clone();
+  const Tensor want = numbers({64}, DType::f32, rank());
+  std::vector<Handle> all;
+  all.push_back(group_->start_all_reduce(x));
+  all.push_back(other->start_all_reduce(y));
+  all.push_back(group_->start_all_reduce(z));
+  host_->all_reduce(want);
+  all[1].wait();
+  EXPECT_TRUE(is_equal(y, want));
+  all[2].wait();
+  all[0].wait();
+  EXPECT_TRUE(is_equal(x, want));
+  EXPECT_TRUE(is_equal(z, want));
+}
+
 TEST_F(NcclRanks, AWaitOnTheHostMovesSendsOn) {
   group_->prepare_neighbours();
   // Rank 1 waits in MPI for what rank 0 sends only when it has what rank 1 sent from its GPU.

@@ -15,9 +15,11 @@
 #include <cstring>
 #include <deque>
 #include <functional>
+#include <memory>
 #include <tuple>
 #include <type_traits>
 #include <utility>
+#include <vector>
 
 #define __global__
 #define __device__
@@ -135,6 +137,13 @@ enum cudaError_t {
   cudaSuccess,
   cudaErrorInvalidValue,
   cudaErrorMemoryAllocation,
+  cudaErrorIllegalAddress,
+  cudaErrorMisalignedAddress,
+  cudaErrorIllegalInstruction,
+  cudaErrorInvalidPc,
+  cudaErrorAssert,
+  cudaErrorLaunchTimeout,
+  cudaErrorLaunchFailure,
   cudaErrorNotReady
 };
 /// Kernels and copies run when they are started; what waits for other processes (nccl.cpp) is put
@@ -142,16 +151,20 @@ enum cudaError_t {
 struct EmulatedStream {
   std::deque<std::function<bool()>> work;  ///< true when done
   std::uint64_t put = 0, done = 0;
+  bool moves = false;  ///< its work may ask for this stream again, by way of others
 
   void add(std::function<bool()> each) {
     work.push_back(std::move(each));
     ++put;
   }
   bool is_past(std::uint64_t place) {
+    if (moves) return done >= place;
+    moves = true;
     while (!work.empty() && work.front()()) {
       work.pop_front();
       ++done;
     }
+    moves = false;
     return done >= place;
   }
 };
@@ -176,6 +189,7 @@ inline constexpr unsigned cudaStreamNonBlocking = 1, cudaEventDisableTiming = 2,
 
 inline const char* cudaGetErrorName(cudaError_t status) {
   return status == cudaErrorMemoryAllocation ? "cudaErrorMemoryAllocation"
+         : status == cudaErrorIllegalAddress ? "cudaErrorIllegalAddress"
                                              : "cudaErrorInvalidValue";
 }
 inline const char* cudaGetErrorString(cudaError_t) { return "emulated"; }
@@ -264,7 +278,9 @@ inline cudaError_t cudaStreamCreateWithFlags(cudaStream_t* out, unsigned) {
   return cudaSuccess;
 }
 inline cudaError_t cudaStreamDestroy(cudaStream_t stream) {
-  delete stream;
+  // Events that were recorded on it may still be asked.
+  static std::vector<std::unique_ptr<EmulatedStream>> gone;
+  gone.emplace_back(stream);
   return cudaSuccess;
 }
 inline cudaError_t cudaStreamSynchronize(cudaStream_t stream) {

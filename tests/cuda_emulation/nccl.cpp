@@ -1,7 +1,10 @@
 // NCCL for processes of one machine without a GPU: a message is a file in a folder of the group. As
 // the real one, it matches messages between two ranks by order alone, runs the operations of a
 // stream one after the other, lets those of one group of calls move on together, and never waits in
-// a call. Messages of another length than is waited for are remote errors.
+// a call. The first exchange between two ranks connects them: the group of calls is in progress
+// until both have come. What the real one does not promise, it refuses: calls on a group in
+// progress, and exchanges of two groups at once. Messages of another length than is waited for are
+// remote errors.
 #include "core/dtype.h"
 #include "core/io/file.h"
 #include "distributed/nccl/library.h"
@@ -15,7 +18,9 @@
 #include <map>
 #include <memory>
 #include <optional>
+#include <set>
 #include <string>
+#include <utility>
 #include <vector>
 
 struct EmulatedGroup {
@@ -24,16 +29,32 @@ struct EmulatedGroup {
   ncclResult_t failed = ncclSuccess;
   const char* waits_for = nullptr;         // marks of all ranks: "here", "left"
   std::map<int, std::uint64_t> sent, got;  // messages by peer
+  std::set<std::string> connected;         // the ends that this rank has brought
+  std::vector<std::string> awaited;        // the other ranks' ends of these
+  bool exchanges = false;                  // ranks of the whole group, not one to one
 
   void mark(const char* what) {
     lectern::write_file(folder / fmt::format("{}.{}", what, rank), "");
     waits_for = what;
   }
+  bool gone() const { return !std::filesystem::exists(folder); }  // the others have left
   bool is_complete() const {
-    if (!std::filesystem::exists(folder)) return true;  // the others have left
+    if (gone()) return true;
     for (int r = 0; r < ranks; ++r)
       if (!std::filesystem::exists(folder / fmt::format("{}.{}", waits_for, r))) return false;
     return true;
+  }
+
+  /// Brings this rank's end of a connection, and waits for the other one from now on.
+  void connect(const std::string& own, const std::string& other) {
+    if (!connected.insert(own).second) return;
+    lectern::write_file(folder / own, "");
+    awaited.push_back(other);
+  }
+  bool is_connected() {
+    std::erase_if(awaited,
+                  [&](const std::string& end) { return std::filesystem::exists(folder / end); });
+    return awaited.empty();
   }
 
   void send(int peer, const void* data, std::size_t bytes) {
@@ -66,7 +87,15 @@ namespace {
 using lectern::DType;
 using Work = std::function<bool()>;
 
-std::vector<std::pair<cudaStream_t, Work>> group_of_calls;
+struct Call {
+  cudaStream_t stream;
+  ncclComm_t group;
+  std::string own, other;  // ends of the connections that it needs
+  Work work;
+};
+std::vector<Call> group_of_calls;
+/// The group of ranks whose exchange is under way.
+ncclComm_t exchanging = nullptr;
 
 DType dtype_of(ncclDataType_t type) {
   switch (type) {
@@ -96,12 +125,30 @@ std::size_t bytes_of(std::size_t count, ncclDataType_t type) {
   return count * lectern::size_of(dtype_of(type));
 }
 
+/// One end of a connection between two ranks; none is needed to oneself.
+std::string end_of(const char* what, int of, int with) {
+  return of == with ? "" : fmt::format("{}.{}.{}", what, of, with);
+}
+
 bool is_on_device(const void* data, std::size_t bytes) {
   return lectern::emulation::is_device_range(data, bytes);
 }
 
-ncclResult_t add(cudaStream_t stream, Work work) {
-  group_of_calls.emplace_back(stream, std::move(work));
+ncclResult_t add(cudaStream_t stream, ncclComm_t group, const std::string& own,
+                 const std::string& other, Work work) {
+  if (!group->is_connected()) return ncclInvalidUsage;
+  group_of_calls.push_back({stream, group, own, other, std::move(work)});
+  return ncclSuccess;
+}
+/// One that all ranks take part in; which connections they need is not told apart.
+ncclResult_t add_exchange(cudaStream_t stream, ncclComm_t group, Work work) {
+  if (!group->is_connected()) return ncclInvalidUsage;
+  group->exchanges = true;
+  for (int r = 0; r < group->ranks; ++r)
+    if (r != group->rank)
+      group_of_calls.push_back({stream, group, fmt::format("all.{}.{}", group->rank, r),
+                                fmt::format("all.{}.{}", r, group->rank), [] { return true; }});
+  group_of_calls.push_back({stream, group, "", "", std::move(work)});
   return ncclSuccess;
 }
 
@@ -150,6 +197,7 @@ std::function<void(const std::vector<std::string>&)> reduced_into(void* to, std:
 }  // namespace
 
 const char* ncclGetErrorString(ncclResult_t result) {
+  if (result == ncclInvalidUsage) return "invalid usage: two groups at once, or one in progress";
   return result == ncclRemoteError ? "remote process exited or there was a network error"
                                    : "invalid argument";
 }
@@ -185,9 +233,9 @@ ncclResult_t ncclCommDestroy(ncclComm_t group) {
 }
 
 ncclResult_t ncclCommGetAsyncError(ncclComm_t group, ncclResult_t* state) {
-  *state = group->failed != ncclSuccess ? group->failed
-           : group->is_complete()       ? ncclSuccess
-                                        : ncclInProgress;
+  *state = group->failed != ncclSuccess                                       ? group->failed
+           : group->is_complete() && (group->gone() || group->is_connected()) ? ncclSuccess
+                                                                              : ncclInProgress;
   return ncclSuccess;
 }
 
@@ -195,8 +243,9 @@ ncclResult_t ncclAllReduce(const void* from, void* to, std::size_t count, ncclDa
                            ncclRedOp_t op, ncclComm_t group, cudaStream_t stream) {
   const std::size_t bytes = bytes_of(count, type);
   if (!is_on_device(from, bytes) || !is_on_device(to, bytes)) return ncclInvalidArgument;
-  return add(stream, exchange(group, static_cast<const char*>(from), 0, bytes,
-                              reduced_into(to, count, type, op)));
+  return add_exchange(
+      stream, group,
+      exchange(group, static_cast<const char*>(from), 0, bytes, reduced_into(to, count, type, op)));
 }
 
 ncclResult_t ncclReduceScatter(const void* from, void* to, std::size_t count, ncclDataType_t type,
@@ -205,8 +254,9 @@ ncclResult_t ncclReduceScatter(const void* from, void* to, std::size_t count, nc
   if (!is_on_device(from, bytes * static_cast<std::size_t>(group->ranks)) ||
       !is_on_device(to, bytes))
     return ncclInvalidArgument;
-  return add(stream, exchange(group, static_cast<const char*>(from), bytes, bytes,
-                              reduced_into(to, count, type, op)));
+  return add_exchange(stream, group,
+                      exchange(group, static_cast<const char*>(from), bytes, bytes,
+                               reduced_into(to, count, type, op)));
 }
 
 ncclResult_t ncclAllGather(const void* from, void* to, std::size_t count, ncclDataType_t type,
@@ -215,37 +265,40 @@ ncclResult_t ncclAllGather(const void* from, void* to, std::size_t count, ncclDa
   if (!is_on_device(from, bytes) ||
       !is_on_device(to, bytes * static_cast<std::size_t>(group->ranks)))
     return ncclInvalidArgument;
-  return add(stream, exchange(group, static_cast<const char*>(from), 0, bytes,
-                              [to](const std::vector<std::string>& parts) {
-                                auto* at = static_cast<char*>(to);
-                                for (const std::string& part : parts) {
-                                  std::memcpy(at, part.data(), part.size());
-                                  at += part.size();
-                                }
-                              }));
+  return add_exchange(stream, group,
+                      exchange(group, static_cast<const char*>(from), 0, bytes,
+                               [to](const std::vector<std::string>& parts) {
+                                 auto* at = static_cast<char*>(to);
+                                 for (const std::string& part : parts) {
+                                   std::memcpy(at, part.data(), part.size());
+                                   at += part.size();
+                                 }
+                               }));
 }
 
 ncclResult_t ncclSend(const void* from, std::size_t count, ncclDataType_t type, int peer,
                       ncclComm_t group, cudaStream_t stream) {
   const std::size_t bytes = bytes_of(count, type);
   if (!is_on_device(from, bytes)) return ncclInvalidArgument;
-  return add(stream, [=] {
-    group->send(peer, from, bytes);
-    return true;
-  });
+  return add(stream, group, end_of("send", group->rank, peer), end_of("receive", peer, group->rank),
+             [=] {
+               group->send(peer, from, bytes);
+               return true;
+             });
 }
 
 ncclResult_t ncclRecv(void* to, std::size_t count, ncclDataType_t type, int peer, ncclComm_t group,
                       cudaStream_t stream) {
   const std::size_t bytes = bytes_of(count, type);
   if (!is_on_device(to, bytes)) return ncclInvalidArgument;
-  return add(stream, [=] {
-    const auto message = group->receive(peer, bytes);
-    if (!message) return false;
-    const lectern::emulation::DeviceAccess open;
-    std::memcpy(to, message->data(), bytes);
-    return true;
-  });
+  return add(stream, group, end_of("receive", group->rank, peer), end_of("send", peer, group->rank),
+             [=] {
+               const auto message = group->receive(peer, bytes);
+               if (!message) return false;
+               const lectern::emulation::DeviceAccess open;
+               std::memcpy(to, message->data(), bytes);
+               return true;
+             });
 }
 
 ncclResult_t ncclReduce(const void* from, void* to, std::size_t count, ncclDataType_t type,
@@ -254,7 +307,7 @@ ncclResult_t ncclReduce(const void* from, void* to, std::size_t count, ncclDataT
   const std::size_t bytes = bytes_of(count, type);
   if (!is_on_device(from, bytes) || !is_on_device(to, bytes)) return ncclInvalidArgument;
   auto parts = std::make_shared<std::vector<std::string>>();
-  return add(stream, [=] {
+  return add_exchange(stream, group, [=] {
     while (static_cast<int>(parts->size()) < group->ranks) {
       const lectern::emulation::DeviceAccess open;
       const int next = static_cast<int>(parts->size());
@@ -277,7 +330,7 @@ ncclResult_t ncclBroadcast(const void* from, void* to, std::size_t count, ncclDa
   if (group->rank != root) return ncclRecv(to, count, type, root, group, stream);
   const std::size_t bytes = bytes_of(count, type);
   if (!is_on_device(from, bytes) || !is_on_device(to, bytes)) return ncclInvalidArgument;
-  return add(stream, [=] {
+  return add_exchange(stream, group, [=] {
     for (int r = 0; r < group->ranks; ++r)
       if (r != root) group->send(r, from, bytes);
     const lectern::emulation::DeviceAccess open;
@@ -293,18 +346,25 @@ ncclResult_t ncclGroupStart() {
 
 ncclResult_t ncclGroupEnd() {
   if (group_of_calls.empty()) return ncclSuccess;
-  const cudaStream_t stream = group_of_calls.front().first;
+  const std::vector<Call> calls = std::exchange(group_of_calls, {});
+  const cudaStream_t stream = calls.front().stream;
+  const ncclComm_t group = calls.front().group;
   auto works = std::make_shared<std::vector<Work>>();
-  for (auto& [where, work] : group_of_calls) {
-    if (where != stream) return ncclInvalidArgument;
-    works->push_back(std::move(work));
+  for (const Call& call : calls) {
+    if (call.stream != stream || call.group != group) return ncclInvalidArgument;
+    if (!call.own.empty()) group->connect(call.own, call.other);
+    works->push_back(call.work);
   }
-  group_of_calls.clear();
-  stream->add([works] {
+  stream->add([works, group] {
+    if (group->exchanges) {
+      if (exchanging != nullptr && exchanging != group) group->failed = ncclInvalidUsage;
+      exchanging = group;
+    }
     std::erase_if(*works, [](Work& work) { return work(); });
+    if (works->empty() && exchanging == group) exchanging = nullptr;
     return works->empty();
   });
-  return ncclSuccess;
+  return group->is_connected() ? ncclSuccess : ncclInProgress;
 }
 
 namespace lectern {

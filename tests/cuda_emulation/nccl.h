@@ -11,7 +11,13 @@ inline constexpr std::size_t kNcclIdBytes = 128;
 struct ncclUniqueId {
   char internal[kNcclIdBytes];
 };
-enum ncclResult_t { ncclSuccess, ncclInvalidArgument, ncclRemoteError, ncclInProgress };
+enum ncclResult_t {
+  ncclSuccess,
+  ncclInvalidArgument,
+  ncclInvalidUsage,
+  ncclRemoteError,
+  ncclInProgress
+};
 enum ncclDataType_t { ncclUint8, ncclInt32, ncclInt64, ncclFloat32, ncclFloat64, ncclBfloat16 };
 enum ncclRedOp_t { ncclSum, ncclMax, ncclMin };
 struct ncclConfig_t {
