@@ -1,8 +1,9 @@
 #include "cuda/allocator.h"
 
-#include "cuda/error.h"
+#include "cuda/streams.h"
 
 #include <algorithm>
+#include <cstdlib>
 #include <map>
 #include <mutex>
 #include <set>
@@ -19,6 +20,13 @@ constexpr std::size_t kSmallSegment = 8 << 20, kLargeSegment = 64 << 20, kSegmen
 
 std::size_t round_up(std::size_t bytes, std::size_t unit) {
   return (bytes + unit - 1) / unit * unit;
+}
+
+/// Whether LECTERN_CUDA_POISON asks for memory that is NaN until somebody writes to it, recycled
+/// memory too: a kernel that reads what nobody wrote is then found by its results.
+bool poisons() {
+  static const bool asked = std::getenv("LECTERN_CUDA_POISON") != nullptr;
+  return asked;
 }
 
 struct Chunk {
@@ -52,6 +60,7 @@ class Allocator {
     live_.emplace(chunk->begin, chunk);
     statistics_.current_bytes += chunk->bytes;
     statistics_.peak_bytes = std::max(statistics_.peak_bytes, statistics_.current_bytes);
+    if (poisons()) CUDA_CHECK(cudaMemsetAsync(chunk->begin, 0xff, chunk->bytes, compute_stream()));
     return chunk->begin;
   }
 

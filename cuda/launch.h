@@ -35,6 +35,7 @@ void launch(const char* name, const LaunchShape& shape, void (*kernel)(Parameter
   config.dynamicSmemBytes = shape.shared_bytes;
   config.stream = compute_stream();
   check(cudaLaunchKernelEx(&config, kernel, std::forward<Arguments>(arguments)...), name);
+  if (waits_for_kernels()) check(cudaStreamSynchronize(config.stream), name);
 }
 
 inline constexpr std::int64_t ceil_divide(std::int64_t n, std::int64_t by) {

@@ -6,6 +6,7 @@
 #include "cuda/vendor/versions.h"
 
 #include <array>
+#include <cstdlib>
 
 namespace lectern {
 namespace cuda {
@@ -37,6 +38,10 @@ cudaStream_t compute_stream() {
 }
 cudaStream_t communication_stream() { return process().communication; }
 int multiprocessors() { return process().multiprocessors; }
+bool waits_for_kernels() {
+  static const bool asked = std::getenv("LECTERN_CUDA_SYNC") != nullptr;
+  return asked;
+}
 
 }  // namespace cuda
 

@@ -15,6 +15,9 @@ namespace lectern::cuda {
 cudaStream_t compute_stream();
 /// For exchanges between ranks, beside the computation.
 cudaStream_t communication_stream();
+/// Whether LECTERN_CUDA_SYNC asks to wait for every kernel, so that a fault is reported where it
+/// was made and not by a later call.
+bool waits_for_kernels();
 /// Streaming multiprocessors of the device.
 int multiprocessors();
 

@@ -22,6 +22,7 @@ struct UpdateChunk {
   const float* grad;
   std::int64_t count;
   AdamWFactors<float> factors;
+  bool packed;  ///< all four are aligned: 16 bytes move at a time
 };
 
 struct ReadChunk {
@@ -62,10 +63,10 @@ __device__ void update_elements(const UpdateChunk& chunk, std::int64_t i) {
   exp_avg_sq.store<N>(i, v);
 }
 
-template <int N>
 __global__ void adamw_kernel(Span<const UpdateChunk> chunks) {
+  constexpr int N = kWidest<float>;
   const UpdateChunk chunk = chunks[blockIdx.x];
-  const std::int64_t packs = chunk.count / N;
+  const std::int64_t packs = chunk.packed ? chunk.count / N : 0;
   for (std::int64_t i = threadIdx.x; i < packs; i += blockDim.x) update_elements<N>(chunk, i * N);
   for (std::int64_t i = packs * N + threadIdx.x; i < chunk.count; i += blockDim.x)
     update_elements<1>(chunk, i);
@@ -120,20 +121,19 @@ AdamWFactors<float> factors(const AdamWParameter& parameter, const AdamWStep& st
 
 void update(std::span<const AdamWParameter> parameters, const AdamWStep& step) {
   std::vector<UpdateChunk> chunks;
-  bool aligned = true;
   for (const AdamWParameter& p : parameters) {
     check_dtype(p.value, DType::f32, "adamw", "value");
-    aligned = aligned && are_aligned({&p.value, &p.grad, &p.exp_avg, &p.exp_avg_sq});
+    // One that is not aligned, such as a part of a flat buffer, slows itself down and no other.
+    const bool packed = are_aligned({&p.value, &p.grad, &p.exp_avg, &p.exp_avg_sq});
     const AdamWFactors<float> f = factors(p, step);
     for (std::int64_t begin = 0; begin < p.value.numel(); begin += kChunk)
       chunks.push_back({p.value.data<float>() + begin, p.exp_avg.data<float>() + begin,
                         p.exp_avg_sq.data<float>() + begin, p.grad.data<float>() + begin,
-                        std::min(kChunk, p.value.numel() - begin), f});
+                        std::min(kChunk, p.value.numel() - begin), f, packed});
   }
   if (chunks.empty()) return;
   const Table<UpdateChunk> table(chunks, parameters.front().value.device());
-  const LaunchShape shape{static_cast<unsigned>(chunks.size()), kThreads};
-  launch("adamw", shape, aligned ? adamw_kernel<4> : adamw_kernel<1>, table.span());
+  launch("adamw", {static_cast<unsigned>(chunks.size()), kThreads}, adamw_kernel, table.span());
 }
 
 double sum_of_squares(std::span<const Tensor> tensors) {

@@ -81,7 +81,8 @@ __global__ void __launch_bounds__(ForwardShape<T, kDim>::kThreads)
   const std::int64_t tiles = (end - begin + kKeys - 1) / kKeys;
 
   const auto copy_keys = [&](std::int64_t number) {
-    const std::int64_t key = begin + number * kKeys, left = p.keys - key;
+    // Rows from `end` on may hold anything: the rest of a cache, which nobody wrote.
+    const std::int64_t key = begin + number * kKeys, left = end - key;
     const int stage = static_cast<int>(number % kStages) * kKeys;
     copy_tile<kKeys, kDim>(rows_of_tile(all_k, stage, kKeys),
                            head_rows<T>(p.k, batch, key, kv_head, p.dim), left, p.dim, p.packed);

@@ -4,6 +4,8 @@
 
 #include "tests/cuda/check_cuda.h"
 
+#include <limits>
+
 namespace lectern {
 namespace {
 
@@ -134,6 +136,26 @@ TEST(CudaAttention, CachesOfDifferentLengths) {
       const Tensor wide = Tensor::zeros({3, 90, 80}, dtype, gpu());
       wide.slice(2, 8, 40).copy_from(keys.cuda);
       EXPECT_TRUE(matches(attention_cached(q.cuda, wide.slice(2, 8, 40), values.cuda, args, past),
+                          attention_cached(q.cpu, keys.cpu, values.cpu, args, past), dtype, 32));
+    }
+}
+
+/// What lies behind a cache's rows was never written: it may be anything, and is NaN here.
+TEST(CudaAttention, WhatNobodyWroteIntoACacheIsNotRead) {
+  for (const DType dtype : kStorageTypes)
+    for (const std::int64_t rows : {1, 3, 40}) {
+      AttentionArgs args{.heads = 4, .kv_heads = 2, .head_dim = 16, .scale = 0.25};
+      const Both q = random_both({3, rows, 64}, 1, dtype),
+                 keys = random_both({3, 90, 32}, 2, dtype),
+                 values = random_both({3, 90, 32}, 3, dtype);
+      const std::vector<std::int32_t> lengths = {0, 17, 50};
+      for (std::int64_t b = 0; b < 3; ++b)
+        for (const Tensor& cache : {keys.cuda, values.cuda})
+          cache.slice(0, b, b + 1)
+              .slice(1, lengths[static_cast<std::size_t>(b)] + rows, 90)
+              .fill(std::numeric_limits<double>::quiet_NaN());
+      const Tensor past = Tensor::from(lengths, {3});
+      EXPECT_TRUE(matches(attention_cached(q.cuda, keys.cuda, values.cuda, args, past),
                           attention_cached(q.cpu, keys.cpu, values.cpu, args, past), dtype, 32));
     }
 }

@@ -5,6 +5,9 @@
 #include "cuda/streams.h"
 #include "tests/cuda/check_cuda.h"
 
+#include <cmath>
+#include <cstdlib>
+
 namespace lectern {
 namespace {
 
@@ -108,6 +111,27 @@ TEST(CudaMemory, DtypesThatKernelsDoNotKnowAreRefused) {
   const Tensor x = random_tensor({3}, 1, DType::f64).to(gpu());
   EXPECT_TRUE(
       throws_with([&] { gelu(x); }, {"gelu: x must be f32 or bf16 on CUDA, got f64 [3] cuda:0"}));
+}
+
+TEST(CudaMemory, RecycledMemoryIsPoisonedWhenAsked) {
+  if (std::getenv("LECTERN_CUDA_POISON") == nullptr) GTEST_SKIP() << "skipped: nobody asked";
+  const void* block = nullptr;
+  {
+    const Tensor written = Tensor::full({1000}, 3, DType::f32, gpu());
+    block = written.raw();
+  }
+  const Tensor again = Tensor::empty({1000}, DType::f32, gpu());
+  EXPECT_EQ(again.raw(), block);  // else this says nothing
+  const Tensor here = again.to(Device{});
+  for (std::int64_t i = 0; i < 1000; ++i) ASSERT_TRUE(std::isnan(here.data<float>()[i])) << i;
+}
+
+TEST(CudaMemory, AFaultOfAnEarlierKernelIsNotBlamedOnTheCall) {
+  EXPECT_TRUE(throws_with([] { cuda::check(cudaErrorIllegalAddress, "swiglu"); },
+                          {"swiglu: must succeed, got cudaErrorIllegalAddress",
+                           "an earlier kernel may be at fault", "LECTERN_CUDA_SYNC=1"}));
+  EXPECT_FALSE(throws_with([] { cuda::check(cudaErrorInvalidValue, "swiglu"); },
+                           {"an earlier kernel may be at fault"}));
 }
 
 TEST(CudaMemory, OneProcessHasOneDevice) {

@@ -116,8 +116,14 @@ TEST(CudaAdamW, MatchesTheCpuOverManyTensors) {
     const Both m = random_both(shapes[i], 30 + i), v = both(Tensor::full(shapes[i], 0.5));
     const double decay = i % 2 == 0 ? 0.1 : 0.0;
     here.push_back({value.cpu, grad.cpu, m.cpu, v.cpu, decay, 3 + static_cast<std::int64_t>(i)});
-    there.push_back(
-        {value.cuda, grad.cuda, m.cuda, v.cuda, decay, 3 + static_cast<std::int64_t>(i)});
+    // A part of a flat buffer may begin anywhere; the other tensors move in packs nevertheless.
+    Tensor part = grad.cuda;
+    if (i % 3 == 0) {
+      const std::int64_t count = part.numel();
+      part = Tensor::zeros({count + 1}, DType::f32, gpu()).slice(0, 1, count + 1).view(shapes[i]);
+      part.copy_from(grad.cuda);
+    }
+    there.push_back({value.cuda, part, m.cuda, v.cuda, decay, 3 + static_cast<std::int64_t>(i)});
   }
   const AdamWStep step{
       .learning_rate = 1e-2, .beta1 = 0.9, .beta2 = 0.95, .epsilon = 1e-8, .gradient_scale = 0.5};
