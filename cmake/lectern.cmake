@@ -1,12 +1,13 @@
 # Reading the standard library, json and fmt is most of what a small source costs: with this, up to
-# ten neighbours of a room are compiled as one (-DLECTERN_UNITY=OFF for who edits one file again and
-# again). The rest of a folder's names must not clash, then, with an anonymous namespace's.
-option(LECTERN_UNITY "Compile the sources of a room together" ON)
-set(unity_sources 10)
+# fourteen neighbours are compiled as one (-DLECTERN_UNITY=OFF for who edits one file again and again).
+# Names in the anonymous namespaces of one library, or of one program of tests, must not clash, then.
+option(LECTERN_UNITY "Compile neighbouring sources together" ON)
+set(unity_sources 14)
 
-# lectern_unite(target FOLDERS...): compiles the sources of each folder together. A source that has
-# compile definitions of its own stays alone.
+# lectern_unite(target [EXCEPT FOLDERS...]): compiles the sources of a target together, but for those of
+# some folders. A source that has compile options of its own stays alone.
 function(lectern_unite target)
+  cmake_parse_arguments(ARG "" "" "EXCEPT" ${ARGN})
   if(NOT LECTERN_UNITY)
     return()
   endif()
@@ -14,18 +15,14 @@ function(lectern_unite target)
   # The warning asks whether the main file is a header; here it always looks like one.
   target_compile_options(${target} PRIVATE $<$<CXX_COMPILER_ID:GNU>:-Wno-subobject-linkage>)
   get_target_property(sources ${target} SOURCES)
-  foreach(folder IN LISTS ARGN)
-    set(count 0)
-    foreach(source IN LISTS sources)
-      get_filename_component(home ${source} DIRECTORY)
-      if(home STREQUAL "${folder}")
-        math(EXPR group "${count} / ${unity_sources}")
-        math(EXPR count "${count} + 1")
-        file(RELATIVE_PATH room ${CMAKE_SOURCE_DIR} ${folder})
-        string(MAKE_C_IDENTIFIER "${room}_${group}" group)
-        set_source_files_properties(${source} PROPERTIES UNITY_GROUP ${group})
-      endif()
-    endforeach()
+  set(count 0)
+  foreach(source IN LISTS sources)
+    get_filename_component(folder ${source} DIRECTORY)
+    if(NOT folder IN_LIST ARG_EXCEPT)
+      math(EXPR group "${count} / ${unity_sources}")
+      math(EXPR count "${count} + 1")
+      set_source_files_properties(${source} PROPERTIES UNITY_GROUP ${group})
+    endif()
   endforeach()
 endfunction()
 
@@ -43,13 +40,8 @@ function(lectern_library name)
   list(FILTER sources EXCLUDE REGEX "/main\\.cpp$")
   add_library(lectern_${name} STATIC ${sources})
   target_link_libraries(lectern_${name} PUBLIC lectern_options ${ARG_LINK})
-  set(united ${CMAKE_CURRENT_SOURCE_DIR})
-  foreach(folder IN LISTS ARG_FOLDERS)
-    if(NOT folder IN_LIST ARG_ALONE)
-      list(APPEND united ${CMAKE_CURRENT_SOURCE_DIR}/${folder})
-    endif()
-  endforeach()
-  lectern_unite(lectern_${name} ${united})
+  list(TRANSFORM ARG_ALONE PREPEND ${CMAKE_CURRENT_SOURCE_DIR}/)
+  lectern_unite(lectern_${name} EXCEPT ${ARG_ALONE})
 endfunction()
 
 # add_op(rms_norm): an operation is a room of several folders. Configuration fails when its

@@ -86,10 +86,10 @@ plant() {
   fi
   # The test's own link command with the planted object in front of the library that has the sound
   # one; the sound object cannot be pulled in then.
-  link=$(ninja -C "$build" -t commands "cuda.${test}_test" | tail -n 1)
+  link=$(ninja -C "$build" -t commands tests.cuda | tail -n 1)
   link=${link/ -o tests\// planted-kernel-bugs/$1/planted.o -Wl,-z,muldefs -o planted-kernel-bugs/$1/}
   (cd "$build" && eval "$link") >/dev/null
-  if LECTERN_SOURCE=$PWD timeout 300 "$here/cuda.${test}_test" --gtest_filter="$tests" --gtest_fail_fast >"$here/log" 2>&1; then
+  if LECTERN_SOURCE=$PWD timeout 300 "$here/tests.cuda" --gtest_filter="$tests" --gtest_fail_fast >"$here/log" 2>&1; then
     echo "MISSED  $row" >"$here.row"
   else
     why=$(grep -m1 -oE '(block \([0-9, ]+\) thread .*|worst at .*|bf16: relative.*|differs from)' "$here/log" | cut -c1-110 || true)

@@ -15,7 +15,7 @@ constexpr double kNearEdge = 2.5;   // pixels: a box of the text layer has room 
 constexpr double kMostWords = 0.9;  // of a line; marks above and below may be lost
 
 /// The page's point in pixels of the levelled page.
-struct Level {
+struct SegmentLevel {
   const PageSegments& segments;
   double y(double x, double y_of_page) const {
     return y_of_page - segments.slope * (x - 0.5 * static_cast<double>(segments.width));
@@ -24,7 +24,7 @@ struct Level {
 
 /// The line whose ink lies at a word, -1 for none.
 std::int64_t line_at(const PageSegments& segments, const Box& word) {
-  const Level level{segments};
+  const SegmentLevel level{segments};
   const double x = 0.5 * (word.left + word.right);
   const double y = level.y(x, 0.5 * (word.top + word.bottom));
   for (std::size_t i = 0; i < segments.lines.size(); ++i) {

@@ -18,13 +18,13 @@ namespace fs = std::filesystem;
 
 constexpr std::size_t kLongestWord = 256;  // bytes; longer is no word
 
-struct Range {
+struct CodeRange {
   char32_t first, last;
   Script script;
 };
 
 /// Blocks of Unicode, ascending; what lies between them is `other`.
-constexpr std::array<Range, 24> kRanges{
+constexpr std::array<CodeRange, 24> kRanges{
     {{0x21, 0x40, Script::common},     {0x41, 0x5a, Script::latin},
      {0x5b, 0x60, Script::common},     {0x61, 0x7a, Script::latin},
      {0x7b, 0x7e, Script::common},     {0xa1, 0xac, Script::common},
@@ -87,7 +87,7 @@ Script script_from(std::string_view name) {
 }
 
 Script script_of(char32_t character) {
-  for (const Range& range : kRanges)
+  for (const CodeRange& range : kRanges)
     if (character <= range.last) return character >= range.first ? range.script : Script::other;
   return Script::other;
 }

@@ -16,7 +16,7 @@ std::string mesh_name(const ScalePlan& plan) {
 }
 
 /// "12.3 GB", "4.56 MB"
-std::string bytes_text(double bytes) {
+std::string memory_text(double bytes) {
   if (bytes == 0) return "0";
   if (bytes >= kGiga) return fmt::format("{:.2f} GB", bytes / kGiga);
   if (bytes >= 1e6) return fmt::format("{:.2f} MB", bytes / 1e6);
@@ -87,18 +87,18 @@ std::string fit_text(const ScaleInput& input, const ScalePlan& plan) {
   const double limit = hardware.memory_bytes - hardware.reserve_bytes;
   if (plan.fits)
     return fmt::format("It fits: {} of {} ({} less {} kept free).\n",
-                       bytes_text(plan.memory.total()), bytes_text(limit),
-                       bytes_text(hardware.memory_bytes), bytes_text(hardware.reserve_bytes));
+                       memory_text(plan.memory.total()), memory_text(limit),
+                       memory_text(hardware.memory_bytes), memory_text(hardware.reserve_bytes));
   return fmt::format(
       "**It does not fit** the memory of {}: a rank needs {} of {} ({} less {} kept free).\n",
-      hardware.name, bytes_text(plan.memory.total()), bytes_text(limit),
-      bytes_text(hardware.memory_bytes), bytes_text(hardware.reserve_bytes));
+      hardware.name, memory_text(plan.memory.total()), memory_text(limit),
+      memory_text(hardware.memory_bytes), memory_text(hardware.reserve_bytes));
 }
 
 std::string memory_table(const MemoryPlan& memory) {
   std::string out = "\n| memory of a rank | |\n|---|---|\n";
   const auto row = [&](const char* name, double bytes) {
-    out += fmt::format("| {} | {} |\n", name, bytes_text(bytes));
+    out += fmt::format("| {} | {} |\n", name, memory_text(bytes));
   };
   row("weights, f32", memory.weights);
   row("bf16 copies", memory.copies);
@@ -134,9 +134,9 @@ std::string plan_text(const ScaleInput& input, const ScalePlan& plan) {
       "\n| sent in a step | by a rank | inside its node | by a node to others | by all ranks "
       "|\n|---|---|---|---|---|\n";
   for (const NamedLoad& each : loads_of(plan))
-    out += fmt::format("| {} | {} | {} | {} | {} |\n", each.name, bytes_text(each.load->sent),
-                       bytes_text(each.load->in_node), bytes_text(each.load->leaving),
-                       bytes_text(each.load->total));
+    out += fmt::format("| {} | {} | {} | {} | {} |\n", each.name, memory_text(each.load->sent),
+                       memory_text(each.load->in_node), memory_text(each.load->leaving),
+                       memory_text(each.load->total));
   return out + memory_table(plan.memory);
 }
 
@@ -216,7 +216,7 @@ std::string scale_report(const ScaleInput& input, const Recipe& recipe,
     const ScalePlan& plan = plans[i];
     out += fmt::format("| {} | {} | {:.3f} | {:.0f} % | {} | {}{} | [{}] |\n", mesh_name(plan),
                        plan.micro_batch, plan.seconds, 100 * plan.pipeline.bubble,
-                       count_text(plan.pages_a_day), bytes_text(plan.memory.total()),
+                       count_text(plan.pages_a_day), memory_text(plan.memory.total()),
                        plan.fits ? "" : ", does not fit", fmt::join(plan.pipeline.ends, ", "));
   }
   if (plans.size() > 1 + kRows)

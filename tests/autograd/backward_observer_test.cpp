@@ -44,12 +44,12 @@ class Recorder : public BackwardObserver {
   std::map<VariableState*, Variable> leaves_;
 };
 
-Variable leaf(double value, bool requires_grad = true) {
+Variable scalar_leaf(double value, bool requires_grad = true) {
   return Variable(Tensor::full({1}, value), requires_grad);
 }
 
 TEST(BackwardObserver, LeavesCompleteFromTheEndAndOnceWhenUsedTwice) {
-  const Variable a = leaf(2), b = leaf(3), c = leaf(5);
+  const Variable a = scalar_leaf(2), b = scalar_leaf(3), c = scalar_leaf(5);
   Recorder recorder;
   recorder.name("a", a);
   recorder.name("b", b);
@@ -67,7 +67,7 @@ TEST(BackwardObserver, LeavesCompleteFromTheEndAndOnceWhenUsedTwice) {
 }
 
 TEST(BackwardObserver, HearsNothingOutsideItsScope) {
-  const Variable a = leaf(2);
+  const Variable a = scalar_leaf(2);
   Recorder recorder;
   { const ObserveBackward scope(&recorder); }
   sum(scale(a, 2)).backward();
@@ -82,7 +82,7 @@ TEST(BackwardObserver, HearsNothingOutsideItsScope) {
 
 /// What a recomputed segment names is complete when the segment has run, not when a part of it has.
 TEST(BackwardObserver, ParametersOfARecomputedSegment) {
-  const Variable x = leaf(2), w = leaf(3), v = leaf(7);
+  const Variable x = scalar_leaf(2), w = scalar_leaf(3), v = scalar_leaf(7);
   Recorder recorder;
   recorder.name("x", x);
   recorder.name("w", w);
@@ -102,7 +102,7 @@ TEST(BackwardObserver, ParametersOfARecomputedSegment) {
 }
 
 TEST(BackwardObserver, ALeafBehindAnOperationWithoutAGradientIsNotReported) {
-  const Variable a = leaf(2), b = leaf(3);
+  const Variable a = scalar_leaf(2), b = scalar_leaf(3);
   Recorder recorder;
   recorder.name("a", a);
   recorder.name("b", b);

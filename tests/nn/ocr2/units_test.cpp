@@ -34,12 +34,12 @@ bool same_bits(const Tensor& a, const Tensor& b) {
          std::memcmp(a.raw(), b.raw(), a.bytes()) == 0;
 }
 
-struct Result {
+struct UnitsResult {
   double loss = 0;
   std::map<std::string, Tensor> gradients;
 };
 
-void collect(const Ocr2Model& model, Result& into) {
+void collect(const Ocr2Model& model, UnitsResult& into) {
   for (const Parameter& parameter : model.store().parameters())
     if (parameter.variable.grad().defined()) {
       EXPECT_TRUE(into.gradients.emplace(parameter.name, parameter.variable.grad()).second)
@@ -47,12 +47,12 @@ void collect(const Ocr2Model& model, Result& into) {
     }
 }
 
-Result whole(const Ocr2Config& config, const ModelInput& input) {
+UnitsResult whole(const Ocr2Config& config, const ModelInput& input) {
   const Ocr2Model model(config, 3);
   ForwardContext context;
   const ModelLoss loss = model.loss(input, context);
   loss.loss_sum.backward();
-  Result out{loss.loss_sum.value().item(), {}};
+  UnitsResult out{loss.loss_sum.value().item(), {}};
   collect(model, out);
   return out;
 }
@@ -79,8 +79,8 @@ void send_back(const Activation& sent, const Activation& leaves) {
 }
 
 /// Two models, each with the parameters of its own units.
-Result cut_at(const Ocr2Config& config, const ModelInput& input, std::int64_t cut,
-              std::int64_t stream_interval = 0) {
+UnitsResult cut_at(const Ocr2Config& config, const ModelInput& input, std::int64_t cut,
+                   std::int64_t stream_interval = 0) {
   const UnitRange all{0, config.unit_count()};
   const Ocr2Model first(config, 3, DType::f32, ParameterValues::initialised,
                         ModelPlacement{.units = {{0, cut}}});
@@ -94,13 +94,13 @@ Result cut_at(const Ocr2Config& config, const ModelInput& input, std::int64_t cu
   const ModelLoss loss = second.loss_of(last.hidden, input, context);
   loss.loss_sum.backward();
   send_back(sent, leaves);
-  Result out{loss.loss_sum.value().item(), {}};
+  UnitsResult out{loss.loss_sum.value().item(), {}};
   collect(first, out);
   collect(second, out);
   return out;
 }
 
-void expect_same(const Result& got, const Result& want, const std::string& where) {
+void expect_same(const UnitsResult& got, const UnitsResult& want, const std::string& where) {
   EXPECT_EQ(got.loss, want.loss) << where;
   ASSERT_EQ(got.gradients.size(), want.gradients.size()) << where;
   for (const auto& [name, gradient] : want.gradients)
@@ -112,7 +112,7 @@ TEST(Units, EveryCutGivesTheBitsOfTheWhole) {
     for (const std::int64_t tiles : {0, 2}) {
       const Ocr2Config config = config_of(kind);
       const ModelInput input = labelled_input(config, tiles);
-      const Result want = whole(config, input);
+      const UnitsResult want = whole(config, input);
       for (std::int64_t cut = 1; cut < config.unit_count(); ++cut)
         expect_same(
             cut_at(config, input, cut), want,
@@ -123,7 +123,7 @@ TEST(Units, EveryCutGivesTheBitsOfTheWhole) {
 TEST(Units, StreamSegmentsEndAtACut) {
   const Ocr2Config config = config_of(ResidualKind::mhc);
   const ModelInput input = labelled_input(config, 1);
-  const Result want = whole(config, input);
+  const UnitsResult want = whole(config, input);
   for (std::int64_t cut = 1; cut < config.unit_count(); ++cut)
     expect_same(cut_at(config, input, cut, -1), want, config.unit_name(cut));
 }
