@@ -1,6 +1,7 @@
 // lectern eval: reads samples of shards and scores them.
 #include "core/error.h"
 #include "core/io/file.h"
+#include "core/io/folder_lock.h"
 #include "core/parallel.h"
 #include "data/samples/cut.h"
 #include "data/text/utf8.h"
@@ -74,19 +75,26 @@ constexpr const char* kOwnEntries[] = {"pred",         "gt",          "images", 
 /// eval's own files replaced.
 class OutFolder {
  public:
-  /// Throws ConfigError for a used folder, IoError when nothing can be written there.
-  OutFolder(const fs::path& folder, bool overwrite) : folder_(folder), was_there_(true) {
+  /// Throws ConfigError for a used folder, IoError when nothing can be written there or another
+  /// process is at it.
+  OutFolder(const fs::path& folder, bool overwrite) : folder_(folder) {
     std::error_code error;
     was_there_ = fs::exists(folder_, error);
-    if (was_there_) check_use(overwrite);
-    fs::remove_all(staging(), error);
-    if (!fs::create_directories(staging(), error) || error)
+    if (was_there_ && !fs::is_directory(folder_, error))
+      fail<ConfigError>(fmt::format("--out: {}: must be a folder", folder_.string()));
+    fs::create_directories(folder_, error);
+    if (error)
       fail<IoError>(fmt::format("--out: {}: must be a folder that can be written, got: {}",
                                 folder_.string(), error.message()));
+    lock_.emplace(folder_, "lectern eval");
+    check_use(overwrite);
+    fs::remove_all(staging(), error);  // of one that was killed
+    fs::create_directories(staging());
   }
   ~OutFolder() {
     std::error_code ignored;
     fs::remove_all(staging(), ignored);
+    lock_.reset();
     if (!was_there_) fs::remove(folder_, ignored);  // when it is empty
   }
   OutFolder(const OutFolder&) = delete;
@@ -103,15 +111,13 @@ class OutFolder {
   }
 
  private:
-  static constexpr const char* kStaging = ".eval.tmp";
+  static constexpr const char *kStaging = ".eval.tmp", *kLock = ".lectern-lock";
 
   void check_use(bool overwrite) const {
     std::error_code error;
-    if (!fs::is_directory(folder_, error))
-      fail<ConfigError>(fmt::format("--out: {}: must be a folder", folder_.string()));
     for (fs::directory_iterator at(folder_, error), end; !error && at != end; at.increment(error)) {
       const std::string name = at->path().filename().string();
-      if (name == kStaging) continue;
+      if (name == kStaging || name == kLock) continue;
       if (!overwrite)
         fail<ConfigError>(
             fmt::format("--out: {}: must be a new or empty folder, got one with {}; --overwrite "
@@ -128,7 +134,8 @@ class OutFolder {
   }
 
   fs::path folder_;
-  bool was_there_;
+  std::optional<FolderLock> lock_;
+  bool was_there_ = true;
 };
 
 /// Whether the run that the checkpoint is of says that it trained on these shards. It need not know

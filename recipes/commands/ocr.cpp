@@ -219,7 +219,7 @@ class Output {
     json texts = json::array(), errors = json::array(), notes = json::array(),
          blank = json::array();
     std::string blank_pages;
-    if (!file.note.empty()) tell(fmt::format("{}: {}", file.name, file.note));
+    if (!file.note.empty()) tell(fmt::format("{}: poppler: {}", file.name, file.note));
     for (std::int64_t i = 0; i < file.pages_done(); ++i) {
       const PageOfFile& page = file.pages[static_cast<std::size_t>(i)];
       const std::int64_t number = i + 1;
@@ -227,14 +227,15 @@ class Output {
       std::string error = page.error;
       // A page of which nothing could be drawn looks like a blank one.
       if (error.empty() && !has_text && !page.note.empty())
-        error = "no text was found, and it could not be drawn well: " + page.note;
+        error = "no text was found, and it could not be drawn well: poppler: " + page.note;
       if (!error.empty()) {
         errors.push_back({{"page", number}, {"error", error}});
         tell(fmt::format("lectern: {}: page {}: {}", file.name, number, error));
         has_failed_ = true;
       } else if (!page.note.empty()) {
         notes.push_back({{"page", number}, {"note", page.note}});
-        tell(fmt::format("{}: page {}: parts may be missing: {}", file.name, number, page.note));
+        tell(fmt::format("{}: page {}: parts may be missing: poppler: {}", file.name, number,
+                         page.note));
       } else if (!has_text) {
         blank.push_back(number);
         blank_pages += (blank_pages.empty() ? "" : ", ") + std::to_string(number);

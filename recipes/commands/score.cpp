@@ -22,23 +22,8 @@ void list(const char* title, const std::vector<std::string>& names) {
   for (const std::string& name : names) fmt::print("  {}\n", name);
 }
 
-void run_score(const ScoreArguments& arguments) {
-  std::vector<std::string> extra;
-  const Scores scores = score_folders(arguments.predicted, arguments.truth,
-                                      {.normalize = arguments.normalize}, extra);
-  if (!arguments.out.empty()) write_file(arguments.out, scores_json(scores, true) + "\n");
-  std::vector<std::string> missing, problems;
-  for (const PageScore& page : scores.pages) {
-    if (page.missing) missing.push_back(page.name);
-    if (!page.problem.empty()) problems.push_back(page.problem);
-  }
-  for (const std::string& problem : problems)
-    tell(fmt::format("lectern: {}; counted as read empty", problem));
-  if (arguments.json) {
-    fmt::print("{}\n", scores_json(scores, arguments.out.empty()));
-    if (!problems.empty()) throw AlreadyTold{};
-    return;
-  }
+void print_table(const Scores& scores, const std::vector<std::string>& missing,
+                 const std::vector<std::string>& extra) {
   fmt::print("pages                     {}\n", scores.pages.size());
   fmt::print("edit distance             {:.4f}   (mean over pages; {:.4f} over all text)\n",
              scores.edit_distance, scores.edit_distance_corpus);
@@ -50,6 +35,25 @@ void run_score(const ScoreArguments& arguments) {
   fmt::print("pages without an error    {}\n", scores.exact);
   list("no prediction, counted as read empty", missing);
   list("predictions without a truth, not counted", extra);
+}
+
+void run_score(const ScoreArguments& arguments) {
+  std::vector<std::string> extra;
+  const Scores scores = score_folders(arguments.predicted, arguments.truth,
+                                      {.normalize = arguments.normalize}, extra);
+  std::vector<std::string> missing, problems;
+  for (const PageScore& page : scores.pages) {
+    if (page.missing) missing.push_back(page.name);
+    if (!page.problem.empty()) problems.push_back(page.problem);
+  }
+  for (const std::string& problem : problems)
+    tell(fmt::format("lectern: {}; counted as read empty", problem));
+  if (arguments.json)
+    fmt::print("{}\n", scores_json(scores, arguments.out.empty()));
+  else
+    print_table(scores, missing, extra);
+  // Last: the scores are not lost when it cannot be written.
+  if (!arguments.out.empty()) write_file(arguments.out, scores_json(scores, true) + "\n");
   if (!problems.empty()) throw AlreadyTold{};
 }
 

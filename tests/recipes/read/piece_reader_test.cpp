@@ -1,5 +1,6 @@
 // Pages read piece by piece: what the model sees, how texts come together, and the commands.
 #include "core/error.h"
+#include "core/io/folder_lock.h"
 #include "data/layout/page_segments.h"
 #include "data/pages/list.h"
 #include "data/pages/pdf.h"
@@ -260,6 +261,12 @@ TEST_F(PieceReading, EvalIntoAUsedFolderIsRefused) {
   EXPECT_EQ(counted(), 2);
   EXPECT_EQ(json::parse(read_file(out() / "samples.json")).size(), 2u);
   EXPECT_FALSE(std::filesystem::exists(out() / ".eval.tmp"));
+  {
+    const FolderLock other(out(), "another evaluation");
+    const Finished locked = lines("1", {"--overwrite"});
+    EXPECT_EQ(locked.status, 1);
+    EXPECT_NE(locked.errors.find("is in use by process"), std::string::npos) << locked.errors;
+  }
   // What is not eval's is never removed.
   write_file(out() / "notes.txt", "mine");
   const Finished foreign = lines("1", {"--overwrite"});
