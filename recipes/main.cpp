@@ -38,8 +38,8 @@ int main(int argc, char** argv) {
   lectern::commands::add_all(line.root());
   try {
     if (const auto status = line.run(argc, argv)) return *status;
-  } catch (const lectern::commands::AlreadyTold&) {
-    return 1;
+  } catch (const lectern::commands::AlreadyTold& told) {
+    return told.status;
   } catch (const std::exception& error) {
     return fail_with(error.what());
   }

@@ -4,6 +4,7 @@
 #include "core/io/file.h"
 #include "core/io/files.h"
 #include "data/images/codecs.h"
+#include "data/images/file_kind.h"
 
 #include <algorithm>
 #include <cstring>
@@ -37,14 +38,17 @@ void detail::check_image_size(const std::string& name, std::size_t file_bytes, s
 
 Image decode_image(std::span<const std::uint8_t> bytes, const std::string& name,
                    std::int64_t max_pixels) {
-  constexpr std::uint8_t kPng[8] = {0x89, 'P', 'N', 'G', '\r', '\n', 0x1a, '\n'};
-  constexpr std::uint8_t kJpeg[3] = {0xff, 0xd8, 0xff};
-  if (bytes.size() >= sizeof kPng && std::memcmp(bytes.data(), kPng, sizeof kPng) == 0)
-    return detail::decode_png(bytes, name, max_pixels);
-  if (bytes.size() >= sizeof kJpeg && std::memcmp(bytes.data(), kJpeg, sizeof kJpeg) == 0)
-    return detail::decode_jpeg(bytes, name, max_pixels);
-  fail<IoError>(fmt::format("{}: must be a PNG or JPEG image, got {} bytes that start as neither",
-                            name, bytes.size()));
+  switch (file_kind(bytes)) {
+    case FileKind::png:
+      return detail::decode_png(bytes, name, max_pixels);
+    case FileKind::jpeg:
+      return detail::decode_jpeg(bytes, name, max_pixels);
+    case FileKind::pdf:
+    case FileKind::other:
+      break;
+  }
+  fail<IoError>(fmt::format("{}: must be a PNG or JPEG image, got {} ({} bytes)", name,
+                            describe_file_kind(bytes), bytes.size()));
 }
 
 Image read_image(const std::filesystem::path& path, std::int64_t max_pixels) {

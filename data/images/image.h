@@ -24,10 +24,11 @@ struct Image {
 Image make_image(std::int64_t width, std::int64_t height, std::uint8_t value = 255);
 
 /// Decodes PNG or JPEG (told apart by their first bytes); grey, palette, 16-bit and CMYK become
-/// 8-bit RGB, alpha is laid on white, gamma and EXIF rotation are ignored. `name` is for messages.
-/// Throws IoError naming the file on anything malformed or truncated, when width x height is over
-/// `max_pixels`, and when the file is too short for the size that it claims (both before memory is
-/// taken).
+/// 8-bit RGB, alpha is laid on white, gamma is ignored. A picture whose EXIF data (APP1 of JPEG,
+/// eXIf of PNG) say that its pixels lie on their side or in a mirror is turned upright, as every
+/// viewer does; damaged EXIF data are ignored. `name` is for messages. Throws IoError naming the
+/// file on anything malformed or truncated, when width x height is over `max_pixels`, and when the
+/// file is too short for the size that it claims (both before memory is taken).
 Image decode_image(std::span<const std::uint8_t> bytes, const std::string& name,
                    std::int64_t max_pixels = std::int64_t{1} << 28);
 Image read_image(const std::filesystem::path& path,

@@ -1,5 +1,6 @@
 #include "core/error.h"
 #include "data/images/codecs.h"
+#include "data/images/exif.h"
 
 #include <jerror.h>
 #include <jpeglib.h>
@@ -10,6 +11,8 @@
 #include <cstddef>
 #include <cstdio>
 #include <cstdlib>
+#include <string_view>
+#include <utility>
 
 namespace lectern {
 namespace {
@@ -86,6 +89,17 @@ void ink_row_to_rgb(const std::uint8_t* from, std::int64_t width, bool inverted,
   }
 }
 
+/// Of the first APP1 segment with EXIF data; others hold XMP.
+int jpeg_orientation(const jpeg_decompress_struct& info) {
+  constexpr std::string_view kExif("Exif\0\0", 6);
+  for (auto marker = info.marker_list; marker != nullptr; marker = marker->next) {
+    const std::string_view data(reinterpret_cast<const char*>(marker->data), marker->data_length);
+    if (marker->marker == JPEG_APP0 + 1 && data.starts_with(kExif))
+      return exif_orientation({marker->data + kExif.size(), data.size() - kExif.size()});
+  }
+  return 1;
+}
+
 struct Encoder {
   JpegErrors errors;
   jpeg_compress_struct info{};
@@ -144,9 +158,11 @@ Image detail::decode_jpeg(std::span<const std::uint8_t> bytes, const std::string
         jpeg_create_decompress(&info);
         info.progress = &decoder.progress.manager;
         jpeg_mem_src(&info, bytes.data(), bytes.size());
+        jpeg_save_markers(&info, JPEG_APP0 + 1, 0xffff);
         jpeg_read_header(&info, TRUE);
       }))
     malformed();
+  const int orientation = jpeg_orientation(info);  // libjpeg forgets its markers at the end
   if (info.arith_code)
     fail<IoError>(fmt::format("{}: JPEG: arithmetic coding is not supported", name));
   // At least one bit for each 8 x 8 block of the finest component: 512 pixels a byte.
@@ -175,7 +191,7 @@ Image detail::decode_jpeg(std::span<const std::uint8_t> bytes, const std::string
         jpeg_finish_decompress(&info);
       }))
     malformed();
-  return image;
+  return upright(std::move(image), orientation);
 }
 
 }  // namespace lectern

@@ -1,5 +1,6 @@
 #include "core/error.h"
 #include "data/images/codecs.h"
+#include "data/images/exif.h"
 
 #include <spng.h>
 
@@ -9,6 +10,8 @@
 #include <cstring>
 #include <limits>
 #include <memory>
+#include <string_view>
+#include <utility>
 
 namespace lectern {
 namespace {
@@ -35,6 +38,45 @@ int read_from(spng_ctx*, void* from, void* to, std::size_t count) {
   std::memcpy(to, source->bytes.data() + source->position, count);
   source->position += count;
   return SPNG_OK;
+}
+
+constexpr std::string_view kExif = "eXIf";
+constexpr std::size_t kSignature = 8, kAround = 12;  // length, type and checksum of a chunk
+
+/// The next chunk of this type from `at` on, with what is around it; empty when there is none.
+std::span<const std::uint8_t> find_chunk(std::span<const std::uint8_t> png, std::string_view type,
+                                         std::size_t at = kSignature) {
+  while (at <= png.size() && png.size() - at >= kAround) {
+    const std::size_t length = std::size_t{png[at]} << 24 | std::size_t{png[at + 1]} << 16 |
+                               std::size_t{png[at + 2]} << 8 | png[at + 3];
+    if (length > png.size() - at - kAround) break;
+    if (std::memcmp(&png[at + 4], type.data(), 4) == 0) return png.subspan(at, kAround + length);
+    at += kAround + length;
+  }
+  return {};
+}
+
+int png_orientation(std::span<const std::uint8_t> png) {
+  const auto chunk = find_chunk(png, kExif);
+  return chunk.empty() ? 1 : exif_orientation(chunk.subspan(8, chunk.size() - kAround));
+}
+
+/// The PNG without empty EXIF chunks, which libspng refuses; `storage` holds it where it has some.
+std::span<const std::uint8_t> without_empty_exif(std::span<const std::uint8_t> png,
+                                                 std::vector<std::uint8_t>& storage) {
+  for (std::size_t at = kSignature;;) {
+    const auto chunk = find_chunk(png, kExif, at);
+    if (chunk.empty()) return png;
+    at = static_cast<std::size_t>(chunk.data() - png.data());
+    if (chunk.size() > kAround) {
+      at += chunk.size();
+      continue;
+    }
+    if (storage.empty()) storage.assign(png.begin(), png.end());
+    const auto begin = storage.begin() + static_cast<std::ptrdiff_t>(at);
+    storage.erase(begin, begin + kAround);
+    png = storage;
+  }
 }
 
 /// A row of RGBA on white. 16-bit samples are scaled to 8 bits, to the nearest.
@@ -82,7 +124,8 @@ Image detail::decode_png(std::span<const std::uint8_t> bytes, const std::string&
   const Context context(spng_ctx_new(0));
   spng_ctx* png = context.get();
   if (png == nullptr) fail<IoError>(fmt::format("{}: PNG: out of memory", name));
-  Source source{bytes};
+  std::vector<std::uint8_t> storage;
+  Source source{without_empty_exif(bytes, storage)};
   check(spng_set_png_stream(png, read_from, &source));
   check(spng_set_chunk_limits(png, kMostOfAChunk, kMostOfChunks));
   spng_ihdr header{};
@@ -122,7 +165,7 @@ Image detail::decode_png(std::span<const std::uint8_t> bytes, const std::string&
   }
   check(spng_decode_chunks(png));
   if (source.is_cut) check(SPNG_EOF);  // libspng does without the last checksum
-  return image;
+  return upright(std::move(image), png_orientation(bytes));
 }
 
 std::vector<std::uint8_t> encode_png(const Image& image, int compression) {

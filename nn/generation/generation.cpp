@@ -229,15 +229,16 @@ GenerationStatistics generate_stream(const OcrModel& model, const PromptSource& 
   WaitingPrompts waiting(model, next, context);
   std::map<std::size_t, std::int64_t> taken;  // slots, by number
   for (;;) {
+    const bool is_stopped = args.stop && args.stop();
     // Those that end with their first token make room at once.
     do {
       for (EndedSequence& ended : batch.take_ended()) {
         taken.erase(ended.number);
         on_ended(ended.number, std::move(ended.tokens));
       }
-      fill_slots(waiting, slots, batch, taken, done);
+      if (!is_stopped) fill_slots(waiting, slots, batch, taken, done);
     } while (batch.has_ended());
-    if (batch.size() == 0) break;
+    if (is_stopped || batch.size() == 0) break;
     Stopwatch watch;
     batch.step();
     done.decode += watch.lap();

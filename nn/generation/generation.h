@@ -25,6 +25,8 @@ struct GenerationArgs {
   std::int64_t max_new_tokens = 256;
   std::optional<std::int32_t> eos;  ///< ends a sequence; absent: always max_new_tokens
   RepetitionGuard guard;
+  /// Asked by generate_stream() before each step: true ends it, and what has not ended is lost.
+  std::function<bool()> stop = {};
 };
 
 /// What one call of generate() did, and how long each part took (seconds).

@@ -7,8 +7,14 @@
 
 namespace lectern::commands {
 
-/// Ends this process with status 1 and no message: it has been given, here or by another rank.
-struct AlreadyTold {};
+/// Ends this process with this status and no message: it has been given, here or by another rank.
+struct AlreadyTold {
+  int status = 1;
+};
+
+/// Writes a line to stderr, its line ends as spaces. That it cannot be written is no reason to
+/// stop.
+void tell(const std::string& line);
 
 /// Adds every command, in the order that --help lists them.
 void add_all(Command app);

@@ -1,6 +1,16 @@
 #include "recipes/commands/command.h"
 
+#include <algorithm>
+#include <cstdio>
+
 namespace lectern::commands {
+
+void tell(const std::string& line) {
+  std::string text = line;
+  std::replace(text.begin(), text.end(), '\n', ' ');
+  text += '\n';
+  std::fwrite(text.data(), 1, text.size(), stderr);
+}
 
 void add_all(Command app) {
   add_data(app);

@@ -1,8 +1,10 @@
-// lectern eval: reads held-out samples and scores them.
+// lectern eval: reads samples of shards and scores them.
 #include "core/error.h"
 #include "core/io/file.h"
+#include "core/io/folder_lock.h"
 #include "core/parallel.h"
 #include "data/samples/cut.h"
+#include "data/text/utf8.h"
 #include "recipes/checkpoint/model_folder.h"
 #include "recipes/commands/command.h"
 #include "recipes/evaluate/evaluate.h"
@@ -14,11 +16,17 @@
 #include <fmt/core.h>
 #include <nlohmann/json.hpp>
 
+#include <algorithm>
+#include <filesystem>
+#include <iterator>
 #include <memory>
 #include <optional>
+#include <system_error>
 
 namespace lectern::commands {
 namespace {
+
+namespace fs = std::filesystem;
 
 struct EvalOptions {
   std::string checkpoint, shards, out, level = "page", dtype = "fp32", device = "cpu";
@@ -26,7 +34,7 @@ struct EvalOptions {
   CutOptions source;
   SampleOptions samples;
   std::int64_t max_tokens = 0, threads = 0;
-  bool json = false, by_pieces = false, by_page = false;
+  bool json = false, by_pieces = false, by_page = false, overwrite = false;
   std::optional<std::int64_t> text_height, margin;
 };
 
@@ -58,11 +66,97 @@ std::string document_table(const EvaluationResult& result) {
   return out + row("all", result.scores);
 }
 
-void write_samples(const std::filesystem::path& folder, const EvaluationResult& result,
+/// Everything that eval writes into its folder, and what scripts/eval-beside-tesseract.sh adds.
+constexpr const char* kOwnEntries[] = {"pred",         "gt",          "images",      "samples.tsv",
+                                       "samples.json", "scores.json", "report.html", "tesseract"};
+
+/// The folder of --out: whole when everything is written, else as it was. Leftovers of another
+/// evaluation would be scored with this one's, so a used folder is refused unless the user has
+/// eval's own files replaced.
+class OutFolder {
+ public:
+  /// Throws ConfigError for a used folder, IoError when nothing can be written there or another
+  /// process is at it.
+  OutFolder(const fs::path& folder, bool overwrite) : folder_(folder) {
+    std::error_code error;
+    was_there_ = fs::exists(folder_, error);
+    if (was_there_ && !fs::is_directory(folder_, error))
+      fail<ConfigError>(fmt::format("--out: {}: must be a folder", folder_.string()));
+    fs::create_directories(folder_, error);
+    if (error)
+      fail<IoError>(fmt::format("--out: {}: must be a folder that can be written, got: {}",
+                                folder_.string(), error.message()));
+    lock_.emplace(folder_, "lectern eval");
+    check_use(overwrite);
+    fs::remove_all(staging(), error);  // of one that was killed
+    fs::create_directories(staging());
+  }
+  ~OutFolder() {
+    std::error_code ignored;
+    fs::remove_all(staging(), ignored);
+    lock_.reset();
+    if (!was_there_) fs::remove(folder_, ignored);  // when it is empty
+  }
+  OutFolder(const OutFolder&) = delete;
+  OutFolder& operator=(const OutFolder&) = delete;
+
+  fs::path staging() const { return folder_ / kStaging; }
+
+  /// Puts what was written into staging() in place of what was there.
+  void commit() {
+    for (const char* name : kOwnEntries) fs::remove_all(folder_ / name);
+    for (const char* name : kOwnEntries)
+      if (fs::exists(staging() / name)) fs::rename(staging() / name, folder_ / name);
+    was_there_ = true;
+  }
+
+ private:
+  static constexpr const char *kStaging = ".eval.tmp", *kLock = ".lectern-lock";
+
+  void check_use(bool overwrite) const {
+    std::error_code error;
+    for (fs::directory_iterator at(folder_, error), end; !error && at != end; at.increment(error)) {
+      const std::string name = at->path().filename().string();
+      if (name == kStaging || name == kLock) continue;
+      if (!overwrite)
+        fail<ConfigError>(
+            fmt::format("--out: {}: must be a new or empty folder, got one with {}; --overwrite "
+                        "replaces the files of another evaluation",
+                        folder_.string(), name));
+      if (std::find(std::begin(kOwnEntries), std::end(kOwnEntries), name) == std::end(kOwnEntries))
+        fail<ConfigError>(
+            fmt::format("--out: {}: must hold nothing but files of another evaluation, got {}",
+                        folder_.string(), name));
+    }
+    if (error)
+      fail<IoError>(
+          fmt::format("--out: {}: cannot be listed: {}", folder_.string(), error.message()));
+  }
+
+  fs::path folder_;
+  std::optional<FolderLock> lock_;
+  bool was_there_ = true;
+};
+
+/// Whether the run that the checkpoint is of says that it trained on these shards. It need not know
+/// of all training: a run goes on from the weights of others.
+bool is_known_to_have_trained_on(const fs::path& checkpoint, const fs::path& shards) {
+  std::error_code ignored;
+  for (const fs::path& run : {checkpoint, checkpoint / ".." / ".."}) {
+    if (!fs::exists(run / "config.toml", ignored)) continue;
+    try {
+      const Recipe recipe = load_recipe(run / "config.toml");
+      for (const std::string& trained : recipe.data.shards)
+        if (fs::equivalent(trained, shards, ignored)) return true;
+    } catch (const Error&) {  // of another version, or no recipe: then nothing is known
+    }
+  }
+  return false;
+}
+
+void write_samples(const fs::path& folder, const EvaluationResult& result,
                    const EvalOptions& options) {
-  std::filesystem::create_directories(folder / "pred");
-  std::filesystem::create_directories(folder / "gt");
-  std::filesystem::create_directories(folder / "images");
+  for (const char* part : {"pred", "gt", "images"}) fs::create_directories(folder / part);
   nlohmann::json list = nlohmann::json::array();
   std::string table = "level\tstem\tdocument\n";
   for (std::size_t i = 0; i < result.samples.size(); ++i) {
@@ -76,13 +170,20 @@ void write_samples(const std::filesystem::path& folder, const EvaluationResult& 
                     {"document", sample.document},
                     {"truth", sample.truth},
                     {"read", sample.read}});
-    table += fmt::format("{}\t{}\t{}\n", options.level, stem, sample.document);
+    table += fmt::format("{}\t{}\t{}\n", options.level, stem, lossy_utf8(sample.document));
   }
   write_file(folder / "samples.tsv", table);
-  write_file(folder / "samples.json", list.dump(1) + "\n");
+  write_file(folder / "samples.json",
+             list.dump(1, ' ', false, nlohmann::json::error_handler_t::replace) + "\n");
   write_file(folder / "scores.json", result_json(result, options, true) + "\n");
   write_file(folder / "report.html",
-             render_evaluation(result, options.level, options.checkpoint, folder / "images"));
+             render_evaluation(result,
+                               {.level = options.level,
+                                .model = options.checkpoint,
+                                .shards = options.shards,
+                                .was_trained_on = is_known_to_have_trained_on(options.checkpoint,
+                                                                              options.shards)},
+                               folder / "images"));
 }
 
 /// Whole pages are read as the model's configuration says, or the user.
@@ -111,7 +212,26 @@ void lay_as_trained(const ReadingSettings& settings, EvalOptions& options) {
   samples.text_height = options.text_height.value_or(samples.text_height);
 }
 
+void print_scores(const EvaluationResult& result, const EvalOptions& options) {
+  if (options.json) {
+    fmt::print("{}\n", result_json(result, options, false));
+    return;
+  }
+  fmt::print("{}\n", document_table(result));
+  const Scores& s = result.scores;
+  fmt::print(
+      "pages                 {}\nexact                 {}\ncharacter error rate  {:.4f}\n"
+      "edit distance         {:.4f}\nword precision        {:.4f}\n"
+      "word recall           {:.4f}\nword F1               {:.4f}\n"
+      "repetition rate       {:.4f}\nseconds               {:.1f}\n"
+      "tokens/s decoded      {:.1f}\n",
+      s.pages.size(), s.exact, s.cer, s.edit_distance, s.precision, s.recall, s.f1,
+      s.repetition_rate, result.seconds, result.tokens_per_second);
+}
+
 void run_eval(EvalOptions& options) {
+  std::optional<OutFolder> out;
+  if (!options.out.empty()) out.emplace(options.out, options.overwrite);
   if (options.threads > 0) set_thread_count(static_cast<int>(options.threads));
   const Device device = use_device(options.device);
   const LoadedModel loaded = load_model_folder(options.checkpoint, weight_dtype(options.dtype));
@@ -130,30 +250,19 @@ void run_eval(EvalOptions& options) {
   const EvaluationResult result = evaluate(*loaded.model, loaded.tokenizer, samples,
                                            options.evaluation, [&](std::int64_t done) {
                                              if (done % 100 == 0)
-                                               fmt::print(stderr, "read {}\n", done);
+                                               tell(fmt::format("read {}", done));
                                            });
-  if (!options.out.empty()) write_samples(options.out, result, options);
-  if (options.json) {
-    fmt::print("{}\n", result_json(result, options, false));
-    return;
-  }
-  fmt::print("{}\n", document_table(result));
-  const Scores& s = result.scores;
-  fmt::print(
-      "pages                 {}\nexact                 {}\ncharacter error rate  {:.4f}\n"
-      "edit distance         {:.4f}\nword precision        {:.4f}\n"
-      "word recall           {:.4f}\nword F1               {:.4f}\n"
-      "repetition rate       {:.4f}\nseconds               {:.1f}\n"
-      "tokens/s decoded      {:.1f}\n",
-      s.pages.size(), s.exact, s.cer, s.edit_distance, s.precision, s.recall, s.f1,
-      s.repetition_rate, result.seconds, result.tokens_per_second);
+  print_scores(result, options);  // first: they are not lost when the folder cannot be written
+  if (!out) return;
+  write_samples(out->staging(), result, options);
+  out->commit();
 }
 
 }  // namespace
 
 void add_eval(Command app) {
   auto options = std::make_shared<EvalOptions>();
-  Command command = app.add_subcommand("eval", "read held-out samples and score them");
+  Command command = app.add_subcommand("eval", "read samples of shards and score them");
   command.add_option("--checkpoint", options->checkpoint, "model, checkpoint or run folder")
       .required();
   command.add_option("--shards", options->shards, "folder made by `lectern data shards`")
@@ -188,7 +297,10 @@ void add_eval(Command app) {
   command.add_option("--margin", options->margin,
                      "pixels left of a word or line; default: as the model reads pieces");
   command.add_option("--out", options->out,
-                     "write predictions, truths, pictures, scores and a report");
+                     "write predictions, truths, pictures, scores and a report into this new or "
+                     "empty folder");
+  command.add_flag("--overwrite", options->overwrite,
+                   "replace another evaluation in the folder of --out");
   command.add_option("--device", options->device, "cpu or cuda").one_of({"cpu", "cuda"});
   command.add_option("--dtype", options->dtype, "of the weights: fp32 or bf16")
       .one_of({"fp32", "bf16"});

@@ -1,8 +1,10 @@
 // How well a page was read: edit distance, character error rate, word sets, repetition.
 //
-// Text is compared as Unicode code points, exactly as given (line ends, white space and case
-// count; what is not UTF-8 counts as U+FFFD). `normalize_text` makes the usual allowances
-// before scoring. The formulas are those of OmniDocBench (text score) and Fox (word sets).
+// Text is compared as Unicode code points, exactly as given (white space and case count; what is
+// not UTF-8 counts as U+FFFD). Of files, what only their storage is does not count: a byte order
+// mark, the kind of line end (CR LF is LF), line ends at the very end. `normalize_text` makes the
+// usual allowances before scoring. The formulas are those of OmniDocBench (text score) and Fox
+// (word sets).
 #pragma once
 
 #include <cstdint>
@@ -31,6 +33,7 @@ std::int64_t looping_tail(std::u32string_view text);
 struct PageScore {
   std::string name;
   bool missing = false;  // no prediction: taken as empty
+  std::string problem;   // why the prediction, which is there, was taken as empty too; or ""
   std::int64_t edits = 0, predicted_length = 0, truth_length = 0;
   double edit_distance = 0;  // edits / max(lengths); 0 when both are empty
   double cer = 0;  // edits / truth length; with an empty truth 0 if nothing was read, else 1
@@ -61,10 +64,17 @@ struct ScoreOptions {
   bool normalize = false;  // apply normalize_text to both sides
 };
 
-/// Scores every <stem>.md or <stem>.txt of `truth` against the file of that stem in `predicted`
-/// (.md first), in order of stem. A page without a prediction counts as read empty. Throws IoError
-/// when a folder is missing, `truth` has no pages, or a file is over 1 MiB; predictions without a
-/// truth are returned in `extra`.
+/// A file's text without what belongs to its storage (see above). Throws IoError when the file
+/// cannot be read or is UTF-16 or UTF-32.
+std::string read_text_file(const std::filesystem::path& path);
+
+/// Scores every .md or .txt of `truth` (suffix in small letters or capitals; .md first where a stem
+/// has both) against the file of that stem in `predicted`, in order of stem. Stems are the same
+/// when their bytes are, or else their normal forms (NFC; some file systems store NFD). A page
+/// without a prediction counts as read empty, and so does one whose prediction cannot be read or
+/// compared (over 2^42 pairs of code points where both differ, minutes): PageScore::problem. Throws
+/// IoError when a folder is missing, `truth` has no pages or one that cannot be read; predictions
+/// without a truth are returned in `extra`.
 Scores score_folders(const std::filesystem::path& predicted, const std::filesystem::path& truth,
                      const ScoreOptions& options, std::vector<std::string>& extra);
 

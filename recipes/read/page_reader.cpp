@@ -22,9 +22,9 @@ class PageQueue {
 
   std::optional<ImageViews> next_view() {
     while (waiting_.empty()) {
-      const std::optional<Image> page = next_();
+      std::optional<Image> page = next_();
       if (!page) return std::nullopt;
-      open_page(*page);
+      open_page(std::move(*page));
     }
     ImageViews out = std::move(waiting_.front());
     waiting_.pop_front();
@@ -58,13 +58,14 @@ class PageQueue {
   }
 
  private:
-  void open_page(const Image& page) {
+  void open_page(Image page) {
     std::vector<PagePiece> pieces;
     std::vector<ImageViews> views;
     if (settings_.by_pieces) {
-      PageSegments segments = find_text(page);
-      pieces = cut_pieces(segments, settings_.piece_width);
-      if (!pieces.empty()) views = piece_views(level_page(page, segments.slope), pieces, settings_);
+      const FoundText found = find_dark_or_light_text(std::move(page));
+      pieces = cut_pieces(found.segments, settings_.piece_width);
+      if (!pieces.empty())
+        views = piece_views(level_page(found.page, found.segments.slope), pieces, settings_);
     } else {
       views = {make_views(page, views_)};
     }

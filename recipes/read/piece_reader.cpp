@@ -5,7 +5,9 @@
 #include "data/images/resize.h"
 
 #include <algorithm>
+#include <array>
 #include <cmath>
+#include <utility>
 
 namespace lectern {
 namespace {
@@ -19,7 +21,41 @@ Image cut(const Image& page, const Box& box) {
               static_cast<std::int64_t>(std::ceil(box.bottom)) + kPadding - top);
 }
 
+constexpr int kLight = 192;
+
+/// Half of the pixels are at most so light, 0 .. 255 (ITU-R BT.601 luma).
+int median_luminance(const Image& page) {
+  std::array<std::int64_t, 256> count{};
+  for (std::size_t i = 0; i + 2 < page.pixels.size(); i += 3)
+    ++count[static_cast<std::size_t>(299 * page.pixels[i] + 587 * page.pixels[i + 1] +
+                                     114 * page.pixels[i + 2]) /
+            1000];
+  const std::int64_t half = (page.width * page.height + 1) / 2;
+  std::int64_t below = 0;
+  for (int level = 0; level < 256; ++level) {
+    below += count[static_cast<std::size_t>(level)];
+    if (below >= half) return level;
+  }
+  return 255;
+}
+
+std::size_t count_words(const PageSegments& segments) {
+  std::size_t out = 0;
+  for (const InkText& line : segments.lines) out += line.words.size();
+  return out;
+}
+
 }  // namespace
+
+FoundText find_dark_or_light_text(Image page) {
+  FoundText out{find_text(page), std::move(page)};
+  if (median_luminance(out.page) >= kLight) return out;
+  Image inverse = out.page;
+  for (std::uint8_t& value : inverse.pixels) value = static_cast<std::uint8_t>(255 - value);
+  PageSegments other = find_text(inverse);
+  if (count_words(other) > count_words(out.segments)) out = {std::move(other), std::move(inverse)};
+  return out;
+}
 
 std::vector<ImageViews> piece_views(const Image& level, const std::vector<PagePiece>& pieces,
                                     const ReadingSettings& settings) {
@@ -35,10 +71,10 @@ std::vector<ImageViews> piece_views(const Image& level, const std::vector<PagePi
 }
 
 std::string read_by_pieces(Reader& reader, const ReadingSettings& settings, const Image& page) {
-  const PageSegments segments = find_text(page);
-  const std::vector<PagePiece> pieces = cut_pieces(segments, settings.piece_width);
+  const FoundText found = find_dark_or_light_text(page);
+  const std::vector<PagePiece> pieces = cut_pieces(found.segments, settings.piece_width);
   if (pieces.empty()) return "";
-  const Image level = level_page(page, segments.slope);
+  const Image level = level_page(found.page, found.segments.slope);
   return join_pieces(pieces, reader.read_views(piece_views(level, pieces, settings)));
 }
 

@@ -21,6 +21,16 @@ inline constexpr std::int64_t kPiecesAtOnce = 64;
 std::vector<ImageViews> piece_views(const Image& level, const std::vector<PagePiece>& pieces,
                                     const ReadingSettings& settings);
 
+/// Where a page has text, and the page as that was found: itself, or its inverse where it is light
+/// on dark, which the model was not trained on.
+struct FoundText {
+  PageSegments segments;
+  Image page;
+};
+/// Text of a page that is not light in the main (median luminance below 192 of 255) is also looked
+/// for in its inverse; the one with more words counts, of equals the page as it is.
+FoundText find_dark_or_light_text(Image page);
+
 /// The page's text: lines joined by "\n", blocks by "\n\n"; empty when nothing is found. The page
 /// must have the resolution settings.piece_dpi.
 std::string read_by_pieces(Reader& reader, const ReadingSettings& settings, const Image& page);

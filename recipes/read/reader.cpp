@@ -60,6 +60,7 @@ void Reader::read_stream(const ViewSource& next, const OnText& on_text) {
   args.max_new_tokens = args_.max_new_tokens;
   args.eos = static_cast<std::int32_t>(model_.config().decoder.eos_token_id);
   args.guard = args_.guard;
+  args.stop = args_.stop;
   const PromptSource prompts = [&]() -> std::optional<ModelInput> {
     const std::optional<ImageViews> views = next();
     if (!views) return std::nullopt;

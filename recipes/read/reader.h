@@ -19,6 +19,8 @@ struct ReaderArgs {
   std::int64_t batch = 16;  ///< slots: a picture takes one, and one more for each of its tiles
   RepetitionGuard guard;
   std::string prompt;  ///< empty: the model's own
+  /// Asked again and again: true ends the reading, and pictures that are not read yet are left out.
+  std::function<bool()> stop = {};
 };
 
 /// The views of the next picture, in order; nothing at the end.

@@ -157,10 +157,8 @@ std::string lead(const Comparison& comparison) {
                        100 * all.ours.cer, 100 * all.other.cer);
     separator = "; ";
   }
-  return fmt::format(
-      "The same pictures of documents that training never saw, read by {} and by {}. {}; "
-      "tesseract's in parentheses.",
-      comparison.model, comparison.tesseract, out);
+  return fmt::format("The same pictures, read by {} and by {}. {}; tesseract's in parentheses.",
+                     comparison.model, comparison.tesseract, out);
 }
 
 constexpr const char* kNote =

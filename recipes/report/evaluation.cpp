@@ -50,9 +50,9 @@ std::vector<std::size_t> worst_first(const EvaluationResult& result) {
 
 }  // namespace
 
-std::string render_evaluation(const EvaluationResult& result, const std::string& level,
-                              const std::string& model, const std::filesystem::path& images) {
-  const bool pages = level == "page";
+std::string render_evaluation(const EvaluationResult& result, const EvaluationSource& source,
+                              const std::filesystem::path& images) {
+  const bool pages = source.level == "page";
   const std::vector<std::size_t> order = worst_first(result);
   const std::size_t shown =
       std::min((order.size() + 1) / 2, pages ? kWholePagesShown : kSamplesShown);
@@ -65,16 +65,22 @@ std::string render_evaluation(const EvaluationResult& result, const std::string&
                     page_of(sample.name), pages});
   }
   std::reverse(best.begin(), best.end());
-  return render_template("evaluation.html", {{"title", fmt::format("Held-out {}s", level)},
-                                             {"command", "eval"},
-                                             {"count", result.samples.size()},
-                                             {"level", level},
-                                             {"model", model},
-                                             {"cer", percent(result.scores.cer)},
-                                             {"exact", result.scores.exact},
-                                             {"rows", rows(result)},
-                                             {"worst", report::cards(worst)},
-                                             {"best", report::cards(best)}});
+  std::string level = source.level;  // as a heading begins
+  if (!level.empty() && level[0] >= 'a' && level[0] <= 'z')
+    level[0] = static_cast<char>(level[0] - 'a' + 'A');
+  return render_template("evaluation.html",
+                         {{"title", fmt::format("{}s, as they were read", level)},
+                          {"command", "eval"},
+                          {"count", result.samples.size()},
+                          {"level", source.level},
+                          {"shards", source.shards},
+                          {"was_trained_on", source.was_trained_on},
+                          {"model", source.model},
+                          {"cer", percent(result.scores.cer)},
+                          {"exact", result.scores.exact},
+                          {"rows", rows(result)},
+                          {"worst", report::cards(worst)},
+                          {"best", report::cards(best)}});
 }
 
 }  // namespace lectern

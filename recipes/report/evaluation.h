@@ -8,10 +8,16 @@
 
 namespace lectern {
 
+/// What was read, and what is known of it.
+struct EvaluationSource {
+  std::string level, model, shards;
+  bool was_trained_on = false;  ///< the model's run says that it trained on the shards
+};
+
 /// One HTML file that needs nothing else: a table of the documents, the samples that were read
 /// worst and those that were read best. `images` holds the pictures of result.samples as
 /// 00000.png, 00001.png, ... Throws IoError when one cannot be read.
-std::string render_evaluation(const EvaluationResult& result, const std::string& level,
-                              const std::string& model, const std::filesystem::path& images);
+std::string render_evaluation(const EvaluationResult& result, const EvaluationSource& source,
+                              const std::filesystem::path& images);
 
 }  // namespace lectern

@@ -167,8 +167,8 @@ ReportData quickstart_report(const std::filesystem::path& folder) {
   const HeldOut& last = *data.stages.back().heldout;
   data.summary = fmt::format(
       "A DeepSeek-OCR 2 of {} parameters, trained {} through its three stages in {} on this "
-      "machine's CPU. It reads {} of {} words of documents that it never saw without an error; "
-      "character error rate {:.1f} %.",
+      "machine's CPU. It reads {} of {} words of documents that no stage trained on without an "
+      "error; character error rate {:.1f} %.",
       format_count(static_cast<double>(loaded.model->store().parameter_count())),
       from_nothing ? "from nothing" : fmt::format("on from {}", start.string()),
       format_duration(seconds), last.exact, last.samples, 100 * last.cer);

@@ -1,6 +1,7 @@
 #include "recipes/report/template.h"
 
 #include "core/error.h"
+#include "data/text/utf8.h"
 #include "recipes/report/plot.h"
 #include "recipes/report/template_files.h"
 
@@ -25,7 +26,7 @@ mustache::data data_of(const nlohmann::json& value) {
     return out;
   }
   if (value.is_string() && !value.get_ref<const std::string&>().empty())
-    return value.get<std::string>();
+    return lossy_utf8(value.get_ref<const std::string&>());  // names of files need not be UTF-8
   return value.is_number() ? mustache::data(value.dump()) : mustache::data(false);
 }
 

@@ -398,6 +398,9 @@ TEST(Command, TrainThenEvalThenExport) {
       parsed(run_lectern({"eval", "--checkpoint", run, "--shards", data.shards().string(),
                           "--level", "word", "--samples", "3", "--max-tokens", "4", "--out",
                           (data.folder() / "eval").string(), "--json"}));
+  // The run's config.toml names the shards.
+  EXPECT_NE(read_file(data.folder() / "eval/report.html").find("trained on these shards"),
+            std::string::npos);
   for (const char* field : {"cer", "edit_distance", "f1", "repetition_rate"})
     EXPECT_TRUE(scores.contains(field)) << field;
   // What eval wrote is what score reads.

@@ -127,7 +127,7 @@ TEST(ScoreFolders, PairsByStem) {
   const Scores scores = score_folders(pred, gt, {}, extra);
   ASSERT_EQ(scores.pages.size(), 3u);
   EXPECT_EQ(scores.pages[0].name, "one");
-  EXPECT_DOUBLE_EQ(scores.pages[0].edit_distance, 1.0 / 6);
+  EXPECT_DOUBLE_EQ(scores.pages[0].edit_distance, 1.0 / 5);  // of "hello", without its line end
   EXPECT_TRUE(scores.pages[1].missing);
   EXPECT_EQ(scores.pages[1].edit_distance, 1.0);
   EXPECT_EQ(scores.pages[2].edits, 0);
@@ -143,9 +143,110 @@ TEST(ScoreFolders, PairsByStem) {
                           {"no: cannot list the prediction folder"}));
   EXPECT_TRUE(throws_with([&] { score_folders(gt, folder.path(), {}, extra); },
                           {"must have pages (.md or .txt files), got none"}));
-  write_file(pred / "three.md", std::string((1 << 20) + 1, 'x'));
-  EXPECT_TRUE(throws_with([&] { score_folders(pred, gt, {}, extra); },
-                          {"three.md: must be at most 1048576 bytes"}));
+}
+
+/// Folders of predictions and truths, and what scoring them gives.
+struct Folders {
+  Folders() {
+    std::filesystem::create_directories(pred);
+    std::filesystem::create_directories(gt);
+  }
+  Scores score() {
+    extra.clear();
+    return score_folders(pred, gt, {}, extra);
+  }
+
+  testing::TemporaryFolder folder;
+  std::filesystem::path pred = folder.path() / "pred", gt = folder.path() / "gt";
+  std::vector<std::string> extra;
+};
+
+TEST(ScoreFolders, WhatOnlyStorageAddsDoesNotCount) {
+  Folders f;
+  const std::string mark = "\xef\xbb\xbf";
+  write_file(f.gt / "a.txt", "one\ntwo");
+  int exact = 0;
+  for (const std::string& text : {mark + "one\ntwo", std::string("one\r\ntwo\r\n"),
+                                  std::string("one\ntwo\n\n"), mark + "one\r\ntwo"}) {
+    write_file(f.pred / "a.txt", text);
+    exact += f.score().exact;
+    std::swap(f.pred, f.gt);  // the same on the other side
+    exact += f.score().exact;
+    std::swap(f.pred, f.gt);
+  }
+  EXPECT_EQ(exact, 8);
+  // What is text counts: white space within, a mark within, a lonely carriage return.
+  for (const std::string& text : {std::string("one\n\ntwo"), "one\n" + mark + "two",
+                                  std::string("one\rtwo"), std::string(" one\ntwo")}) {
+    write_file(f.pred / "a.txt", text);
+    EXPECT_EQ(f.score().pages[0].edits, 1) << text;
+  }
+  write_file(f.pred / "a.txt", mark);
+  EXPECT_EQ(f.score().pages[0].predicted_length, 0);
+}
+
+TEST(ScoreFolders, SuffixesInCapitals) {
+  Folders f;
+  write_file(f.gt / "a.TXT", "one");
+  write_file(f.gt / "b.Md", "two");
+  write_file(f.pred / "a.txt", "one");
+  write_file(f.pred / "b.MD", "two");
+  write_file(f.pred / "b.txt", "not this: .md comes first");
+  const Scores scores = f.score();
+  EXPECT_EQ(scores.pages.size(), 2u);
+  EXPECT_EQ(scores.exact, 2);
+}
+
+TEST(ScoreFolders, NamesPairInAnyNormalForm) {
+  Folders f;
+  write_file(f.gt / "caf\u00e9.txt", "one");     // NFC
+  write_file(f.pred / "cafe\u0301.txt", "one");  // NFD, as some file systems store it
+  write_file(f.gt / "\u0041\u030a.txt", "two");
+  write_file(f.pred / "\u00c5.txt", "two");
+  write_file(f.gt / "old\xe9.txt", "three");  // not UTF-8
+  write_file(f.pred / "old\xe9.txt", "three");
+  write_file(f.pred / "old\xe8.txt", "another name");
+  Scores scores = f.score();
+  EXPECT_EQ(scores.pages.size(), 3u);
+  EXPECT_EQ(scores.exact, 3);
+  EXPECT_EQ(f.extra, std::vector<std::string>{"old\xe8.txt"});
+  // The very same name is the nearer one.
+  write_file(f.pred / "caf\u00e9.txt", "other");
+  scores = f.score();
+  EXPECT_EQ(scores.exact, 2);
+  EXPECT_EQ(f.extra, (std::vector<std::string>{"cafe\u0301.txt", "old\xe8.txt"}));
+}
+
+TEST(ScoreFolders, OneBadPredictionIsOnePage) {
+  Folders f;
+  const std::string large(3 << 20, 'x');
+  for (const char* stem : {"a", "b", "c", "d"})
+    write_file(f.gt / (std::string(stem) + ".md"), "abc");
+  write_file(f.pred / "a.md", "abc");
+  write_file(f.pred / "b.md", large);  // long, and compared all the same
+  write_file(f.pred / "c.md", std::string("\xff\xfe") + std::string("a\0b\0", 4));
+  write_file(f.pred / "d.md", std::string("\0\0\xfe\xff", 4));
+  Scores scores = f.score();
+  ASSERT_EQ(scores.pages.size(), 4u);
+  EXPECT_EQ(scores.pages[0].edits, 0);
+  EXPECT_EQ(scores.pages[1].edits, static_cast<std::int64_t>(large.size()));
+  EXPECT_EQ(scores.pages[1].problem, "");
+  EXPECT_NE(scores.pages[2].problem.find("c.md: must be UTF-8, got UTF-16"), std::string::npos);
+  EXPECT_NE(scores.pages[3].problem.find("d.md: must be UTF-8, got UTF-32"), std::string::npos);
+  EXPECT_EQ(scores.pages[2].edits, 3);
+  EXPECT_FALSE(scores.pages[2].missing);
+  const auto json = nlohmann::json::parse(scores_json(scores, false));
+  EXPECT_EQ(json["problems"].size(), 2u);
+  EXPECT_EQ(json["problems"][0]["name"], "c");
+  // Too long to be compared in reasonable time, unless most of it is the same.
+  write_file(f.gt / "b.md", std::string(3 << 20, 'y'));
+  scores = f.score();
+  EXPECT_NE(scores.pages[1].problem.find("b.md: is too long to be compared"), std::string::npos);
+  write_file(f.gt / "b.md", large + "y");
+  EXPECT_EQ(f.score().pages[1].edits, 1);
+  // A truth must be right.
+  write_file(f.gt / "a.md", std::string("\xfe\xff\0a", 4));
+  EXPECT_TRUE(throws_with([&] { f.score(); }, {"gt/a.md: must be UTF-8, got UTF-16"}));
 }
 
 }  // namespace

@@ -1,5 +1,6 @@
 // Pages read piece by piece: what the model sees, how texts come together, and the commands.
 #include "core/error.h"
+#include "core/io/folder_lock.h"
 #include "data/layout/page_segments.h"
 #include "data/pages/list.h"
 #include "data/pages/pdf.h"
@@ -8,6 +9,7 @@
 #include "recipes/checkpoint/model_folder.h"
 #include "recipes/evaluate/evaluate.h"
 #include "recipes/read/page_reader.h"
+#include "recipes/report/evaluation.h"
 #include "tests/data/drawn_sheet.h"
 #include "tests/data/synthetic_pages.h"
 #include "tests/data/test_pdf.h"
@@ -186,9 +188,9 @@ TEST_F(PieceReading, PdfPagesAreDrawnAtTheModelsResolution) {
                                         testing::make_pdf({{testing::pdf_paragraph("First"), ""},
                                                            {testing::pdf_paragraph("Next"), ""}}));
   std::vector<std::string> files;
-  for (const Image& page : render_pdf_pages(pdf, 1, 2, 100)) {
+  for (const PdfPicture& page : render_pdf_pages(pdf, 1, 2, 100)) {
     files.push_back((folder_.path() / fmt::format("{}.png", files.size())).string());
-    write_png(page, files.back());
+    write_png(page.image, files.back());
   }
   const json pictures = json::parse(ocr(files).out);
   const json pages = json::parse(ocr({pdf.string()}).out)[0]["pages"];
@@ -235,6 +237,67 @@ TEST_F(PieceReading, EvalOfPages) {
   EXPECT_NE(table.out.find("\nall "), std::string::npos) << table.out;
   const json whole = json::parse(eval({"--level", "page", "--whole-pages", "--json"}).out);
   EXPECT_EQ(whole["documents"].size(), 1u);
+}
+
+/// Leftovers of another evaluation would be scored with this one's.
+TEST_F(PieceReading, EvalIntoAUsedFolderIsRefused) {
+  const auto lines = [&](const char* samples, std::vector<std::string> more = {}) {
+    more.insert(more.begin(), {"--level", "line", "--cut-width", "60", "--samples", samples,
+                               "--out", out().string()});
+    return eval(more);
+  };
+  const auto counted = [&] {
+    return std::distance(std::filesystem::directory_iterator(out() / "pred"), {});
+  };
+  std::filesystem::create_directories(out());  // an empty one is as good as none
+  ASSERT_EQ(lines("5").status, 0);
+  EXPECT_EQ(counted(), 5);
+  const Finished again = lines("2");
+  EXPECT_EQ(again.status, 1);
+  EXPECT_NE(again.errors.find("must be a new or empty folder"), std::string::npos) << again.errors;
+  EXPECT_NE(again.errors.find("--overwrite"), std::string::npos) << again.errors;
+  EXPECT_EQ(counted(), 5);
+  ASSERT_EQ(lines("2", {"--overwrite"}).status, 0);
+  EXPECT_EQ(counted(), 2);
+  EXPECT_EQ(json::parse(read_file(out() / "samples.json")).size(), 2u);
+  EXPECT_FALSE(std::filesystem::exists(out() / ".eval.tmp"));
+  {
+    const FolderLock other(out(), "another evaluation");
+    const Finished locked = lines("1", {"--overwrite"});
+    EXPECT_EQ(locked.status, 1);
+    EXPECT_NE(locked.errors.find("is in use by process"), std::string::npos) << locked.errors;
+  }
+  // What is not eval's is never removed.
+  write_file(out() / "notes.txt", "mine");
+  const Finished foreign = lines("1", {"--overwrite"});
+  EXPECT_EQ(foreign.status, 1);
+  EXPECT_NE(foreign.errors.find("got notes.txt"), std::string::npos) << foreign.errors;
+  EXPECT_EQ(counted(), 2);
+}
+
+/// What fails leaves the folder as it was.
+TEST_F(PieceReading, EvalThatFailsLeavesNothing) {
+  EXPECT_EQ(eval({"--level", "word", "--pieces", "--out", out().string()}).status, 1);
+  EXPECT_FALSE(std::filesystem::exists(out()));
+  write_file(folder_.path() / "file", "x");
+  const Finished blocked =
+      eval({"--level", "line", "--out", (folder_.path() / "file/out").string()});
+  EXPECT_EQ(blocked.status, 1);
+  EXPECT_NE(blocked.errors.find("--out: "), std::string::npos) << blocked.errors;
+}
+
+TEST_F(PieceReading, TheReportClaimsWhatIsKnown) {
+  ASSERT_EQ(eval({"--level", "line", "--samples", "2", "--out", out().string()}).status, 0);
+  const std::string report = read_file(out() / "report.html");
+  EXPECT_NE(report.find("2 lines of " + shards().string() + ", read by " + model().string()),
+            std::string::npos);
+  for (const char* claim : {"never saw", "eld-out", "trained on these"})
+    EXPECT_EQ(report.find(claim), std::string::npos) << claim;
+  EvaluationResult result;
+  const EvaluationSource known{
+      .level = "word", .model = "m", .shards = "s", .was_trained_on = true};
+  EXPECT_NE(render_evaluation(result, known, out()).find("trained on these shards"),
+            std::string::npos);
 }
 
 TEST_F(PieceReading, EvalOfLinesIsSplitByDocument) {
