@@ -32,56 +32,75 @@ class BatchBuilder {
     result_.dropped.push_back({number, std::move(reason)});
   }
 
-  void drop_failed(std::int64_t number, const Error& error) {
+  void drop_failed(std::int64_t number, std::string reason) {
     ++result_.failed;
-    drop(number, short_reason(error, batch_.pdf));
+    drop(number, std::move(reason));
+  }
+
+  /// A page without text may be one that poppler could not read.
+  void drop(const Page& page, std::string reason, bool poppler_complained) {
+    if (page.width == 0 || page.height == 0)
+      return drop_failed(page.number, "poppler cannot find this page in the file");
+    if (poppler_complained)
+      if (const std::string note = complaint_of(page.number); !note.empty())
+        reason += "; poppler: " + note;
+    drop(page.number, std::move(reason));
+  }
+
+  /// What poppler says when it draws this page, as small as it can be.
+  std::string complaint_of(std::int64_t number) const {
+    constexpr double kSmallest = 1;  // dot per inch
+    try {
+      const PdfPicture picture =
+          render_pdf_pages(batch_.pdf, number, number, kSmallest, options_.limits).front();
+      return picture.error + picture.note;
+    } catch (const IoError& error) {
+      return short_reason(error, batch_.pdf);
+    }
   }
 
   /// A range that fails is tried page by page: one bad page must not cost its neighbours.
   void read(std::int64_t first, std::int64_t last) {
     std::vector<Page> pages;
+    std::string note;
     try {
-      pages = read_pdf_text(batch_.pdf, first, last, options_.dots_per_inch, options_.limits);
+      pages =
+          read_pdf_text(batch_.pdf, first, last, options_.dots_per_inch, options_.limits, &note);
     } catch (const IoError& error) {
-      if (first == last) return drop_failed(first, error);
+      if (first == last) return drop_failed(first, short_reason(error, batch_.pdf));
       for (std::int64_t number = first; number <= last; ++number) read(number, number);
       return;
     }
     std::vector<Page> run;  // neighbours that are kept: pictures by one call
     for (Page& page : pages) {
       std::string reason = reason_to_drop(page, options_.quality);
-      // Known before anything is drawn; a hostile page would fill the memory first.
-      if (page.width > options_.limits.max_pixels / std::max<std::int64_t>(page.height, 1))
-        reason = fmt::format("too large: {} x {} pixels", page.width, page.height);
       if (reason.empty()) {
         run.push_back(std::move(page));
         continue;
       }
-      drop(page.number, std::move(reason));
+      drop(page, std::move(reason), !note.empty());
       render(std::exchange(run, {}));
     }
     render(std::move(run));
   }
 
   void render(std::vector<Page> pages) {
-    if (pages.empty()) return;
-    std::vector<Image> images;
-    try {
-      images = render_pdf_pages(batch_.pdf, pages.front().number, pages.back().number,
-                                options_.dots_per_inch, options_.limits);
-    } catch (const IoError& error) {
-      if (pages.size() == 1) return drop_failed(pages.front().number, error);
-      for (Page& page : pages) {
-        std::vector<Page> one;
-        one.push_back(std::move(page));
-        render(std::move(one));
+    for (std::size_t i = 0; i < pages.size();) {
+      std::vector<PdfPicture> pictures;
+      try {
+        pictures = render_pdf_pages(batch_.pdf, pages[i].number, pages.back().number,
+                                    options_.dots_per_inch, options_.limits);
+      } catch (const IoError& error) {
+        for (; i < pages.size(); ++i) drop_failed(pages[i].number, short_reason(error, batch_.pdf));
+        return;
       }
-      return;
+      for (const PdfPicture& picture : pictures) finish(pages[i++], picture);
     }
-    for (std::size_t i = 0; i < pages.size(); ++i) finish(pages[i], images[i]);
   }
 
-  void finish(Page& page, const Image& image) {
+  void finish(Page& page, const PdfPicture& picture) {
+    if (!picture.error.empty()) return drop_failed(page.number, picture.error);
+    const Image& image = picture.image;
     fit_to_image(page, image.width, image.height);
     std::string reason = reason_to_drop(page, options_.quality);
     if (reason.empty()) reason = reason_to_drop(page, image, options_.quality);

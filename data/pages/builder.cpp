@@ -219,7 +219,7 @@ class Builder {
         gunzip_file(pdf, unpacked, std::uint64_t{1} << 31);
         pdf = unpacked;
       }
-      build.entry.pdf_pages = pdf_page_count(pdf, options_.limits);
+      build.entry.pdf_pages = read_pdf_info(pdf, options_.limits).pages;
       build.entry.first = build.source.first;
       build.entry.last = build.source.last == 0
                              ? build.entry.pdf_pages

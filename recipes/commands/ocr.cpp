@@ -1,4 +1,5 @@
 // lectern ocr: pictures and PDFs to Markdown.
+#include "core/error.h"
 #include "core/io/file.h"
 #include "core/parallel.h"
 #include "data/pages/pdf.h"
@@ -122,7 +123,7 @@ class PagesOfFiles {
   void open() {
     if (is_pdf(at_)) {
       drawn_pages_ = 0;
-      pdf_pages_ = pdf_page_count(at_);
+      pdf_pages_ = read_pdf_info(at_).pages;
       files_.back().is_whole = pdf_pages_ == 0;
       return;
     }
@@ -135,10 +136,13 @@ class PagesOfFiles {
 
   void draw_more() {
     const std::int64_t last = std::min(pdf_pages_, drawn_pages_ + kPagesAtOnce);
-    for (Image& page : render_pdf_pages(at_, drawn_pages_ + 1, last, pdf_dots_per_inch()))
-      drawn_.push_back(std::move(page));
-    drawn_pages_ = last;
-    files_.back().is_whole = last == pdf_pages_;
+    for (PdfPicture& page : render_pdf_pages(at_, drawn_pages_ + 1, last, pdf_dots_per_inch())) {
+      if (!page.error.empty())
+        fail<IoError>(fmt::format("{}: page {}: {}", at_.string(), page.number, page.error));
+      drawn_.push_back(std::move(page.image));
+      drawn_pages_ = page.number;
+    }
+    files_.back().is_whole = drawn_pages_ == pdf_pages_;
   }
 
   double pdf_dots_per_inch() const {

@@ -88,7 +88,7 @@ TEST_F(PageBuilder, WritesPicturesTextAndBoxes) {
   EXPECT_EQ(document.dropped[0].reason, "almost no text: 3 characters");
   EXPECT_EQ(document.dropped[1].number, 3);
   EXPECT_TRUE(document.dropped[1].reason.starts_with("text that the picture does not show"));
-  EXPECT_EQ(document.dropped[2].reason, "too large: 14400 x 14400 pixels");
+  EXPECT_TRUE(document.dropped[2].reason.starts_with("too large: 14400 x 14400 pixels"));
   EXPECT_EQ(stems(), (std::vector<std::string>{"my-report-0001", "my-report-0005"}));
 
   const Page page = load_page(out_ / "my-report-0001.json");

@@ -186,9 +186,9 @@ TEST_F(PieceReading, PdfPagesAreDrawnAtTheModelsResolution) {
                                         testing::make_pdf({{testing::pdf_paragraph("First"), ""},
                                                            {testing::pdf_paragraph("Next"), ""}}));
   std::vector<std::string> files;
-  for (const Image& page : render_pdf_pages(pdf, 1, 2, 100)) {
+  for (const PdfPicture& page : render_pdf_pages(pdf, 1, 2, 100)) {
     files.push_back((folder_.path() / fmt::format("{}.png", files.size())).string());
-    write_png(page, files.back());
+    write_png(page.image, files.back());
   }
   const json pictures = json::parse(ocr(files).out);
   const json pages = json::parse(ocr({pdf.string()}).out)[0]["pages"];
