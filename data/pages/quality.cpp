@@ -88,6 +88,31 @@ std::string fallen_apart(const Page& page) {
   return fmt::format("words that fall apart into letters: {} of {} characters", alone, letters);
 }
 
+/// Two words in one place, or "": a hidden layer under printed text, or text that is painted over.
+std::string on_top_of_each_other(const Page& page) {
+  constexpr double kShare = 0.6;           // of the smaller box
+  constexpr std::int64_t kCharacters = 3;  // accents and the like are set over letters
+  std::vector<const Word*> words;
+  for (const Line& line : page.lines)
+    for (const Word& word : line.words)
+      if (count_characters(word.text) >= kCharacters) words.push_back(&word);
+  std::sort(words.begin(), words.end(),
+            [](const Word* a, const Word* b) { return a->box.top < b->box.top; });
+  const auto area = [](const Box& box) {
+    return std::max(box.right - box.left, 0.0) * std::max(box.bottom - box.top, 0.0);
+  };
+  for (std::size_t i = 0; i < words.size(); ++i)
+    for (std::size_t j = i + 1; j < words.size() && words[j]->box.top < words[i]->box.bottom; ++j) {
+      const Box &a = words[i]->box, &b = words[j]->box;
+      const double common = area({std::max(a.left, b.left), std::max(a.top, b.top),
+                                  std::min(a.right, b.right), std::min(a.bottom, b.bottom)});
+      if (common > kShare * std::min(area(a), area(b)))
+        return fmt::format("words on top of each other: such as \"{}\" and \"{}\"", words[i]->text,
+                           words[j]->text);
+    }
+  return "";
+}
+
 /// Pixels of a picture, whole ones that a box touches.
 struct Area {
   std::int64_t left = 0, top = 0, right = 0, bottom = 0;
@@ -295,7 +320,8 @@ std::string reason_to_drop(const Page& page, const PageQuality& quality) {
     return fmt::format("rotated text: {} of {} characters", rotated.characters, all);
   if (upright.characters < quality.min_characters)
     return fmt::format("almost no text: {} characters", upright.characters);
-  return fallen_apart(page);
+  const std::string apart = fallen_apart(page);
+  return apart.empty() ? on_top_of_each_other(page) : apart;
 }
 
 std::string reason_to_drop(const Page& page, const Image& image, const PageQuality& quality) {

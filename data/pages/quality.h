@@ -21,7 +21,8 @@ struct PageQuality {
 /// trustworthy encoding: what it shows is not known. So does a word that begins with a combining
 /// mark, or a vowel sign behind a letter of another script: parts of the letters are missing.
 /// Letters that run from right to left come from poppler in the order of their boxes, not of the
-/// text; words that fall apart into letters come of mirrored or spaced-out text. Then: almost no
+/// text; words that fall apart into letters come of mirrored or spaced-out text; where two words
+/// stand in one place, one of them is not to be seen. Then: almost no
 /// text (a scan, a figure), much rotated text (the text in reading order would leave out what the
 /// picture shows).
 std::string reason_to_drop(const Page& page, const PageQuality& quality = {});

@@ -74,6 +74,15 @@ TEST(PageQuality, WordsThatFallApartIntoLetters) {
   EXPECT_EQ(reason_to_drop(page), "");
 }
 
+TEST(PageQuality, WordsOnTopOfEachOther) {
+  Page page;
+  page.lines.push_back({"", {}, {{"printed", {10, 10, 60, 26}}, {"elsewhere", {70, 10, 130, 26}}}});
+  page.lines.push_back({"", {}, {{"below", {10, 24, 60, 40}}, {"ab", {10, 10, 20, 26}}}});
+  EXPECT_EQ(reason_to_drop(page), "");
+  page.lines.push_back({"", {}, {{"hidden", {12, 12, 58, 27}}}});
+  EXPECT_EQ(reason_to_drop(page), "words on top of each other: such as \"printed\" and \"hidden\"");
+}
+
 void fill(Image& image, int left, int top, int right, int bottom, std::uint8_t value = 0) {
   for (int y = top; y < bottom; ++y)
     for (int x = left * 3; x < right * 3; ++x) image.row(y)[x] = value;
