@@ -75,13 +75,10 @@ std::u32string with_ink(const std::u32string& text) {
   for (std::size_t i = 0; i < text.size(); ++i) {
     const char32_t c = text[i];
     const char32_t after = i + 1 < text.size() ? text[i + 1] : 0;
-    if (c == kSoftHyphen)
-      out += c;
-    else if (c > 0x20 &&
-             is_white_space(c))  // within a word: one glyph stood for several characters
-      out += U' ';
-    else if (!is_ignorable(c) || shapes_neighbours(c, out.empty() ? 0 : out.back(), after))
-      out += c;
+    const bool is_kept = c == kSoftHyphen || !is_ignorable(c) ||
+                         shapes_neighbours(c, out.empty() ? 0 : out.back(), after);
+    // White space within a word: one glyph stood for several characters.
+    if (is_kept) out += c > 0x20 && is_white_space(c) ? U' ' : c;
   }
   if (!out.empty() && out.back() == kSoftHyphen) out.back() = U'-';
   out.erase(out.find_last_not_of(U' ') + 1);

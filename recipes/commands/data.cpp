@@ -84,10 +84,15 @@ struct DropKind {
 
 /// Pages of this call's documents that are not in the folder, and those that are but with a note.
 struct PageFates {
-  std::map<std::string, DropKind> dropped;  // by what stands in front of the first ":"
+  std::map<std::string, DropKind> dropped;  // by kind_of its reason
   std::int64_t dropped_pages = 0;
   std::vector<std::string> notes;
 };
+
+/// What is in front of the first number: "control character U+0001" is of one kind with U+0002.
+std::string kind_of(const std::string& reason) {
+  return reason.substr(0, std::min(reason.find(':'), reason.find(" U+")));
+}
 
 PageFates fates_of(const PageBuildSummary& summary) {
   PageFates fates;
@@ -96,7 +101,7 @@ PageFates fates_of(const PageBuildSummary& summary) {
         summary.documents.end())
       continue;
     for (const DroppedPage& page : document.dropped) {
-      DropKind& kind = fates.dropped[page.reason.substr(0, page.reason.find(':'))];
+      DropKind& kind = fates.dropped[kind_of(page.reason)];
       if (kind.pages++ == 0)
         kind.first = fmt::format("{} page {}: {}", document.id, page.number, page.reason);
       ++fates.dropped_pages;
