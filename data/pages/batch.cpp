@@ -104,7 +104,14 @@ class BatchBuilder {
     fit_to_image(page, image.width, image.height);
     std::string reason = reason_to_drop(page, options_.quality);
     if (reason.empty()) reason = reason_to_drop(page, image, options_.quality);
+    const std::int64_t hidden = reason.empty() ? keep_what_is_shown(page, image) : 0;
+    if (hidden > 0) reason = reason_to_drop(page, options_.quality);  // enough may not be left
     if (!reason.empty()) return drop(page.number, std::move(reason));
+    if (hidden > 0)
+      result_.notes.push_back(
+          {page.number,
+           fmt::format("{} words that the picture does not show were left out", hidden)});
+    if (!picture.note.empty()) result_.notes.push_back({page.number, "poppler: " + picture.note});
     const std::string stem = page_stem(batch_.document, page.number);
     page.source = batch_.source;
     page.document = batch_.document;

@@ -15,6 +15,7 @@ struct PageBatch {
 struct PageBatchResult {
   std::vector<PageEntry> pages;
   std::vector<DroppedPage> dropped;
+  std::vector<PageNote> notes;
   std::int64_t failed = 0;  // of the dropped: poppler gave an error
 };
 

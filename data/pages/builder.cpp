@@ -2,6 +2,7 @@
 
 #include "core/error.h"
 #include "core/io/files.h"
+#include "core/io/folder_lock.h"
 #include "core/stopwatch.h"
 #include "data/pages/batch.h"
 #include "data/text/utf8.h"
@@ -27,7 +28,7 @@ namespace {
 namespace fs = std::filesystem;
 
 /// Part of every document's fingerprint: raise it when the same options give other pages.
-constexpr int kRules = 1;
+constexpr int kRules = 2;
 constexpr std::int64_t kPagesPerBatch = 8;
 
 /// A folder for unpacked documents that goes away with the object.
@@ -120,6 +121,7 @@ class Builder {
     if (error)
       fail<IoError>(
           fmt::format("{}: folder cannot be made: {}", options_.out.string(), error.message()));
+    const FolderLock lock(options_.out, "lectern data pages");
     old_ = find_page_list(options_.out).value_or(PageList{});
     poppler_ = poppler_version();
     for (const PageSource& source : options_.sources) plan(source);
@@ -186,6 +188,7 @@ class Builder {
         before->options == entry.options && before->poppler == entry.poppler &&
         is_complete(*before)) {
       ++summary_.documents_up_to_date;
+      summary_.documents.push_back(entry.id);
       return;
     }
     if (before != nullptr) replaces_[entry.id] = before->id;
@@ -300,6 +303,8 @@ class Builder {
                 std::back_inserter(build.pages));
       std::move(item.result.dropped.begin(), item.result.dropped.end(),
                 std::back_inserter(build.entry.dropped));
+      std::move(item.result.notes.begin(), item.result.notes.end(),
+                std::back_inserter(build.entry.notes));
     }
     PageList& list = summary_.list;
     list.documents = old_.documents;
@@ -310,6 +315,7 @@ class Builder {
         continue;
       }
       ++summary_.documents_built;
+      summary_.documents.push_back(build.entry.id);
       summary_.pages_written += static_cast<std::int64_t>(build.pages.size());
       summary_.pages_dropped += static_cast<std::int64_t>(build.entry.dropped.size());
       std::move(build.pages.begin(), build.pages.end(), std::back_inserter(list.pages));

@@ -39,6 +39,7 @@ struct PageBuildOptions {
 struct PageBuildSummary {
   std::int64_t documents_built = 0, documents_up_to_date = 0;
   std::int64_t pages_written = 0, pages_dropped = 0;  // of the documents built in this call
+  std::vector<std::string> documents;                 // ids of those built or up to date
   std::vector<SkippedDocument> skipped;               // could not be read, or given twice
   double seconds = 0;
   PageList list;  // what the folder now holds
@@ -54,7 +55,10 @@ struct PageBuildSummary {
 /// bytes were already given under another name. A page whose text cannot be believed
 /// (reason_to_drop) or that poppler fails on is dropped and listed.
 /// Ids come from file names, with eight digits of the hash where two documents would share one.
-/// Throws ConfigError on unusable options, IoError when the folder cannot be written.
+/// Words that the picture does not show are left out, and noted. One call at a time works in a
+/// folder (FolderLock).
+/// Throws ConfigError on unusable options, IoError when the folder cannot be written or another
+/// process works in it.
 PageBuildSummary build_pages(const PageBuildOptions& options);
 
 /// "Report v2.pdf.gz" -> "report-v2": lower case, runs of other characters than a-z 0-9 . _ become

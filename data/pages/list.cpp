@@ -23,7 +23,12 @@ void describe(DroppedPage& r, FieldVisitor& f) {
   f.text("reason", r.reason, kMust);
 }
 
-/// All but the dropped pages.
+void describe(PageNote& r, FieldVisitor& f) {
+  f.integer("number", r.number, kCount, kMust);
+  f.text("note", r.note, kMust);
+}
+
+/// All but the lists of pages.
 void describe(DocumentEntry& r, FieldVisitor& f) {
   f.text("id", r.id, kMust);
   f.text("source", r.source, kMust);
@@ -94,6 +99,9 @@ PageList read_list(const json& root, const std::string& name) {
   for (const Fields& each : in.objects("documents")) {
     list.documents.push_back(read<DocumentEntry>(each));
     list.documents.back().dropped = read_all<DroppedPage>(each, "dropped");
+    // Folders of before have none.
+    for (const Fields& note : each.objects("notes"))
+      list.documents.back().notes.push_back(read<PageNote>(note));
   }
   list.pages = read_all<PageEntry>(in, "pages");
   // Stems become file names that a rebuild deletes: they must not lead out of the folder.
@@ -117,6 +125,7 @@ std::string to_json_text(const PageList& list) {
   for (const DocumentEntry& document : list.documents) {
     json entry = to_json(document);
     entry["dropped"] = to_json(document.dropped);
+    entry["notes"] = to_json(document.notes);
     documents.push_back(std::move(entry));
   }
   const json root = {{"format", "lectern-pages"},

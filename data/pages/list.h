@@ -3,7 +3,8 @@
 //
 // {"format": "lectern-pages", "version": 1,
 //  "documents": [{"id", "source", "path", "sha256", "licence", "poppler", "options", "pdf_pages",
-//                 "first", "last", "dots_per_inch", "dropped": [{"number", "reason"}]}],
+//                 "first", "last", "dots_per_inch", "dropped": [{"number", "reason"}],
+//                 "notes": [{"number", "note"}]}],
 //  "pages": [{"stem", "document", "number", "width", "height", "characters"}],
 //  "skipped": [{"source", "path", "reason"}]}
 #pragma once
@@ -19,6 +20,13 @@ namespace lectern {
 struct DroppedPage {
   std::int64_t number = 0;
   std::string reason;
+};
+
+/// What is to be known of a page that is used all the same: hidden words that were left out, what
+/// poppler complained of when it drew it.
+struct PageNote {
+  std::int64_t number = 0;
+  std::string note;
 };
 
 struct PageEntry {
@@ -40,6 +48,7 @@ struct DocumentEntry {
   std::int64_t pdf_pages = 0, first = 0, last = 0;
   double dots_per_inch = 0;
   std::vector<DroppedPage> dropped;
+  std::vector<PageNote> notes;
 };
 
 struct SkippedDocument {

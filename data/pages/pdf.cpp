@@ -9,9 +9,11 @@
 #include <charconv>
 #include <cmath>
 #include <cstdlib>
+#include <iterator>
 #include <map>
 #include <optional>
 #include <string_view>
+#include <utility>
 
 namespace lectern {
 namespace {
@@ -241,7 +243,7 @@ class PageDrawing {
     for (std::size_t i = begin; i < end && as_expected; ++i)
       as_expected = pages_[i].is_like(images[i - begin]);
     std::map<std::int64_t, std::vector<std::string>> said;
-    const bool all_heard = listen(result.errors, said);
+    const bool all_heard = listen(result.errors, pages_[end - 1].picture.number, said);
     if (count > 1 && !(as_expected && all_heard)) return false;
     if (!as_expected)
       fail<IoError>(fmt::format(
@@ -257,8 +259,10 @@ class PageDrawing {
   }
 
   /// Sorts poppler's complaints by page: with -progress it writes "<page> <last> <file>" after
-  /// each, and no complaint of its own begins with a digit. False when some were cut off.
-  bool listen(const std::string& errors, std::map<std::int64_t, std::vector<std::string>>& said) {
+  /// each, and no complaint of its own begins with a digit. What comes after those lines, or was
+  /// said when they could no longer be kept, is of page `last`. False when some were cut off.
+  bool listen(const std::string& errors, std::int64_t last,
+              std::map<std::int64_t, std::vector<std::string>>& said) {
     std::vector<std::string> before;
     for (std::string& line : lines_of(errors)) {
       if (line[0] < '0' || line[0] > '9') {
@@ -266,9 +270,9 @@ class PageDrawing {
         continue;
       }
       std::string_view page = line;
-      said[static_cast<std::int64_t>(take_number(page))] = std::move(before);
-      before.clear();
+      said[static_cast<std::int64_t>(take_number(page))] = std::exchange(before, {});
     }
+    std::move(before.begin(), before.end(), std::back_inserter(said[last]));
     for (auto& [page, lines] : said) {
       if (lines.empty()) continue;
       if (!of_file_) of_file_ = lines_of(ask_pdfinfo(path_, limits_, {}, 0).errors);

@@ -6,6 +6,7 @@
 #include <algorithm>
 #include <charconv>
 #include <cmath>
+#include <map>
 #include <optional>
 
 namespace lectern {
@@ -57,22 +58,44 @@ std::string unescape(std::string_view text) {
 /// Latin and Armenian ligatures; Kangxi and other CJK radicals.
 bool is_shape(char32_t c) { return (c >= 0xfb00 && c <= 0xfb17) || (c >= 0x2e80 && c <= 0x2fdf); }
 
+constexpr char32_t kSoftHyphen = 0xad, kNonJoiner = 0x200c, kJoiner = 0x200d;
+
+/// Joiners leave no ink but change the letters beside them: about a virama they choose between a
+/// half letter, a joined one and an open sign, and between pictures they make one of two. Elsewhere
+/// nothing shows that they are there (or the page is dropped: Arabic, Persian).
+bool shapes_neighbours(char32_t c, char32_t before, char32_t after) {
+  if (c != kJoiner && c != kNonJoiner) return false;
+  if (is_virama(before) || is_virama(after)) return true;
+  return c == kJoiner && is_pictograph(before) && is_pictograph(after);
+}
+
+/// Without characters that no picture shows; a soft hyphen at the end of a word is a hyphen.
+std::u32string with_ink(const std::u32string& text) {
+  std::u32string out;
+  for (std::size_t i = 0; i < text.size(); ++i) {
+    const char32_t c = text[i];
+    const char32_t after = i + 1 < text.size() ? text[i + 1] : 0;
+    const bool is_kept = c == kSoftHyphen || !is_ignorable(c) ||
+                         shapes_neighbours(c, out.empty() ? 0 : out.back(), after);
+    // White space within a word: one glyph stood for several characters.
+    if (is_kept) out += c > 0x20 && is_white_space(c) ? U' ' : c;
+  }
+  if (!out.empty() && out.back() == kSoftHyphen) out.back() = U'-';
+  out.erase(out.find_last_not_of(U' ') + 1);
+  out.erase(0, std::min(out.find_first_not_of(U' '), out.size()));
+  return out;
+}
+
 /// Words with bytes that are not UTF-8 are left for the quality filter to find.
 std::string plain_letters(std::string text) {
   if (std::all_of(text.begin(), text.end(), [](char c) { return (c & 0x80) == 0; }) ||
       !is_utf8(text))
     return text;
   std::string out;
-  for (std::size_t at = 0; at < text.size();) {
-    const CodePoint point = code_point(text, at);
-    const std::string_view character = std::string_view(text).substr(at, point.bytes);
-    if (point.value == 0xad)
-      out += '-';
-    else if (is_shape(point.value))
-      out += normalize(character, NormalForm::nfkc);
-    else
-      out += character;
-    at += point.bytes;
+  for (const char32_t c : with_ink(code_points(text))) {
+    std::string character;
+    append_utf8(character, c);
+    out += is_shape(c) ? normalize(character, NormalForm::nfkc) : character;
   }
   return normalize(out, NormalForm::nfc);
 }
@@ -93,6 +116,65 @@ bool runs_vertically(const Line& line) {
   }
   return 2 * upright > characters ||
          (line.words.size() >= 3 && is_upright_box(line.box, characters));
+}
+
+double middle(double a, double b) { return 0.5 * (a + b); }
+
+/// +1: the words go to the right, the way their letters do; -1: to the left, so they stand on their
+/// heads; 0: not to be told from one word.
+int direction_of_words(const Line& line) {
+  std::int64_t balance = 0;
+  for (std::size_t i = 1; i < line.words.size(); ++i) {
+    const Box &a = line.words[i - 1].box, &b = line.words[i].box;
+    const double step = middle(b.left, b.right) - middle(a.left, a.right);
+    balance += step > 0 ? 1 : step < 0 ? -1 : 0;
+  }
+  return balance > 0 ? 1 : balance < 0 ? -1 : 0;
+}
+
+/// The same of lines of a block: +1 when they go down.
+int direction_of_lines(const Line& above, const Line& below) {
+  const double step =
+      middle(below.box.top, below.box.bottom) - middle(above.box.top, above.box.bottom);
+  const double height = above.box.bottom - above.box.top;
+  return step > 0.5 * height ? 1 : step < -0.5 * height ? -1 : 0;
+}
+
+/// Lines whose words, in the order in which they are read, run to the left, and those about which
+/// only their neighbours tell: lines of one word.
+std::vector<bool> lines_upside_down(const std::vector<Line>& lines) {
+  std::vector<int> direction;
+  std::map<std::int64_t, int> of_block;
+  int of_page = 0;
+  for (std::size_t i = 0; i < lines.size(); ++i) {
+    direction.push_back(direction_of_words(lines[i]));
+    int& block = of_block[lines[i].block];
+    block += 2 * direction[i];
+    of_page += direction[i];
+    if (i > 0 && lines[i - 1].block == lines[i].block)
+      block += direction_of_lines(lines[i - 1], lines[i]);
+  }
+  std::vector<bool> out;
+  for (std::size_t i = 0; i < lines.size(); ++i) {
+    int which = direction[i];
+    if (which == 0) which = of_block[lines[i].block];
+    if (which == 0) which = of_page;
+    out.push_back(which < 0);
+  }
+  return out;
+}
+
+void set_apart_upside_down(Page& page) {
+  const std::vector<bool> upside_down = lines_upside_down(page.lines);
+  std::vector<Line> upright;
+  for (std::size_t i = 0; i < page.lines.size(); ++i) {
+    if (!upside_down[i]) {
+      upright.push_back(std::move(page.lines[i]));
+      continue;
+    }
+    for (Word& word : page.lines[i].words) page.rotated_words.push_back(std::move(word));
+  }
+  page.lines = std::move(upright);
 }
 
 class Scanner {
@@ -204,7 +286,10 @@ class Scanner {
 std::vector<Page> parse_bbox_layout(std::string_view xhtml, double dots_per_inch,
                                     const std::string& name) {
   std::vector<Page> pages = Scanner(xhtml, dots_per_inch / kPointsPerInch, name).scan();
-  for (Page& page : pages) page.dots_per_inch = dots_per_inch;
+  for (Page& page : pages) {
+    page.dots_per_inch = dots_per_inch;
+    set_apart_upside_down(page);
+  }
   return pages;
 }
 

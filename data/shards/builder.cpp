@@ -3,6 +3,7 @@
 #include "core/error.h"
 #include "core/io/file.h"
 #include "core/io/files.h"
+#include "core/io/folder_lock.h"
 #include "core/parallel.h"
 #include "core/stopwatch.h"
 #include "data/images/image.h"
@@ -21,6 +22,7 @@
 #include <algorithm>
 #include <cmath>
 #include <exception>
+#include <optional>
 #include <set>
 
 namespace lectern {
@@ -105,6 +107,7 @@ ShardPage prepare(const detail::PageFile& file, const Tokenizer& tokenizer) {
   PageQuality quality;
   quality.min_characters = 1;  // how much is enough was decided when the pages were made
   quality.max_rotated_fraction = 1;
+  quality.keeps_right_to_left = true;  // what poppler mixes up was dropped when they were made
   if (const std::string reason = reason_to_drop(page, quality); !reason.empty())
     fail<IoError>(reason);
   ShardPage out;
@@ -141,7 +144,7 @@ ShardPage prepare(const detail::PageFile& file, const Tokenizer& tokenizer) {
 
 /// Numbers of the manifest's "mixture".
 struct DocumentCounts {
-  std::string split, source;
+  std::string source;
   std::int64_t pages = 0, tokens = 0;
 };
 
@@ -153,26 +156,34 @@ class Builder {
         inputs_(std::move(inputs)),
         tokenizer_(tokenizer),
         tokenizer_sha256_(tokenizer_sha256),
-        folder_(plain(options.out) += ".partial"),
-        dropped_(inputs_.dropped) {}
+        partial_(plain(options.out) += ".partial"),
+        folder_(partial_ / "new"),
+        dropped_(inputs_.dropped) {
+    fs::create_directories(partial_);
+    lock_.emplace(partial_, fmt::format("lectern data shards --out {}", options.out.string()));
+  }
   Builder(const Builder&) = delete;
   Builder& operator=(const Builder&) = delete;
   /// A build that failed leaves nothing behind; after publish() nothing is left to remove.
   ~Builder() {
     std::error_code ignored;
     fs::remove_all(folder_, ignored);
+    lock_.reset();
+    fs::remove(partial_, ignored);  // stays where another process has locked it since
   }
 
   /// Writes everything under the temporary name and returns the manifest.
   json build() {
-    fs::remove_all(folder_);
+    for (const auto& entry : fs::directory_iterator(partial_))  // of a process that was killed
+      if (entry.is_directory()) fs::remove_all(entry.path());
     fs::create_directories(folder_);
-    const std::set<std::string> validation = choose_validation(options_, inputs_);
+    const detail::HeldOut validation = choose_validation(options_, inputs_);
+    shares_document_ = !validation.pages.empty();
     json splits = json::object();
     for (const std::string name : {"train", "validation"}) {
       std::vector<detail::PageFile> files;
       for (const detail::PageFile& file : inputs_.files)
-        if (validation.contains(file.document) == (name == "validation")) files.push_back(file);
+        if (validation.contains(file) == (name == "validation")) files.push_back(file);
       if (!files.empty()) splits[name] = build_split(name, files);
     }
     if (!splits.contains("train") || splits["train"]["pages"] == 0)
@@ -262,8 +273,8 @@ class Builder {
       report();
     }
     flush();
-    for (const auto& [document, counts] : documents_)
-      if (counts.split == name) split["documents"].push_back(document);
+    for (const auto& [key, counts] : documents_)
+      if (key.second == name) split["documents"].push_back(key.first);
     split["pages"] = pages;
     split["lines"] = lines;
     split["words"] = words;
@@ -283,8 +294,7 @@ class Builder {
   }
 
   void count(const ShardPage& page, const std::string& split) {
-    DocumentCounts& counts = documents_[page.document];
-    counts.split = split;
+    DocumentCounts& counts = documents_[{page.document, split}];
     counts.source = page.source;
     ++counts.pages;
     counts.tokens += static_cast<std::int64_t>(page.ids.size());
@@ -297,16 +307,17 @@ class Builder {
 
   json make_manifest(json splits) const {
     json mixture = json::array(), dropped = json::array();
-    for (const auto& [id, counts] : documents_) {
+    for (const auto& [key, counts] : documents_) {
+      const auto& [id, split] = key;
       const auto known = inputs_.documents.find(id);
       const bool listed = known != inputs_.documents.end();
-      const double tokens = splits[counts.split]["tokens"];
+      const double tokens = splits[split]["tokens"];
       mixture.push_back(
           {{"document", id},
            {"source", counts.source},
            {"sha256", listed ? known->second.sha256 : ""},
            {"licence", listed ? known->second.licence : ""},
-           {"split", counts.split},
+           {"split", split},
            {"pages", counts.pages},
            {"tokens", counts.tokens},
            {"share", tokens > 0 ? static_cast<double>(counts.tokens) / tokens : 0.0}});
@@ -319,6 +330,7 @@ class Builder {
             {"settings",
              {{"split", options_.train_share},
               {"validation_documents", options_.validation_documents},
+              {"held_out", shares_document_ ? "pages" : "documents"},
               {"seed", options_.seed},
               {"pages_per_shard", options_.pages_per_shard},
               {"shard_bytes", options_.shard_bytes}}},
@@ -336,10 +348,12 @@ class Builder {
   detail::ShardInputs inputs_;
   const Tokenizer& tokenizer_;
   std::string tokenizer_sha256_;
-  fs::path folder_;
+  fs::path partial_, folder_;  // the second is in the first, and becomes `out`
+  std::optional<FolderLock> lock_;
   std::vector<DroppedShardPage> dropped_;
   std::set<std::string> ids_;
-  std::map<std::string, DocumentCounts> documents_;
+  std::map<std::pair<std::string, std::string>, DocumentCounts> documents_;  // by id and split
+  bool shares_document_ = false;
   std::int64_t done_ = 0;
   Stopwatch watch_;
 };
@@ -350,6 +364,7 @@ ShardBuildSummary summarise(const json& manifest) {
     summary.splits.push_back(summary_of(name, split));
   for (const json& page : manifest.at("dropped"))
     summary.dropped.push_back({page.at("page"), page.at("reason")});
+  summary.shares_document = manifest.at("settings").value("held_out", "documents") == "pages";
   return summary;
 }
 
@@ -371,6 +386,7 @@ ShardBuildSummary build_shards(const ShardBuildOptions& options) {
       return summary;
     }
     Builder builder(options, std::move(inputs), tokenizer, tokenizer_sha256);
+    check_out(options.out, old_manifest(options.out));  // another process may just have made it
     summary = summarise(builder.build());
     builder.publish();
   } catch (const fs::filesystem_error& error) {

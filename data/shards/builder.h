@@ -29,7 +29,9 @@ struct ShardBuildOptions {
   /// Ids of documents that training must not see. At most one of this and train_share is set.
   std::vector<std::string> validation_documents;
   /// About this share of the pages is for training; whole documents, drawn with `seed`, are put
-  /// aside for the rest (at least one when there are two). 1: none.
+  /// aside for the rest (at least one when there are two). Of an only document it is pages in a row
+  /// that are put aside, which is told: they are more like the training pages than another document
+  /// would be. 1: none.
   double train_share = 1;
   std::uint64_t seed = 0;            // of the split and of the order of pages
   std::int64_t pages_per_shard = 0;  // 0: as many as fit into shard_bytes
@@ -49,17 +51,19 @@ struct SplitSummary {
 
 struct ShardBuildSummary {
   bool up_to_date = false;
+  bool shares_document = false;  // validation has other pages of training's only document
   std::vector<SplitSummary> splits;
   std::vector<DroppedShardPage> dropped;
   double seconds = 0;
 };
 
-/// Makes `out` anew, beside its old content until it is whole; leaves it alone when it was made
-/// from the same pages, tokenizer and settings. A page that cannot be used (broken file, missing
-/// picture, no text, a special token in its text) is dropped and listed.
-/// Throws ConfigError on unusable options (an unknown document, a folder `out` that holds something
-/// else), IoError when a folder or the tokenizer cannot be read, `out` cannot be written, or no
-/// page is left.
+/// Makes `out` anew, beside its old content (in <out>.partial, which one process at a time works
+/// in: FolderLock) until it is whole; leaves it alone when it was made from the same pages,
+/// tokenizer and settings. A page that cannot be used (broken file, missing picture, no text, a
+/// special token in its text) is dropped and listed. Throws ConfigError on unusable options (an
+/// unknown document, a share of a single page, a folder `out` that holds something else), IoError
+/// when another process makes `out`, a folder or the tokenizer cannot be read, `out` cannot be
+/// written, or no page is left.
 ShardBuildSummary build_shards(const ShardBuildOptions& options);
 
 }  // namespace lectern

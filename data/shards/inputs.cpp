@@ -62,6 +62,26 @@ std::uint64_t order_key(const std::string& name, std::uint64_t seed) {
   return high << 32 | random.next();
 }
 
+/// Pages that follow each other, from a place that the seed draws: fewer of them have a neighbour
+/// in training than pages drawn one by one would.
+std::set<fs::path> pages_of_only_document(const ShardBuildOptions& options,
+                                          const ShardInputs& inputs) {
+  std::vector<fs::path> paths;
+  for (const PageFile& file : inputs.files) paths.push_back(file.path);
+  std::sort(paths.begin(), paths.end());
+  if (paths.size() < 2)
+    fail<ConfigError>(
+        fmt::format("data shards: split must be 1 for a single page, got {}; the only page is {}; "
+                    "add pages or documents",
+                    options.train_share, paths.front().string()));
+  const double wanted = (1 - options.train_share) * static_cast<double>(paths.size());
+  const std::size_t count =
+      std::clamp<std::size_t>(static_cast<std::size_t>(std::llround(wanted)), 1, paths.size() - 1);
+  const std::size_t first = order_key("only document", options.seed) % (paths.size() - count + 1);
+  const auto begin = paths.begin() + static_cast<std::ptrdiff_t>(first);
+  return {begin, begin + static_cast<std::ptrdiff_t>(count)};
+}
+
 }  // namespace
 
 ShardInputs find_inputs(const ShardBuildOptions& options, const std::string& tokenizer_sha256) {
@@ -97,8 +117,7 @@ ShardInputs find_inputs(const ShardBuildOptions& options, const std::string& tok
   return inputs;
 }
 
-std::set<std::string> choose_validation(const ShardBuildOptions& options,
-                                        const ShardInputs& inputs) {
+HeldOut choose_validation(const ShardBuildOptions& options, const ShardInputs& inputs) {
   std::map<std::string, std::int64_t> pages;
   for (const PageFile& file : inputs.files) ++pages[file.document];
   std::set<std::string> chosen;
@@ -111,7 +130,8 @@ std::set<std::string> choose_validation(const ShardBuildOptions& options,
     }
     chosen.insert(document);
   }
-  if (!options.validation_documents.empty() || options.train_share >= 1) return chosen;
+  if (!options.validation_documents.empty() || options.train_share >= 1) return {chosen, {}};
+  if (pages.size() == 1) return {{}, pages_of_only_document(options, inputs)};
   std::vector<std::pair<std::uint64_t, std::string>> order;
   for (const auto& [document, count] : pages)
     order.emplace_back(order_key("document/" + document, options.seed), document);
@@ -132,7 +152,7 @@ std::set<std::string> choose_validation(const ShardBuildOptions& options,
                          [](const auto& a, const auto& b) { return a.second < b.second; });
     chosen.insert(smallest->first);
   }
-  return chosen;
+  return {chosen, {}};
 }
 
 }  // namespace lectern::detail

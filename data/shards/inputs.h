@@ -28,8 +28,17 @@ struct ShardInputs {
 /// Throws IoError when a folder cannot be read or holds no page.
 ShardInputs find_inputs(const ShardBuildOptions& options, const std::string& tokenizer_sha256);
 
-/// Documents kept for validation. Throws ConfigError when one is not among the inputs.
-std::set<std::string> choose_validation(const ShardBuildOptions& options,
-                                        const ShardInputs& inputs);
+struct HeldOut {
+  std::set<std::string> documents;        // whole
+  std::set<std::filesystem::path> pages;  // of the only document there is
+
+  bool contains(const PageFile& file) const {
+    return documents.contains(file.document) || pages.contains(file.path);
+  }
+};
+
+/// What is kept for validation. Throws ConfigError when a document is not among the inputs, and
+/// when a share is asked for of a single page.
+HeldOut choose_validation(const ShardBuildOptions& options, const ShardInputs& inputs);
 
 }  // namespace lectern::detail

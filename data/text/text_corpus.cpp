@@ -47,22 +47,7 @@ bool is_kept(char32_t character, const CorpusOptions& options) {
 }
 
 std::vector<fs::path> files_of(const CorpusOptions& options) {
-  std::vector<fs::path> out;
-  for (const fs::path& path : options.text) {
-    std::error_code error;
-    if (!fs::is_directory(path, error)) {
-      out.push_back(path);
-      continue;
-    }
-    std::vector<fs::path> found;
-    for (const auto& entry : fs::recursive_directory_iterator(path))
-      if (entry.is_regular_file() && entry.path().extension() == ".txt")
-        found.push_back(entry.path());
-    if (found.empty())
-      fail<IoError>(fmt::format("{}: the folder must hold .txt files, got none", path.string()));
-    std::sort(found.begin(), found.end());
-    out.insert(out.end(), found.begin(), found.end());
-  }
+  std::vector<fs::path> out = text_files(options.text);
   const auto is_excluded = [&](const fs::path& path) {
     const std::string name = path.filename().string();
     return std::any_of(options.exclude.begin(), options.exclude.end(),
@@ -73,6 +58,29 @@ std::vector<fs::path> files_of(const CorpusOptions& options) {
 }
 
 }  // namespace
+
+std::vector<fs::path> text_files(const std::vector<fs::path>& paths) {
+  std::vector<fs::path> out;
+  for (const fs::path& path : paths) {
+    std::error_code error;
+    if (!fs::is_directory(path, error)) {
+      out.push_back(path);
+      continue;
+    }
+    std::vector<fs::path> found;
+    fs::recursive_directory_iterator entry(path, error);
+    for (; !error && entry != fs::recursive_directory_iterator(); entry.increment(error))
+      if (entry->is_regular_file(error) && entry->path().extension() == ".txt")
+        found.push_back(entry->path());
+    if (error)
+      fail<IoError>(fmt::format("{}: cannot be listed: {}", path.string(), error.message()));
+    if (found.empty())
+      fail<IoError>(fmt::format("{}: the folder must hold .txt files, got none", path.string()));
+    std::sort(found.begin(), found.end());
+    out.insert(out.end(), found.begin(), found.end());
+  }
+  return out;
+}
 
 Script script_from(std::string_view name) {
   constexpr std::array<std::pair<std::string_view, Script>, 4> kNames{

@@ -16,6 +16,10 @@ enum class Script : std::uint8_t { common, latin, greek, cyrillic, cjk, other };
 Script script_from(std::string_view name);
 Script script_of(char32_t character);
 
+/// Files as they are, and for each folder the .txt in it and below, by name. Throws IoError for a
+/// folder that has none or cannot be listed.
+std::vector<std::filesystem::path> text_files(const std::vector<std::filesystem::path>& paths);
+
 struct CorpusOptions {
   std::vector<std::filesystem::path> text;  // UTF-8 files, and folders: their .txt, by name
   std::vector<std::string> exclude;         // files whose names begin so are left out

@@ -39,6 +39,10 @@ Sequence sequence_at(std::string_view bytes, std::size_t at) {
   return {length, true};
 }
 
+const utf8proc_property_t& property_of(char32_t c) {
+  return *utf8proc_get_property(static_cast<utf8proc_int32_t>(c));
+}
+
 }  // namespace
 
 bool is_utf8(std::string_view bytes) {
@@ -138,6 +142,32 @@ bool is_word_character(char32_t character) {
     default:
       return character == 0x200C || character == 0x200D;
   }
+}
+
+bool is_ignorable(char32_t c) { return property_of(c).ignorable || (c >= 0xFFF9 && c <= 0xFFFB); }
+
+bool is_combining_mark(char32_t c) {
+  const auto category = property_of(c).category;
+  return category == UTF8PROC_CATEGORY_MN || category == UTF8PROC_CATEGORY_MC ||
+         category == UTF8PROC_CATEGORY_ME;
+}
+
+bool is_virama(char32_t c) { return property_of(c).combining_class == 9; }
+
+bool is_pictograph(char32_t c) {
+  const auto category = property_of(c).category;
+  return category == UTF8PROC_CATEGORY_SO || category == UTF8PROC_CATEGORY_SK;
+}
+
+bool is_letter_or_digit(char32_t c) {
+  const auto category = property_of(c).category;
+  return (category >= UTF8PROC_CATEGORY_LU && category <= UTF8PROC_CATEGORY_LO) ||
+         category == UTF8PROC_CATEGORY_ND;
+}
+
+bool is_right_to_left(char32_t c) {
+  const auto direction = property_of(c).bidi_class;
+  return direction == UTF8PROC_BIDI_CLASS_R || direction == UTF8PROC_BIDI_CLASS_AL;
 }
 
 std::string normalize(std::string_view text, NormalForm form) {

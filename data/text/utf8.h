@@ -42,6 +42,21 @@ bool is_white_space(char32_t character);
 /// What `\w` matches: letters, marks, decimal and letter numbers, connectors, joiners.
 bool is_word_character(char32_t character);
 
+/// Characters that leave no ink of their own: Unicode's Default_Ignorable_Code_Point (zero-width
+/// spaces and joiners, byte-order marks, marks of direction, soft hyphens, variation selectors) and
+/// the marks of interlinear annotations.
+bool is_ignorable(char32_t character);
+/// Marks that belong to the letter before them: accents, vowel signs, ...
+bool is_combining_mark(char32_t character);
+/// The sign that takes a letter's vowel away in scripts of India and around (combining class 9).
+bool is_virama(char32_t character);
+/// Symbols such as emoji (general category So or Sk).
+bool is_pictograph(char32_t character);
+/// Letters and digits, of any script.
+bool is_letter_or_digit(char32_t character);
+/// Hebrew, Arabic and the other scripts that run from right to left.
+bool is_right_to_left(char32_t character);
+
 enum class NormalForm { nfc, nfd, nfkc, nfkd };
 /// The normal form of well-formed UTF-8.
 std::string normalize(std::string_view text, NormalForm form);

@@ -6,10 +6,12 @@
 
 #include <nlohmann/json.hpp>
 
+#include <algorithm>
 #include <charconv>
 #include <cstdint>
 #include <cstdio>
 #include <iostream>
+#include <map>
 #include <memory>
 #include <string>
 #include <vector>
@@ -74,6 +76,65 @@ std::string summary_text(const PageBuildSummary& summary, const std::string& out
   return text + fmt::format("; the folder holds {} pages", summary.list.pages.size());
 }
 
+/// What pages were dropped for, without the numbers that differ from page to page.
+struct DropKind {
+  std::int64_t pages = 0;
+  std::string first;  // "<document> page 7: almost no text: 3 characters"
+};
+
+/// Pages of this call's documents that are not in the folder, and those that are but with a note.
+struct PageFates {
+  std::map<std::string, DropKind> dropped;  // by kind_of its reason
+  std::int64_t dropped_pages = 0;
+  std::vector<std::string> notes;
+};
+
+/// What is in front of the first number: "control character U+0001" is of one kind with U+0002.
+std::string kind_of(const std::string& reason) {
+  return reason.substr(0, std::min(reason.find(':'), reason.find(" U+")));
+}
+
+PageFates fates_of(const PageBuildSummary& summary) {
+  PageFates fates;
+  for (const DocumentEntry& document : summary.list.documents) {
+    if (std::find(summary.documents.begin(), summary.documents.end(), document.id) ==
+        summary.documents.end())
+      continue;
+    for (const DroppedPage& page : document.dropped) {
+      DropKind& kind = fates.dropped[kind_of(page.reason)];
+      if (kind.pages++ == 0)
+        kind.first = fmt::format("{} page {}: {}", document.id, page.number, page.reason);
+      ++fates.dropped_pages;
+    }
+    for (const PageNote& page : document.notes)
+      fates.notes.push_back(fmt::format("{} page {}: {}", document.id, page.number, page.note));
+  }
+  return fates;
+}
+
+std::string fates_text(const PageFates& fates, const std::string& out) {
+  constexpr std::size_t kShown = 5;
+  std::string text;
+  if (fates.dropped_pages > 0)
+    text +=
+        fmt::format("{} pages of these documents are not used; all are listed in {}/pages.json:\n",
+                    fates.dropped_pages, out);
+  for (const auto& [reason, kind] : fates.dropped)
+    text += fmt::format("  {:>5}  {}\n         such as {}\n", kind.pages, reason, kind.first);
+  if (!fates.notes.empty())
+    text += fmt::format("{} notes on pages that are used, in {}/pages.json:\n", fates.notes.size(),
+                        out);
+  for (std::size_t i = 0; i < std::min(fates.notes.size(), kShown); ++i)
+    text += "  " + fates.notes[i] + "\n";
+  return text;
+}
+
+json fates_json(const PageBuildSummary& summary) {
+  json reasons = json::object();
+  for (const auto& [reason, kind] : fates_of(summary).dropped) reasons[reason] = kind.pages;
+  return reasons;
+}
+
 json summary_json(const PageBuildSummary& summary, const std::string& out) {
   json skipped = json::array();
   for (const SkippedDocument& entry : summary.skipped)
@@ -83,6 +144,8 @@ json summary_json(const PageBuildSummary& summary, const std::string& out) {
           {"documents_up_to_date", summary.documents_up_to_date},
           {"pages_written", summary.pages_written},
           {"pages_dropped", summary.pages_dropped},
+          {"dropped_reasons", fates_json(summary)},
+          {"notes", fates_of(summary).notes},
           {"pages_total", summary.list.pages.size()},
           {"seconds", summary.seconds},
           {"skipped", std::move(skipped)}};
@@ -109,7 +172,8 @@ void build(PagesArguments arguments) {
         << summary_json(summary, arguments.out).dump(-1, ' ', false, json::error_handler_t::replace)
         << '\n';
   else
-    std::cout << summary_text(summary, arguments.out) << '\n';
+    std::cout << summary_text(summary, arguments.out) << '\n'
+              << fates_text(fates_of(summary), arguments.out);
 }
 
 void add_pages(Command data) {

@@ -34,6 +34,7 @@ json to_json(const ShardBuildSummary& summary, const std::string& out) {
     dropped.push_back({{"page", page.page}, {"reason", page.reason}});
   return {{"out", out},
           {"up_to_date", summary.up_to_date},
+          {"shares_document", summary.shares_document},
           {"splits", std::move(splits)},
           {"dropped", std::move(dropped)},
           {"seconds", summary.seconds}};
@@ -54,6 +55,10 @@ void print(const ShardBuildSummary& summary, const std::string& out, bool wants_
     fmt::print(
         "validation  none: whole documents are held out, and there are too few for this --split; "
         "add documents, or name some with --validation-documents\n");
+  if (summary.shares_document)
+    fmt::print(
+        "validation  other pages of the one document there is: easier to read than a document that "
+        "training has nothing of; add documents to hold out a whole one\n");
   if (summary.dropped.empty()) return;
   fmt::print("dropped     {} pages:\n", summary.dropped.size());
   for (std::size_t i = 0; i < std::min(summary.dropped.size(), kListed); ++i)
@@ -97,8 +102,10 @@ void add_data_shards(Command data) {
   command.add_option("--validation-documents", options.validation_documents,
                      "Ids of documents that training must not see");
   command
-      .add_option("--split", options.train_share,
-                  "Share of the pages for training; whole documents make up the rest")
+      .add_option(
+          "--split", options.train_share,
+          "Share of the pages for training; whole documents make up the rest, or pages of the "
+          "only one")
       .show_default();
   command.add_option("--seed", options.seed, "Of the split and of the order of pages")
       .show_default();

@@ -3,12 +3,14 @@
 
 #include "core/error.h"
 #include "core/io/file.h"
+#include "data/text/text_corpus.h"
 #include "data/tokenizer/train.h"
 #include "recipes/commands/command.h"
 
 #include <nlohmann/json.hpp>
 
 #include <cstdint>
+#include <filesystem>
 #include <iostream>
 #include <limits>
 #include <memory>
@@ -37,7 +39,9 @@ void train(const TrainArguments& arguments) {
   const std::size_t special = options.special_tokens.size();
   TokenizerTrainer trainer(std::move(options));
   std::uint64_t bytes = 0;
-  for (const std::string& path : arguments.text) {
+  const std::vector<std::filesystem::path> files =
+      text_files({arguments.text.begin(), arguments.text.end()});
+  for (const std::filesystem::path& path : files) {
     const std::string text = read_file(path);
     bytes += text.size();
     trainer.add(text);
@@ -51,14 +55,14 @@ void train(const TrainArguments& arguments) {
                       {"vocab_size_asked", arguments.vocab},
                       {"merged_tokens", merges},
                       {"special_tokens", special},
-                      {"files", arguments.text.size()},
+                      {"files", files.size()},
                       {"bytes", bytes}}
                      .dump()
               << '\n';
   else
     std::cout << fmt::format(
         "{}: {} tokens ({} special, 256 bytes, {} merged) from {} bytes in {} files\n",
-        arguments.out, tokenizer.vocab_size(), special, merges, bytes, arguments.text.size());
+        arguments.out, tokenizer.vocab_size(), special, merges, bytes, files.size());
   if (tokenizer.vocab_size() < arguments.vocab)
     std::cerr << fmt::format(
         "lectern tokenizer train: the text offers {} tokens of the {} asked for\n",
@@ -112,7 +116,10 @@ void add_train_command(Command tokenizer) {
   Command command = tokenizer.add_subcommand(
       "train", "Train a byte-level BPE tokenizer and write it as a tokenizer.json");
   const auto arguments = std::make_shared<TrainArguments>();
-  command.add_option("--text", arguments->text, "UTF-8 text files to learn from").required();
+  command
+      .add_option("--text", arguments->text,
+                  "UTF-8 text files to learn from, and folders of them: their .txt")
+      .required();
   command
       .add_option("--vocab", arguments->vocab,
                   "Number of tokens: special tokens, 256 bytes and merges together")

@@ -29,8 +29,9 @@ inline std::string pdf_paragraph(const std::string& title, int lines = 5) {
   return out;
 }
 
-/// A PDF 1.4 file with a correct cross-reference table.
-inline std::string make_pdf(const std::vector<PdfPage>& pages) {
+/// A PDF 1.4 file with a correct cross-reference table; `info` is what stands in its information
+/// dictionary.
+inline std::string make_pdf(const std::vector<PdfPage>& pages, const std::string& info = "") {
   std::vector<std::string> objects = {"<< /Type /Catalog /Pages 2 0 R >>", "",
                                       "<< /Type /Font /Subtype /Type1 /BaseFont /Helvetica >>"};
   std::string kids;
@@ -44,6 +45,7 @@ inline std::string make_pdf(const std::vector<PdfPage>& pages) {
     objects.push_back(
         fmt::format("<< /Length {} >>\nstream\n{}\nendstream", page.content.size(), page.content));
   }
+  objects.push_back("<< " + info + " >>");
   objects[1] = fmt::format("<< /Type /Pages /Count {} /Kids [{}] >>", pages.size(), kids);
   std::string out = "%PDF-1.4\n", table;
   for (std::size_t i = 0; i < objects.size(); ++i) {
@@ -53,8 +55,8 @@ inline std::string make_pdf(const std::vector<PdfPage>& pages) {
   const std::size_t start = out.size();
   return out + fmt::format(
                    "xref\n0 {}\n0000000000 65535 f \n{}trailer\n<< /Size {} /Root 1 0 R "
-                   ">>\nstartxref\n{}\n%%EOF\n",
-                   objects.size() + 1, table, objects.size() + 1, start);
+                   "/Info {} 0 R >>\nstartxref\n{}\n%%EOF\n",
+                   objects.size() + 1, table, objects.size() + 1, objects.size(), start);
 }
 
 inline std::filesystem::path write_bytes(const std::filesystem::path& path,

@@ -1,6 +1,7 @@
 #include "data/pages/builder.h"
 
 #include "core/io/file.h"
+#include "core/io/folder_lock.h"
 #include "data/images/image.h"
 #include "tests/data/test_pdf.h"
 #include "tests/testing.h"
@@ -105,6 +106,82 @@ TEST_F(PageBuilder, WritesPicturesTextAndBoxes) {
   EXPECT_EQ(image.height, page.height);
   EXPECT_EQ(page.width, 612);
   EXPECT_EQ(contents(out_).size(), 2u * 3 + 1);
+}
+
+TEST_F(PageBuilder, WhatThePictureDoesNotShowIsNotInTheText) {
+  const std::string text = pdf_paragraph("Shown", 20);
+  const auto file = write_bytes(
+      folder_.path() / "a.pdf",
+      make_pdf({{text + "3 Tr " + pdf_text("ghost", 72, 200) + pdf_text("spook", 300, 200), ""},
+                {text + "1 g " + pdf_text("ghost", 72, 200) + "0 g 60 197 300 0.5 re f\n", ""},
+                {text + "q 0 0 10 10 re W n " + pdf_text("ghost", 72, 200) + "Q\n", ""},
+                {text + pdf_text("ghost", 72, 200) + "0.5 g 60 190 200 30 re f\n", ""},
+                {text + pdf_text("ghost", 700, 200) + pdf_text("ghost", 72, -50), ""}}));
+  const PageBuildSummary summary = build_pages(options({file}));
+  EXPECT_EQ(summary.pages_written, 5);
+  for (int number = 1; number <= 5; ++number)
+    for (const char* ending : {"txt", "json"}) {
+      const std::string stored = read_file(out_ / fmt::format("a-{:04}.{}", number, ending));
+      EXPECT_EQ(stored.find("ghost"), std::string::npos) << number << ending;
+      EXPECT_EQ(stored.find("spook"), std::string::npos) << number << ending;
+      EXPECT_NE(stored.find("line 20 of a paragraph with some words"), std::string::npos);
+    }
+  const std::vector<PageNote> notes = load_page_list(out_).documents[0].notes;
+  ASSERT_EQ(notes.size(), 4u);  // what lies beside the page is no part of it
+  EXPECT_EQ(notes[0].number, 1);
+  EXPECT_EQ(notes[0].note, "2 words that the picture does not show were left out");
+  EXPECT_EQ(summary.documents, (std::vector<std::string>{"a"}));
+}
+
+TEST_F(PageBuilder, TurnedPagesAreDropped) {
+  const std::string text = pdf_paragraph("Turned");
+  const auto file =
+      write_bytes(folder_.path() / "a.pdf",
+                  make_pdf({{text, "/Rotate 90"},
+                            {text, "/Rotate 180"},
+                            {text, "/Rotate 270"},
+                            {"q -1 0 0 -1 612 792 cm\n" + text + "Q\n", ""},
+                            {"q 0 1 -1 0 792 0 cm\n" + text + "Q\n", "", 792, 792},
+                            {"q -1 0 0 1 612 0 cm\n" + text + "Q\n", ""},
+                            {"q -1 0 0 -1 612 792 cm\n" + text + "Q\n", "/Rotate 180"}}));
+  build_pages(options({file}));
+  const PageList list = load_page_list(out_);
+  ASSERT_EQ(list.pages.size(), 1u);
+  EXPECT_EQ(list.pages[0].number, 7);  // turned twice
+  ASSERT_EQ(list.documents[0].dropped.size(), 6u);
+  for (const DroppedPage& page : list.documents[0].dropped)
+    EXPECT_TRUE(
+        page.reason.starts_with(page.number == 6 ? "words that fall apart" : "rotated text"))
+        << page.number << " " << page.reason;
+}
+
+TEST_F(PageBuilder, DamagedPagesAreToldWithWhatPopplerSays) {
+  std::string bytes = make_pdf({{pdf_paragraph("Good"), ""},
+                                {"gibberish ", ""},
+                                {pdf_paragraph("Half") + "gibberish ", ""}});
+  bytes[bytes.find("/Count 3") + 7] = '4';
+  const auto file = write_bytes(folder_.path() / "a.pdf", bytes);
+  build_pages(options({file}));
+  const DocumentEntry document = load_page_list(out_).documents[0];
+  ASSERT_EQ(document.dropped.size(), 2u);
+  EXPECT_TRUE(document.dropped[0].reason.starts_with("almost no text: 0 characters; poppler: "));
+  EXPECT_NE(document.dropped[0].reason.find("gibberish"), std::string::npos);
+  EXPECT_EQ(document.dropped[1].number, 4);
+  EXPECT_EQ(document.dropped[1].reason, "poppler cannot find this page in the file");
+  ASSERT_EQ(document.notes.size(), 1u);
+  EXPECT_EQ(document.notes[0].number, 3);
+  EXPECT_TRUE(document.notes[0].note.starts_with("poppler: "));
+}
+
+TEST_F(PageBuilder, OneAtATimeWorksInAFolder) {
+  const auto a = pdf("a.pdf", 1), b = pdf("b.pdf", 1, "Other");
+  build_pages(options({a}));
+  {
+    const FolderLock lock(out_, "a test");
+    EXPECT_TRUE(throws_with([&] { build_pages(options({b})); }, {"is in use by", "a test"}));
+  }
+  EXPECT_EQ(build_pages(options({b})).list.documents.size(), 2u);
+  EXPECT_FALSE(fs::exists(out_ / ".lectern-lock"));
 }
 
 TEST_F(PageBuilder, ASecondRunDoesNothing) {

@@ -164,6 +164,111 @@ TEST(Pdf, AWrongCrossReferenceTableIsRebuilt) {
   EXPECT_TRUE(words_of(read_pdf_text(file, 1, 1, 100)[0]).starts_with("Rebuilt|line 1"));
 }
 
+TEST(Pdf, WhatTheDocumentSaysOfItselfChangesNothing) {
+  TemporaryFolder folder;
+  std::string info;
+  for (const char* key :
+       {"Title", "Author", "Subject", "Keywords", "Creator", "Producer", "CreationDate", "ModDate",
+        "Trapped", "GTS_PDFA1Version", "GTS_PDFXVersion", "GTS_PDFEVersion", "GTS_PDFUA1Version"})
+    info += fmt::format(
+        "/{} (Minutes\\nPages: 1 to 3\\nPages:           1\\nEncrypted:       yes\\n"
+        "Page    1 size:  90000 x 90000 pts\\nPage    2 size:  0 x 0 pts\\n) ",
+        key);
+  const auto file = write_bytes(
+      folder.path() / "binder.pdf",
+      make_pdf({{pdf_paragraph("1"), ""}, {pdf_paragraph("2"), ""}, {pdf_paragraph("3"), ""}},
+               info));
+  EXPECT_EQ(read_pdf_info(file).pages, 3);
+  const std::vector<PdfPicture> pictures = render_pdf_pages(file, 1, 3, 20);
+  ASSERT_EQ(pictures.size(), 3u);
+  for (const PdfPicture& picture : pictures) EXPECT_EQ(picture.error, "");
+}
+
+TEST(Pdf, APasswordIsAskedFor) {
+  TemporaryFolder folder;
+  std::string bytes = make_pdf({{pdf_paragraph("Secret"), ""}});
+  const std::string key(64, '5');  // hexadecimal, of no password
+  bytes.insert(bytes.rfind("/Root"),
+               fmt::format("/Encrypt << /Filter /Standard /V 1 /R 2 /P -4 /O <{}> /U <{}> >> "
+                           "/ID [<00> <00>] ",
+                           key, key));
+  const auto file = write_bytes(folder.path() / "secret.pdf", bytes);
+  EXPECT_TRUE(throws_with([&] { read_pdf_info(file); }, {"secret.pdf", "password"}));
+  EXPECT_TRUE(throws_with([&] { render_pdf_pages(file, 1, 1, 20); }, {"secret.pdf", "password"}));
+}
+
+TEST(Pdf, APageThatIsNotThereIsNotTheOneBeforeIt) {
+  TemporaryFolder folder;
+  std::string bytes = make_pdf({{pdf_paragraph("One"), ""}, {pdf_paragraph("Two"), ""}});
+  const std::size_t at = bytes.find("/Count 2");
+  bytes[at + 7] = '4';
+  const auto file = write_bytes(folder.path() / "boast.pdf", bytes);
+  EXPECT_EQ(read_pdf_info(file).pages, 4);
+  const std::vector<PdfPicture> pictures = render_pdf_pages(file, 1, 4, 20);
+  ASSERT_EQ(pictures.size(), 4u);
+  for (std::size_t i = 0; i < 4; ++i) {
+    EXPECT_EQ(pictures[i].number, static_cast<std::int64_t>(i) + 1);
+    EXPECT_EQ(pictures[i].error.empty(), i < 2) << i;
+    EXPECT_EQ(pictures[i].image.empty(), i >= 2) << i;
+  }
+  EXPECT_EQ(pictures[2].error, "poppler cannot find this page in the file");
+}
+
+TEST(Pdf, APageThatIsTooLargeIsRefusedAlone) {
+  TemporaryFolder folder;
+  const std::string text = pdf_paragraph("Text");
+  const auto file = write_bytes(
+      folder.path() / "sheets.pdf",
+      make_pdf({{text, ""}, {text, "", 14400, 14400}, {text, ""}, {text, ""}, {text, ""}}));
+  std::vector<PdfPicture> pictures = render_pdf_pages(file, 1, 5, 100);
+  ASSERT_EQ(pictures.size(), 5u);
+  for (const PdfPicture& picture : pictures) EXPECT_EQ(picture.error.empty(), picture.number != 2);
+  EXPECT_EQ(pictures[1].error,
+            "too large: 20000 x 20000 pixels at 100 dots per inch, at most 67108864 pixels");
+  // Pages that are too much together come in several calls, each of them at least one.
+  PdfLimits limits;
+  limits.max_pixels_at_once = 2 * 850 * 1100;
+  std::vector<std::int64_t> numbers, calls;
+  for (std::int64_t next = 1; next <= 5; next = numbers.back() + 1) {
+    pictures = render_pdf_pages(file, next, 5, 100, limits);
+    calls.push_back(static_cast<std::int64_t>(pictures.size()));
+    for (const PdfPicture& picture : pictures) numbers.push_back(picture.number);
+  }
+  EXPECT_EQ(numbers, (std::vector<std::int64_t>{1, 2, 3, 4, 5}));
+  EXPECT_EQ(calls, (std::vector<std::int64_t>{3, 2}));
+  limits.max_pixels_at_once = 1;
+  EXPECT_EQ(render_pdf_pages(file, 3, 5, 100, limits).size(), 1u);
+}
+
+TEST(Pdf, ComplaintsAreToldPageByPage) {
+  TemporaryFolder folder;
+  const std::string good = pdf_paragraph("Good");
+  std::string many;
+  for (int i = 0; i < 4000; ++i) many += fmt::format("nonsense{} ", i);
+  const auto file = write_bytes(
+      folder.path() / "damaged.pdf",
+      make_pdf({{good, ""}, {good + "gibberish ", ""}, {good, ""}, {many, ""}, {"rubbish ", ""}}));
+  const std::vector<PdfPicture> pictures = render_pdf_pages(file, 1, 5, 20);
+  ASSERT_EQ(pictures.size(), 5u);
+  for (const PdfPicture& picture : pictures) {
+    EXPECT_EQ(picture.error, "");
+    EXPECT_GT(picture.image.width, 0);
+  }
+  EXPECT_EQ(pictures[0].note, "");
+  EXPECT_NE(pictures[1].note.find("gibberish"), std::string::npos) << pictures[1].note;
+  EXPECT_EQ(pictures[2].note, "");
+  EXPECT_NE(pictures[3].note.find(" more)"), std::string::npos) << pictures[3].note;
+  EXPECT_NE(pictures[4].note.find("rubbish"), std::string::npos) << pictures[4].note;
+  EXPECT_EQ(read_pdf_info(file).note, "");
+
+  // What is wrong with the file is told of the file, not of each page.
+  std::string bytes = make_pdf({{good, ""}});
+  bytes[1] = 'X';
+  const auto broken = write_bytes(folder.path() / "broken.pdf", bytes);
+  EXPECT_NE(read_pdf_info(broken).note, "");
+  EXPECT_EQ(render_pdf_pages(broken, 1, 1, 20)[0].note, "");
+}
+
 std::string layout(const std::string& body) {
   return "<html><head><title>&lt;doc&gt;</title></head><body>\n<doc>\n<page width=\"100\" "
          "height=\"50\">\n" +
@@ -199,6 +304,58 @@ TEST(PdfText, EntitiesLigaturesAndComposition) {
   EXPECT_EQ(pages[0].dots_per_inch, 144);
 }
 
+TEST(PdfText, CharactersWithoutInkAreLeftOut) {
+  const auto read = [](const std::string& word) {
+    std::vector<Page> pages = parse_bbox_layout(layout(line_of(word_of(word))), 72, "t");
+    fit_to_image(pages[0], 100, 50);
+    return pages[0].text;
+  };
+  for (const char* hidden :
+       {"\u200b", "\ufeff", "\u2060", "\u200e", "\u200f",     "\u202a",    "\u202e",
+        "\u2066", "\u2069", "\u061c", "\u2062", "\u034f",     "\u180e",    "\u3164",
+        "\ufe0f", "\ufff9", "\u200c", "\u200d", "\U000e0041", "\U000e0100"}) {
+    EXPECT_EQ(read(fmt::format("ze{}ro", hidden)), "zero") << hidden;
+    EXPECT_EQ(read(fmt::format("{}zero{}", hidden, hidden)), "zero") << hidden;
+    EXPECT_EQ(read(hidden), "") << hidden;
+  }
+  // Joiners that decide how the letters beside them look.
+  const std::string half = "\u0915\u094d\u200d\u0937", open = "\u0915\u094d\u200c\u0937";
+  EXPECT_EQ(read(half), half);
+  EXPECT_EQ(read(open), open);
+  EXPECT_EQ(read("\u0915\u200d\u0937"), "\u0915\u0937");
+  const std::string family = "\U0001f469\u200d\U0001f466";
+  EXPECT_EQ(read(family), family);
+  EXPECT_EQ(read("\u00a0a\u00a0b\u2028"), "a b");
+  EXPECT_EQ(read("co\u00adope\u00ad"), "co\u00adope-");  // whether one is printed, ink will tell
+}
+
+std::string word_at(const std::string& text, double left, double top) {
+  return fmt::format("<word xMin=\"{}\" yMin=\"{}\" xMax=\"{}\" yMax=\"{}\">{}</word>\n", left, top,
+                     left + 18, top + 8, text);
+}
+
+std::string line_at(double top, const std::string& words) {
+  return fmt::format("<line xMin=\"1\" yMin=\"{}\" xMax=\"90\" yMax=\"{}\">{}</line>", top, top + 8,
+                     words);
+}
+
+TEST(PdfText, WordsThatStandOnTheirHeadsAreSetApart) {
+  const std::string upright = "<block>" + line_at(0, word_at("up", 1, 0)) +
+                              line_at(10, word_at("one", 1, 10) + word_at("two", 30, 10)) +
+                              "</block>";
+  const std::string turned =
+      "<block>" + line_at(40, word_at("three", 60, 40) + word_at("four", 30, 40)) +
+      line_at(30, word_at("five", 60, 30)) + "</block><block>" +
+      line_at(28, word_at("six", 60, 28)) + line_at(18, word_at("seven", 60, 18)) + "</block>";
+  const Page both = parse_bbox_layout(layout(upright + turned), 72, "t")[0];
+  EXPECT_EQ(words_of(both), "up|one two|");
+  EXPECT_EQ(both.rotated_words.size(), 5u);
+  // A line that nothing tells about goes with the page.
+  const std::string alone = "<block>" + line_at(1, word_at("alone", 60, 1)) + "</block>";
+  EXPECT_EQ(parse_bbox_layout(layout(turned + alone), 72, "t")[0].lines.size(), 0u);
+  EXPECT_EQ(parse_bbox_layout(layout(upright + alone), 72, "t")[0].lines.size(), 3u);
+}
+
 TEST(PdfText, DamagedOutputIsAnErrorOrLeftOut) {
   const std::string whole = layout(line_of(word_of("word")));
   const std::size_t begin = whole.find("<doc>\n"), end = whole.find("</doc>");
@@ -219,24 +376,6 @@ TEST(PdfText, DamagedOutputIsAnErrorOrLeftOut) {
   EXPECT_EQ(pages[0].text, "yes");
   EXPECT_TRUE(throws_with([] { parse_bbox_layout("<doc><line></line></doc>", 72, "x.pdf"); },
                           {"outside of a page"}));
-}
-
-TEST(PageQuality, ReasonsToDrop) {
-  const auto reason = [](const std::string& text) {
-    Page page;
-    page.lines.push_back({"", {}, {{"twenty-characters-long", {}}, {text, {}}}});
-    return reason_to_drop(page);
-  };
-  EXPECT_EQ(reason("fine"), "");
-  EXPECT_EQ(reason("\xe6\x97\xa5\xc3\xa9"), "");
-  EXPECT_EQ(reason("a\x02"), "control character U+0002");
-  EXPECT_EQ(reason("\xc2\x88"), "control character U+0088");
-  EXPECT_EQ(reason("\xef\xbf\xbd"), "replacement character U+FFFD");
-  EXPECT_EQ(reason("\xef\xa3\xb1"), "private-use character U+F8F1");
-  EXPECT_EQ(reason("\xf3\xb0\x80\x80"), "private-use character U+F0000");
-  EXPECT_EQ(reason("\xef\xbf\xbf"), "noncharacter U+FFFF");
-  EXPECT_EQ(reason("\xff\xfe"), "text that is not UTF-8");
-  EXPECT_EQ(reason_to_drop(Page{}), "almost no text: 0 characters");
 }
 
 TEST(Process, OutputErrorsAndStatus) {

@@ -2,6 +2,7 @@
 
 #include "core/error.h"
 #include "core/io/file.h"
+#include "core/io/folder_lock.h"
 #include "data/pages/list.h"
 #include "data/shards/shard_set.h"
 #include "tests/data/synthetic_pages.h"
@@ -199,6 +200,53 @@ TEST_F(Shards, PagesOfDocumentsAreMixed) {
   for (std::int64_t i = 1; i < set.pages(); ++i)
     changes += set.read(i)->page.document != set.read(i - 1)->page.document;
   EXPECT_GT(changes, 5);
+}
+
+TEST_F(Shards, PagesOfAnOnlyDocumentAreHeldOutAndItIsTold) {
+  ShardBuildOptions one = options();
+  one.pages = {folder_.path() / "one"};
+  write_synthetic(synthetic_page("only", 1), one.pages[0]);
+  one.train_share = 0.9;
+  EXPECT_TRUE(throws_with([&] { build_shards(one); }, {"split must be 1 for a single page"}));
+  EXPECT_FALSE(std::filesystem::exists(folder_.path() / "shards.partial"));
+  for (int page = 2; page <= 10; ++page)
+    write_synthetic(synthetic_page("only", page), one.pages[0]);
+  one.train_share = 0.7;
+  for (const bool again : {false, true}) {
+    const ShardBuildSummary summary = build_shards(one);
+    EXPECT_EQ(summary.up_to_date, again);
+    EXPECT_TRUE(summary.shares_document);
+    ASSERT_EQ(summary.splits.size(), 2u);
+    EXPECT_EQ(summary.splits[0].pages, 7);
+    EXPECT_EQ(summary.splits[1].pages, 3);
+    EXPECT_EQ(summary.splits[1].documents, 1);
+  }
+  std::set<std::int64_t> held, all;
+  const ShardSet train(out() / "train"), validation(out() / "validation");
+  for (std::int64_t i = 0; i < 3; ++i) held.insert(validation.read(i)->page.number);
+  all = held;
+  for (std::int64_t i = 0; i < 7; ++i) all.insert(train.read(i)->page.number);
+  EXPECT_EQ(all.size(), 10u);
+  EXPECT_EQ(*held.rbegin() - *held.begin(), 2);  // in a row
+  EXPECT_EQ(manifest()["settings"]["held_out"], "pages");
+  EXPECT_EQ(manifest()["mixture"].size(), 2u);
+  one.train_share = 0.999;
+  EXPECT_EQ(build_shards(one).splits[1].pages, 1);
+  one.train_share = 1;
+  EXPECT_FALSE(build_shards(one).shares_document);
+  EXPECT_EQ(manifest()["settings"]["held_out"], "documents");
+}
+
+TEST_F(Shards, OneAtATimeMakesAFolder) {
+  std::filesystem::create_directories(folder_.path() / "shards.partial");
+  {
+    const FolderLock lock(folder_.path() / "shards.partial", "a test");
+    EXPECT_TRUE(throws_with([&] { build_shards(options()); }, {"is in use by", "a test"}));
+    EXPECT_TRUE(std::filesystem::exists(folder_.path() / "shards.partial" / ".lectern-lock"));
+  }
+  EXPECT_EQ(build_shards(options()).splits[0].pages, 10);
+  EXPECT_FALSE(std::filesystem::exists(folder_.path() / "shards.partial"));
+  EXPECT_FALSE(std::filesystem::exists(out() / ".lectern-lock"));
 }
 
 TEST_F(Shards, SamePageTwiceIsDropped) {

@@ -49,7 +49,7 @@ std::vector<Documented> documented() {
       {.command = "./test.sh", .skip = "this test is part of it"},
       {.command = "build/lectern ocr page.pdf", .more = " --max-tokens 8"},
       {.command = "build/lectern data pages --pdf papers/*.pdf --out out/mine/pages"},
-      {.command = "build/lectern tokenizer train --text out/mine/pages/*.txt --vocab 512 --out "
+      {.command = "build/lectern tokenizer train --text out/mine/pages --vocab 512 --out "
                   "out/mine/tokenizer.json"},
       {.command = "build/lectern data shards --pages out/mine/pages --tokenizer "
                   "out/mine/tokenizer.json --out out/mine/shards --split 0.9"},
