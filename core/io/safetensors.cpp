@@ -280,9 +280,9 @@ bool is_other_format(const std::filesystem::path& path) {
       folder.string(), wanted, found, found));
 }
 
-/// Throws where a folder has weights, but in another format; a folder that has none is left to
-/// whoever opens its files.
-void refuse_other_formats(const std::filesystem::path& folder, const std::string& wanted) {
+/// Throws for a folder without the file `wanted`, with what it has instead.
+[[noreturn]] void refuse_without_weights(const std::filesystem::path& folder,
+                                         const std::string& wanted) {
   std::error_code error;
   std::vector<std::string> found;
   for (const auto& entry : std::filesystem::directory_iterator(folder, error)) {
@@ -293,7 +293,9 @@ void refuse_other_formats(const std::filesystem::path& folder, const std::string
           folder.string(), wanted));
     if (is_other_format(entry.path())) found.push_back(entry.path().filename().string());
   }
-  if (found.empty()) return;
+  if (found.empty())
+    fail<IoError>(fmt::format("{}: must have {} or {}.index.json, got neither", folder.string(),
+                              wanted, wanted));
   refuse_other_format(folder, wanted, *std::min_element(found.begin(), found.end()));
 }
 
@@ -308,7 +310,7 @@ SafetensorsFolder SafetensorsFolder::open(const std::filesystem::path& folder,
     if (is_other_format(folder) && std::filesystem::is_regular_file(folder))
       refuse_other_format(folder.parent_path(), "a .safetensors file", folder.filename().string());
     if (!std::filesystem::exists(folder / (stem + ".safetensors")))
-      refuse_other_formats(folder, stem + ".safetensors");
+      refuse_without_weights(folder, stem + ".safetensors");
     out.files_.push_back(SafetensorsFile::open(folder / (stem + ".safetensors")));
     for (const auto& name : out.files_[0].names()) out.where_[name] = 0;
     return out;

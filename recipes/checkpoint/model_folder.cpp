@@ -18,7 +18,8 @@ void check_weights_size(const ModelConfig& config, const std::filesystem::path& 
   double bytes = 0;
   bool has_any = false;
   for (const auto& entry : std::filesystem::directory_iterator(folder)) {
-    if (entry.path().extension() != ".safetensors") continue;
+    const std::string name = entry.path().filename().string();
+    if (!name.ends_with(".safetensors") || name.starts_with("adapter_")) continue;
     has_any = true;
     bytes += static_cast<double>(entry.file_size());
   }

@@ -156,7 +156,7 @@ TEST_F(Safetensors, OtherFormatsAreNamedWithTheWayOut) {
   const auto opened = [&](std::initializer_list<std::string_view> parts) {
     return throws_with([&] { SafetensorsFolder::open(folder_.path()); }, parts);
   };
-  EXPECT_TRUE(opened({"model.safetensors"})) << "an empty folder";
+  EXPECT_TRUE(opened({"must have model.safetensors or model.safetensors.index.json, got neither"}));
   write_file(folder_.path() / "pytorch_model.bin", "PK");
   write_file(folder_.path() / "training_args.bin", "PK");
   EXPECT_TRUE(opened({folder_.path().string(), "weights must be in model.safetensors",
@@ -264,7 +264,7 @@ TEST_F(Safetensors, FolderOfShards) {
   EXPECT_TRUE(refused_index(R"({"a":1})", "must be a file name"));
   EXPECT_TRUE(refused_index("[]", "weight_map must be an object"));
   EXPECT_TRUE(throws_with([&] { SafetensorsFolder::open(folder_.path() / "none"); },
-                          {"model.safetensors", "cannot open"}));
+                          {"must have model.safetensors", "got neither"}));
 }
 
 TEST_F(Safetensors, SavingTheSameNameTwiceLeavesNoFile) {

@@ -243,8 +243,13 @@ TEST(ModelFolder, WeightsInAnotherFormatAreNamed) {
   EXPECT_TRUE(throws_with([&] { load_model_folder(out); },
                           {out.string(), "weights must be in model.safetensors",
                            "got pytorch_model.bin", "save_file"}));
-  std::filesystem::remove(out / "pytorch_model.bin");
-  EXPECT_TRUE(throws_with([&] { load_model_folder(out); }, {"model.safetensors"}));
+  write_file(out / "adapter_model.safetensors", "small");
+  EXPECT_TRUE(throws_with([&] { load_model_folder(out); },
+                          {"got adapter_model.safetensors", "merge it into its base model"}));
+  for (const char* file : {"pytorch_model.bin", "adapter_model.safetensors"})
+    std::filesystem::remove(out / file);
+  EXPECT_TRUE(throws_with([&] { load_model_folder(out); },
+                          {out.string(), "must have model.safetensors", "got neither"}));
 }
 
 TEST(ModelFolder, TokenizersThatDoNotFitAreNamed) {
