@@ -1,5 +1,6 @@
 #include "nn/weights.h"
 
+#include "core/notice.h"
 #include "nn/model.h"
 
 #include <algorithm>
@@ -9,6 +10,21 @@
 
 namespace lectern {
 namespace {
+
+/// Tensors that programs have saved with a model and that each computes for itself: tables of
+/// rotary positions, numbers of positions, causal masks.
+bool is_computed_anew(const std::string& name, const Shape& shape) {
+  const auto dot = name.rfind('.');
+  const std::string_view last =
+      dot == std::string::npos ? name : std::string_view(name).substr(dot + 1);
+  for (const std::string_view buffer :
+       {"inv_freq", "original_inv_freq", "cos_cached", "sin_cached", "position_ids", "masked_bias",
+        "token_type_ids", "causal_mask"})
+    if (last == buffer) return true;
+  // A mask [1, 1, T, T] may be called as if it were a bias, which has one dimension.
+  return last == "bias" && shape.ndim() == 4 && shape[0] == 1 && shape[1] == 1 &&
+         shape[2] == shape[3] && name.find("attn") != std::string::npos;
+}
 
 bool wanted(const std::string& name, const std::vector<std::string>& prefixes) {
   return prefixes.empty() || matches_any(name, prefixes);
@@ -118,6 +134,19 @@ void copy_value(const Plan& plan, const SafetensorsFolder& folder) {
   value.mark_modified();
 }
 
+/// Moves what nobody needs from the names that the model does not have, and says so.
+void leave_out_computed(const std::filesystem::path& path, const SafetensorsFolder& folder,
+                        LoadReport& report) {
+  const auto keep = std::stable_partition(
+      report.skipped.begin(), report.skipped.end(),
+      [&](const std::string& name) { return !is_computed_anew(name, folder.shape_of(name)); });
+  report.computed.assign(keep, report.skipped.end());
+  report.skipped.erase(keep, report.skipped.end());
+  if (!report.computed.empty())
+    notice(fmt::format("{}: left out {}, which lectern computes itself ({} such tensors)",
+                       path.string(), report.computed[0], report.computed.size()));
+}
+
 }  // namespace
 
 LoadReport load_weights(ParameterStore& store, const std::filesystem::path& path,
@@ -130,6 +159,7 @@ LoadReport load_weights(ParameterStore& store, const std::filesystem::path& path
     if (wanted(parameter.name, prefixes)) plans.push_back(plan_for(parameter, source));
   LoadReport report;
   report.skipped = source.foreign_to(store);
+  leave_out_computed(path, source.folder(), report);
   if (strict && prefixes.empty() && !report.skipped.empty())
     fail<IoError>(fmt::format("{}: tensor {} is not part of this model ({} such tensors)",
                               path.string(), report.skipped[0], report.skipped.size()));

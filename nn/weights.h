@@ -18,15 +18,18 @@ struct LoadReport {
   std::int64_t loaded = 0;
   std::int64_t mapped = 0;  ///< of them, tensors that are read in the mapped file, not copied
   std::vector<std::string> skipped;  ///< names of the file that the model does not have anywhere
+  /// Names of buffers that every program computes itself (`rotary_emb.inv_freq`, `position_ids`,
+  /// causal masks): left out, with one note (core/notice.h).
+  std::vector<std::string> computed;
 };
 
 /// Copies every tensor of the store whose name starts with one of `prefixes` (all when empty) from
 /// a folder (model.safetensors, or shards with their index) or one .safetensors file. `rename`
-/// turns a stored name into a published one (ModelConfig::published_name()). Stored dtypes are
-/// converted, and the pages of what was copied given back, so that there is never more than one
-/// copy. Throws IoError naming folder, tensor, found and expected shape when one is missing or does
-/// not fit; the model is then unchanged. `strict`, without prefixes, also refuses tensors that the
-/// model does not have, here or in another process.
+/// turns a stored name into a published one (ModelConfig::published_name()). Stored dtypes (F64,
+/// F32, F16, BF16) are converted, and the pages of what was copied given back, so that there is
+/// never more than one copy. Throws IoError naming folder, tensor, found and expected shape when
+/// one is missing or does not fit; the model is then unchanged. `strict`, without prefixes, also
+/// refuses tensors that the model does not have, here or in another process.
 ///
 /// In a store of ParameterValues::absent a parameter whose tensors lie in the file as it wants them
 /// (its dtype, its parts side by side in order, aligned) becomes a view of the mapped file: nothing

@@ -1,6 +1,8 @@
 // build/lectern: parses the command line, runs one command, turns exceptions into one line.
 #include "core/error.h"
+#include "core/notice.h"
 #include "recipes/commands/command.h"
+#include "recipes/machine/versions.h"
 
 #include <unistd.h>
 
@@ -9,6 +11,7 @@
 #include <cstdlib>
 #include <exception>
 #include <string>
+#include <string_view>
 
 namespace {
 
@@ -16,6 +19,16 @@ int fail_with(std::string message) {
   std::replace(message.begin(), message.end(), '\n', ' ');
   std::fprintf(stderr, "lectern: %s\n", message.c_str());
   return 1;
+}
+
+/// Every rank meets what there is to note, and one of them says it.
+void note_on_one_rank() {
+  for (const char* name : {"OMPI_COMM_WORLD_RANK", "PMIX_RANK", "PMI_RANK"}) {
+    const char* rank = std::getenv(name);
+    if (rank == nullptr) continue;
+    if (std::string_view(rank) != "0") lectern::set_notice_sink({});
+    return;
+  }
 }
 
 /// Threads that wait for each other spin first. By default they spin so long that a second program
@@ -32,8 +45,10 @@ void bound_spinning(char** argv) {
 
 int main(int argc, char** argv) {
   bound_spinning(argv);
+  note_on_one_rank();
   lectern::commands::CommandLine line(
-      "lectern", "lectern trains, evaluates and exports optical-compression OCR models");
+      "lectern", "lectern trains, evaluates and exports optical-compression OCR models",
+      fmt::format("lectern {} ({})", lectern::kVersion, lectern::git_revision()));
   line.root().require_subcommand();
   lectern::commands::add_all(line.root());
   try {

@@ -13,7 +13,28 @@ Fields::Fields(const json& object, std::string where) : object_(object), where_(
     fail<ConfigError>(fmt::format("{}: must be an object, got {}", where_, object.type_name()));
 }
 
+void Fields::watch() { asked_ = std::make_shared<Names>(); }
+
+void Fields::asked(const char* field) const {
+  if (asked_) asked_->emplace(field);
+}
+
+Fields Fields::below(const json& object, std::string where) const {
+  Fields out(object, std::move(where));
+  if (asked_) out.watch();
+  return out;
+}
+
+std::vector<std::string> Fields::unread() const {
+  std::vector<std::string> out;
+  if (!asked_) return out;
+  for (const auto& [name, value] : object_.items())
+    if (!value.is_null() && !asked_->contains(name)) out.push_back(name);
+  return out;
+}
+
 bool Fields::has(const char* field) const {
+  asked(field);
   return object_.contains(field) && !object_[field].is_null();
 }
 
@@ -94,7 +115,7 @@ void Fields::only(const char* field, const json& expected) const {
 
 Fields Fields::object(const char* field) const {
   required(field);
-  return Fields(object_[field], where_ + "." + field);
+  return below(object_[field], where_ + "." + field);
 }
 
 std::vector<Fields> Fields::objects(const char* field) const {
@@ -105,7 +126,7 @@ std::vector<Fields> Fields::objects(const char* field) const {
     fail<ConfigError>(
         fmt::format("{}.{}: must be a list of objects, got {}", where_, field, list.type_name()));
   for (std::size_t i = 0; i < list.size(); ++i)
-    out.emplace_back(list[i], fmt::format("{}.{}[{}]", where_, field, i));
+    out.push_back(below(list[i], fmt::format("{}.{}[{}]", where_, field, i)));
   return out;
 }
 
@@ -119,7 +140,10 @@ std::vector<std::string> Fields::texts(const char* field) const {
   return list.get<std::vector<std::string>>();
 }
 
-const json& Fields::raw(const char* field) const { return object_[field]; }
+const json& Fields::raw(const char* field) const {
+  asked(field);
+  return object_[field];
+}
 
 namespace {
 

@@ -8,6 +8,9 @@
 #include <nlohmann/json_fwd.hpp>
 
 #include <cstdint>
+#include <functional>
+#include <memory>
+#include <set>
 #include <string>
 #include <vector>
 
@@ -46,9 +49,19 @@ class Fields {
   const nlohmann::json& raw(const char* field) const;
   const std::string& where() const { return where_; }
 
+  /// From now on remembers which members were asked for, here and in the objects below.
+  void watch();
+  /// Members that are there, are not null and that nobody asked for since watch(); none without.
+  std::vector<std::string> unread() const;
+
  private:
+  using Names = std::set<std::string, std::less<>>;
+  void asked(const char* field) const;
+  Fields below(const nlohmann::json& object, std::string where) const;
+
   const nlohmann::json& object_;
   std::string where_;
+  std::shared_ptr<Names> asked_;  // shared with copies, which read the same object
 };
 
 /// Runs `read` on a file of data, in which a field that does not fit is an IoError, not a

@@ -5,8 +5,10 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <bit>
 #include <cstring>
 #include <optional>
+#include <string_view>
 
 namespace lectern {
 namespace {
@@ -21,10 +23,37 @@ constexpr DTypeName kDTypeNames[] = {{DType::f64, "F64"},   {DType::f32, "F32"},
                                      {DType::bf16, "BF16"}, {DType::i64, "I64"},
                                      {DType::i32, "I32"},   {DType::u8, "U8"}};
 
+/// Dtypes of the format that are not ours, and their bytes. A file may hold tensors of them; only
+/// F16 can be read, as f32.
+struct ForeignDType {
+  const char* name;
+  std::size_t bytes;
+};
+constexpr ForeignDType kForeignDTypes[] = {
+    {"F16", 2},         {"BOOL", 1},        {"I8", 1},     {"I16", 2},     {"U16", 2},
+    {"U32", 4},         {"U64", 8},         {"C64", 8},    {"F8_E4M3", 1}, {"F8_E5M2", 1},
+    {"F8_E4M3FNUZ", 1}, {"F8_E5M2FNUZ", 1}, {"F8_E8M0", 1}};
+constexpr std::string_view kHalf = "F16";
+
 std::optional<DType> parse_dtype(const std::string& name) {
   for (const auto& [dtype, text] : kDTypeNames)
     if (name == text) return dtype;
   return std::nullopt;
+}
+
+const ForeignDType* foreign_dtype(const std::string& name) {
+  for (const ForeignDType& foreign : kForeignDTypes)
+    if (name == foreign.name) return &foreign;
+  return nullptr;
+}
+
+/// "... got F8_E4M3", with what helps where that is known.
+std::string dtype_rule(const std::string& found) {
+  std::string out =
+      fmt::format("dtype must be F64, F32, F16, BF16, I64, I32 or U8, got \"{}\"", found);
+  if (found.starts_with("F8") || found.starts_with("F4") || found.starts_with("F6"))
+    out += "; quantized weights are not read: take the model as it was before";
+  return out;
 }
 
 const char* safetensors_name(DType dtype) {
@@ -33,9 +62,22 @@ const char* safetensors_name(DType dtype) {
   return "?";
 }
 
+/// IEEE half precision (5 bits of exponent, 10 of fraction) as f32, exactly.
+float half_to_float(std::uint16_t half) {
+  const std::uint32_t sign = static_cast<std::uint32_t>(half & 0x8000u) << 16;
+  const std::uint32_t exponent = (half >> 10) & 0x1fu, fraction = half & 0x3ffu;
+  if (exponent == 0) {  // zero or subnormal: fraction * 2^-24
+    const float value = static_cast<float>(fraction) * 0x1p-24f;
+    return sign != 0 ? -value : value;
+  }
+  constexpr std::uint32_t kBias = 127 - 15;
+  const std::uint32_t wide = exponent == 0x1fu ? 0xffu : exponent + kBias;  // infinity and NaN stay
+  return std::bit_cast<float>(sign | wide << 23 | fraction << 13);
+}
+
 /// shape.numel() * element size, or nothing when it overflows 63 bits.
-std::optional<std::size_t> checked_bytes(const Shape& shape, DType dtype) {
-  std::int64_t bytes = static_cast<std::int64_t>(size_of(dtype));
+std::optional<std::size_t> checked_bytes(const Shape& shape, std::size_t element) {
+  std::int64_t bytes = static_cast<std::int64_t>(element);
   for (const std::int64_t size : shape)
     if (__builtin_mul_overflow(bytes, size, &bytes)) return std::nullopt;
   return static_cast<std::size_t>(bytes);
@@ -51,6 +93,12 @@ SafetensorsFile SafetensorsFile::open(const std::filesystem::path& path) {
                               path.string(), bytes.size()));
   std::uint64_t header_bytes = 0;
   std::memcpy(&header_bytes, bytes.data(), 8);
+  constexpr std::string_view kPointer = "version https://git-lfs";
+  if (std::string_view(reinterpret_cast<const char*>(bytes.data()), bytes.size())
+          .starts_with(kPointer))
+    fail<IoError>(fmt::format(
+        "{}: must be a safetensors file, got a Git LFS pointer to one (git lfs pull fetches it)",
+        path.string()));
   if (header_bytes > bytes.size() - 8 || header_bytes > kMaxHeaderBytes)
     fail<IoError>(fmt::format("{}: header length must fit the file of {} bytes, got {}",
                               path.string(), bytes.size(), header_bytes));
@@ -84,11 +132,16 @@ void SafetensorsFile::parse_header(const std::string& text) {
         !value["shape"].is_array() || !value["data_offsets"].is_array())
       bad(fmt::format("tensor {}: needs dtype (string), shape and data_offsets (arrays)", name));
     Entry entry{};
-    const auto dtype = parse_dtype(value["dtype"].get<std::string>());
-    if (!dtype)
-      bad(fmt::format("tensor {}: dtype must be F64, F32, BF16, I64, I32 or U8, got {}", name,
-                      value["dtype"].dump()));
-    entry.dtype = *dtype;
+    const auto dtype_name = value["dtype"].get<std::string>();
+    if (const auto dtype = parse_dtype(dtype_name)) {
+      entry.dtype = *dtype;
+      entry.element = size_of(*dtype);
+    } else if (const ForeignDType* foreign = foreign_dtype(dtype_name)) {
+      entry.foreign = foreign->name;
+      entry.element = foreign->bytes;
+    } else {
+      bad(fmt::format("tensor {}: {}", name, dtype_rule(dtype_name)));
+    }
     if (value["shape"].size() > Shape::kMaxDims)
       bad(fmt::format("tensor {}: at most 8 dimensions, got {}", name, value["shape"].size()));
     for (const auto& size : value["shape"]) {
@@ -114,15 +167,16 @@ void SafetensorsFile::check_layout(std::size_t data_bytes) const {
   });
   std::size_t position = 0;
   for (const auto& [name, entry] : ordered) {
-    const auto bytes = checked_bytes(entry.shape, entry.dtype);
+    const auto bytes = checked_bytes(entry.shape, entry.element);
     if (entry.begin != position || entry.end < entry.begin || entry.end > data_bytes)
       fail<IoError>(fmt::format(
           "{}: tensor {}: data_offsets must follow on byte {} and end within {}, got [{}, {}]",
           path_.string(), name, position, data_bytes, entry.begin, entry.end));
     if (!bytes || *bytes != entry.end - entry.begin)
       fail<IoError>(fmt::format("{}: tensor {}: data_offsets must span {} {}, got {} bytes",
-                                path_.string(), name, name_of(entry.dtype), entry.shape,
-                                entry.end - entry.begin));
+                                path_.string(), name,
+                                entry.foreign.empty() ? name_of(entry.dtype) : entry.foreign,
+                                entry.shape, entry.end - entry.begin));
     position = entry.end;
   }
   if (position != data_bytes)
@@ -137,9 +191,27 @@ const SafetensorsFile::Entry& SafetensorsFile::find(const std::string& name) con
   return found->second;
 }
 
-Tensor SafetensorsFile::get(const std::string& name) const {
+const SafetensorsFile::Entry& SafetensorsFile::find_readable(const std::string& name) const {
   const Entry& entry = find(name);
+  if (!entry.foreign.empty() && entry.foreign != kHalf)
+    fail<IoError>(fmt::format("{}: tensor {}: {}", path_.string(), name,
+                              dtype_rule(std::string(entry.foreign))));
+  return entry;
+}
+
+Tensor SafetensorsFile::get(const std::string& name) const {
+  const Entry& entry = find_readable(name);
   char* begin = data_ + entry.begin;
+  if (entry.foreign == kHalf) {
+    Tensor out = Tensor::empty(entry.shape, DType::f32);
+    float* values = out.data<float>();
+    for (std::int64_t i = 0; i < out.numel(); ++i) {
+      std::uint16_t half = 0;
+      std::memcpy(&half, begin + 2 * i, 2);
+      values[i] = half_to_float(half);
+    }
+    return out;
+  }
   Tensor mapped = Tensor::wrap(begin, entry.shape, entry.dtype, mapping_);
   // A foreign writer may not have aligned its data; such a tensor is copied.
   return reinterpret_cast<std::uintptr_t>(begin) % size_of(entry.dtype) == 0 ? mapped : [&] {
@@ -156,11 +228,11 @@ std::optional<Tensor> SafetensorsFile::get_joined(const std::vector<std::string>
   std::size_t end = first.begin;
   for (const std::string& name : names) {
     const Entry& entry = find(name);
-    if (entry.dtype != first.dtype || entry.begin != end) return {};
+    if (!entry.foreign.empty() || entry.dtype != first.dtype || entry.begin != end) return {};
     end = entry.end;
   }
   char* begin = data_ + first.begin;
-  const auto bytes = checked_bytes(shape, first.dtype);
+  const auto bytes = checked_bytes(shape, size_of(first.dtype));
   if (!bytes || *bytes != end - first.begin ||
       reinterpret_cast<std::uintptr_t>(begin) % size_of(first.dtype) != 0)
     return {};
@@ -178,7 +250,7 @@ void SafetensorsFile::release(const std::string& name) const {
 }
 
 Shape SafetensorsFile::shape_of(const std::string& name) const { return find(name).shape; }
-DType SafetensorsFile::dtype_of(const std::string& name) const { return find(name).dtype; }
+DType SafetensorsFile::dtype_of(const std::string& name) const { return find_readable(name).dtype; }
 
 std::vector<std::string> SafetensorsFile::names() const {
   std::vector<std::string> out;
@@ -186,12 +258,59 @@ std::vector<std::string> SafetensorsFile::names() const {
   return out;
 }
 
+namespace {
+
+/// Weights in a format that is not read: what others than safetensors are called.
+bool is_other_format(const std::filesystem::path& path) {
+  const std::string suffix = path.extension().string();
+  for (const char* other : {".bin", ".pt", ".pth", ".ckpt", ".pkl", ".h5", ".msgpack", ".gguf",
+                            ".ggml", ".npz", ".onnx"})
+    if (suffix == other) return true;
+  return false;
+}
+
+[[noreturn]] void refuse_other_format(const std::filesystem::path& folder,
+                                      const std::string& wanted, const std::string& found) {
+  fail<IoError>(fmt::format(
+      "{}: weights must be in {} (or shards with their index), got {}, which lectern does not "
+      "read; where it is PyTorch's, convert it: python3 -c \"import torch, safetensors.torch as s; "
+      "s.save_file({{k: v.contiguous().clone() for k, v in torch.load('{}', map_location='cpu', "
+      "weights_only=True).items()}}, 'model.safetensors')\" (several .bin files: transformers' "
+      "from_pretrained() and save_pretrained())",
+      folder.string(), wanted, found, found));
+}
+
+/// Throws for a folder without the file `wanted`, with what it has instead.
+[[noreturn]] void refuse_without_weights(const std::filesystem::path& folder,
+                                         const std::string& wanted) {
+  std::error_code error;
+  std::vector<std::string> found;
+  for (const auto& entry : std::filesystem::directory_iterator(folder, error)) {
+    if (entry.path().filename() == "adapter_model.safetensors")
+      fail<IoError>(fmt::format(
+          "{}: weights must be in {} (or shards with their index), got adapter_model.safetensors, "
+          "an adapter (LoRA): merge it into its base model first (peft's merge_and_unload())",
+          folder.string(), wanted));
+    if (is_other_format(entry.path())) found.push_back(entry.path().filename().string());
+  }
+  if (found.empty())
+    fail<IoError>(fmt::format("{}: must have {} or {}.index.json, got neither", folder.string(),
+                              wanted, wanted));
+  refuse_other_format(folder, wanted, *std::min_element(found.begin(), found.end()));
+}
+
+}  // namespace
+
 SafetensorsFolder SafetensorsFolder::open(const std::filesystem::path& folder,
                                           const std::string& stem) {
   SafetensorsFolder out;
   out.folder_ = folder;
   const auto index_path = folder / (stem + ".safetensors.index.json");
   if (!std::filesystem::exists(index_path)) {
+    if (is_other_format(folder) && std::filesystem::is_regular_file(folder))
+      refuse_other_format(folder.parent_path(), "a .safetensors file", folder.filename().string());
+    if (!std::filesystem::exists(folder / (stem + ".safetensors")))
+      refuse_without_weights(folder, stem + ".safetensors");
     out.files_.push_back(SafetensorsFile::open(folder / (stem + ".safetensors")));
     for (const auto& name : out.files_[0].names()) out.where_[name] = 0;
     return out;
@@ -264,7 +383,7 @@ SafetensorsWriter::SafetensorsWriter(const std::filesystem::path& path, std::vec
       fail<IoError>(fmt::format("{}: a tensor must not be named __metadata__", path.string()));
     if (header.contains(name))
       fail<IoError>(fmt::format("{}: tensor {} is given twice", path.string(), name));
-    const auto bytes = checked_bytes(shape, dtype);
+    const auto bytes = checked_bytes(shape, size_of(dtype));
     if (!bytes)
       fail<IoError>(fmt::format("{}: tensor {} {} is too large", path.string(), name, shape));
     header[name] = {{"dtype", safetensors_name(dtype)},

@@ -10,6 +10,7 @@
 #include <memory>
 #include <optional>
 #include <string>
+#include <string_view>
 #include <utility>
 #include <vector>
 
@@ -24,11 +25,12 @@ class SafetensorsFile {
   static SafetensorsFile open(const std::filesystem::path& path);
 
   bool contains(const std::string& name) const { return entries_.contains(name); }
-  /// Throws IoError naming the file when there is no such tensor.
+  /// F16 is given as f32, a copy. Throws IoError naming the file when there is no such tensor, or
+  /// one in a dtype that cannot be read (dtype_of() too): BOOL, F8_E4M3 ... may lie in a file.
   Tensor get(const std::string& name) const;
   /// Tensors that lie one after the other in the file, as one tensor of `shape` with as many
-  /// elements: a view of the mapping. Nothing when they do not, when their dtypes differ or when
-  /// they are not aligned. Throws as get().
+  /// elements: a view of the mapping. Nothing when they do not, when their dtypes differ or are
+  /// not ours, or when they are not aligned. Throws as get().
   std::optional<Tensor> get_joined(const std::vector<std::string>& names, const Shape& shape) const;
   /// Gives the memory behind a tensor's mapped pages back; they are read again when next used.
   void release(const std::string& name) const;
@@ -40,11 +42,14 @@ class SafetensorsFile {
 
  private:
   struct Entry {
-    DType dtype;
+    DType dtype = DType::f32;  // what get() gives
+    std::string_view foreign;  // the dtype in the file, where it is none of ours
+    std::size_t element = 0;   // bytes of one in the file
     Shape shape;
     std::size_t begin = 0, end = 0;  // bytes from the start of the data section
   };
   const Entry& find(const std::string& name) const;
+  const Entry& find_readable(const std::string& name) const;
   void parse_header(const std::string& text);
   void check_layout(std::size_t data_bytes) const;
 
@@ -56,7 +61,8 @@ class SafetensorsFile {
 };
 
 /// Several files with one set of names: a folder with model.safetensors, or with shards and
-/// <stem>.safetensors.index.json. Throws IoError when a shard or a name is missing.
+/// <stem>.safetensors.index.json. Throws IoError when a shard or a name is missing; for a folder
+/// that has its weights in another format (pytorch_model.bin) it says how to convert them.
 class SafetensorsFolder {
  public:
   static SafetensorsFolder open(const std::filesystem::path& folder,

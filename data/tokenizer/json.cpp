@@ -1,6 +1,7 @@
 // Reads tokenizer.json into Tokenizer::State. Every setting is either understood or refused.
 #include "core/error.h"
 #include "core/io/file.h"
+#include "core/notice.h"
 #include "data/json_node.h"
 #include "data/tokenizer/state.h"
 
@@ -117,13 +118,14 @@ int count_byte_level(const JsonNode& node) {
 
 class StateReader {
  public:
-  StateReader(const JsonNode& root, Tokenizer::State& state) : root_(root), state_(state) {}
+  StateReader(const nlohmann::json& document, const std::string& file, Tokenizer::State& state)
+      : root_(document, file), file_(file), state_(state) {}
 
   void run() {
     root_.only({"version", "truncation", "padding", "added_tokens", "normalizer", "pre_tokenizer",
                 "post_processor", "decoder", "model"});
-    for (const char* key : {"truncation", "padding"})
-      if (!root_[key].is_null()) root_[key].refuse("be null (cut and pad outside the tokenizer)");
+    pass_over("truncation");
+    pass_over("padding");
     read_normalizer(root_["normalizer"], state_.normalizers);
     read_cuts();
     if (count_byte_level(root_["decoder"]) != 1) root_["decoder"].refuse("hold ByteLevel once");
@@ -135,6 +137,15 @@ class StateReader {
   }
 
  private:
+  /// What a trainer or a calibration left in the file; encode() gives all of a text and no more.
+  void pass_over(const char* key) {
+    const JsonNode setting = root_[key];
+    if (setting.is_null()) return;
+    if (!setting.is_object()) setting.refuse("be an object or null");
+    notice(fmt::format("{}: {} is passed over: lectern gives all tokens of a text, and no others",
+                       file_, key));
+  }
+
   void read_cuts() {
     std::vector<PreTokenizerStep> steps;
     const JsonNode node = root_["pre_tokenizer"];
@@ -328,6 +339,7 @@ class StateReader {
   }
 
   JsonNode root_;
+  const std::string& file_;
   Tokenizer::State& state_;
   std::int64_t largest_id_ = 0;
   bool has_template_ = false;
@@ -340,7 +352,7 @@ Tokenizer Tokenizer::from_json(std::string text, const std::string& name) {
   auto state = std::make_shared<State>();
   {
     const nlohmann::json document = parse_json(text, file);
-    StateReader(JsonNode(document, file), *state).run();
+    StateReader(document, file, *state).run();
   }
   state->json = std::move(text);
   return Tokenizer(std::move(state));

@@ -12,7 +12,8 @@
 // and Fuse; post_processor null, ByteLevel, TemplateProcessing, Sequence; added tokens with all
 // their flags. Anything else is refused with an IoError that names the file and the field.
 //
-// Differences from the library: a field or type it would ignore is refused; input that is not UTF-8
+// Differences from the library: a field or type it would ignore is refused; truncation and padding
+// are passed over with a note (core/notice.h), so that texts are never cut; input that is not UTF-8
 // (which it cannot be given) has its ill-formed sequences replaced by U+FFFD first. As there, a
 // byte without a symbol in the vocabulary becomes model.unk_token, or is dropped where that is
 // null.

@@ -3,6 +3,7 @@
 #include "core/error.h"
 #include "core/io/fields.h"
 #include "nn/heads.h"
+#include "nn/other_fields.h"
 #include "nn/unit_work.h"
 
 #include <nlohmann/json.hpp>
@@ -19,13 +20,17 @@ constexpr std::int64_t kMaxExperts = 1 << 14;
 // In doubles: sizes from a hostile file do not overflow.
 double swiglu(double width, double rows) { return 3 * width * rows; }
 
-std::vector<bool> parse_layer_types(const Fields& in, std::int64_t layers) {
+/// The layer from which all are sparse, where the file says it so.
+std::vector<bool> dense_first(const Fields& in, std::int64_t layers) {
+  const std::int64_t dense = in.size("first_k_dense_replace", -1, 0, layers);
   std::vector<bool> out;
-  if (!in.has("mlp_layer_types")) {
-    const std::int64_t dense = in.size("first_k_dense_replace", -1, 0, layers);
-    for (std::int64_t i = 0; i < layers; ++i) out.push_back(i >= dense);
-    return out;
-  }
+  for (std::int64_t i = 0; i < layers; ++i) out.push_back(i >= dense);
+  return out;
+}
+
+std::vector<bool> parse_layer_types(const Fields& in, std::int64_t layers) {
+  in.only("moe_layer_freq", 1);
+  if (!in.has("mlp_layer_types")) return dense_first(in, layers);
   const json& types = in.raw("mlp_layer_types");
   const bool fits = types.is_array() && static_cast<std::int64_t>(types.size()) == layers &&
                     std::all_of(types.begin(), types.end(), [](const json& type) {
@@ -35,8 +40,36 @@ std::vector<bool> parse_layer_types(const Fields& in, std::int64_t layers) {
     fail<ConfigError>(
         fmt::format("{}.mlp_layer_types: must be {} entries of \"dense\" or \"sparse\", got {}",
                     in.where(), layers, types.dump()));
+  std::vector<bool> out;
   for (const json& type : types) out.push_back(type == "sparse");
+  if (in.has("first_k_dense_replace") && dense_first(in, layers) != out)
+    fail<ConfigError>(
+        fmt::format("{}.first_k_dense_replace: must agree with mlp_layer_types {}, "
+                    "got {}",
+                    in.where(), types.dump(), in.raw("first_k_dense_replace").dump()));
   return out;
+}
+
+/// Settings of the published models with one value that this decoder has.
+void check_one_way(const Fields& in) {
+  in.only("hidden_act", "silu");
+  in.only("attention_bias", false);
+  in.only("mlp_bias", false);
+  in.only("topk_method", "greedy");
+  in.only("n_group", 1);
+  in.only("topk_group", 1);
+  in.only("norm_topk_prob", false);
+  in.only("scoring_func", "softmax");
+  in.only("tie_word_embeddings", false);
+  in.only("lm_head", true);
+  in.only("rm_head", false);
+  in.only("use_sliding_window", false);
+  in.only("num_nextn_predict_layers", 0);
+  // Sizes of latent attention say that it is meant, whatever use_mla says.
+  in.only("use_mla", false);
+  for (const char* field :
+       {"kv_lora_rank", "q_lora_rank", "qk_nope_head_dim", "qk_rope_head_dim", "v_head_dim"})
+    in.only(field, 0);
 }
 
 }  // namespace
@@ -46,10 +79,36 @@ bool DecoderConfig::is_sparse() const {
 }
 
 double parse_rope_theta(const Fields& in, double fallback) {
-  if (!in.has("rope_parameters")) return in.number("rope_theta", fallback, 1.0, 1e12);
-  const Fields rope = in.object("rope_parameters");
-  rope.only("rope_type", "default");
-  return rope.number("rope_theta", fallback, 1.0, 1e12);
+  constexpr double kLow = 1.0, kHigh = 1e12;
+  const double beside = in.number("rope_theta", fallback, kLow, kHigh);
+  double theta = beside;
+  in.only("partial_rotary_factor", 1.0);
+  // transformers 5 says all in rope_parameters, 4 said what is not default in rope_scaling.
+  for (const char* field : {"rope_parameters", "rope_scaling"}) {
+    if (!in.has(field)) continue;
+    const Fields rope = in.object(field);
+    for (const char* type : {"rope_type", "type"}) rope.only(type, "default");
+    for (const char* factor : {"factor", "partial_rotary_factor", "attention_factor"})
+      rope.only(factor, 1.0);
+    theta = rope.number("rope_theta", theta, kLow, kHigh);
+    if (in.has("rope_theta") && theta != beside)
+      fail<ConfigError>(fmt::format("{}.rope_theta: must agree with {}.rope_theta {}, got {}",
+                                    in.where(), field, theta, beside));
+    refuse_other_fields(rope, {"original_max_position_embeddings"});
+  }
+  return theta;
+}
+
+void check_full_attention(const Fields& in, std::int64_t layers) {
+  if (!in.has("layer_types")) return;
+  const json& types = in.raw("layer_types");
+  const bool fits = types.is_array() && static_cast<std::int64_t>(types.size()) == layers &&
+                    std::all_of(types.begin(), types.end(),
+                                [](const json& type) { return type == "full_attention"; });
+  if (!fits)
+    fail<ConfigError>(
+        fmt::format("{}.layer_types: only {} entries of \"full_attention\" are supported, got {}",
+                    in.where(), layers, types.dump()));
 }
 
 DecoderConfig parse_decoder(const Fields& in) {
@@ -66,6 +125,7 @@ DecoderConfig parse_decoder(const Fields& in) {
   out.layer_is_sparse = parse_layer_types(in, out.num_hidden_layers);
   const bool sparse = out.is_sparse();
   out.n_routed_experts = in.size("n_routed_experts", sparse ? 0 : 1, 1, kMaxExperts);
+  in.only("num_experts", out.n_routed_experts);
   out.n_shared_experts = in.size("n_shared_experts", sparse ? 0 : 1, 1, kMaxExperts);
   out.num_experts_per_tok = in.size("num_experts_per_tok", sparse ? 0 : 1, 1, out.n_routed_experts);
   out.moe_intermediate_size = in.size("moe_intermediate_size", sparse ? 0 : 1);
@@ -77,16 +137,10 @@ DecoderConfig parse_decoder(const Fields& in) {
   out.bos_token_id = in.size("bos_token_id", 0, 0, out.vocab_size - 1);
   out.eos_token_id = in.size("eos_token_id", 1, 0, out.vocab_size - 1);
   out.pad_token_id = in.size("pad_token_id", 2, 0, out.vocab_size - 1);
-  in.only("hidden_act", "silu");
-  in.only("attention_bias", false);
-  in.only("mlp_bias", false);
-  in.only("topk_method", "greedy");
-  in.only("n_group", 1);
-  in.only("topk_group", 1);
-  in.only("use_mla", false);
-  in.only("norm_topk_prob", false);
-  in.only("scoring_func", "softmax");
-  in.only("tie_word_embeddings", false);
+  check_full_attention(in, out.num_hidden_layers);
+  check_one_way(in);
+  // Losses of the published trainer; windows count only where use_sliding_window is on.
+  check_other_fields(in, {"aux_loss_alpha", "seq_aux", "max_window_layers"});
   return out;
 }
 

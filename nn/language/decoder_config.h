@@ -40,12 +40,17 @@ struct DecoderConfig {
 };
 
 /// Reads `text_config`, or `language_config` of the original layout. Throws ConfigError; what the
-/// decoder cannot honour (MLA, group-limited routing, attention bias ...) is refused.
+/// decoder cannot honour (MLA, group-limited routing, attention bias ...) is refused, and so are
+/// other fields that may change the result, where `in` is watched (nn/other_fields.h).
 DecoderConfig parse_decoder(const Fields& in);
 /// The object that parse_decoder() reads, with every field written but `model_type`.
 nlohmann::json to_json(const DecoderConfig& config);
-/// The base of rotary positions: `rope_parameters` or `rope_theta` of an object.
+/// The base of rotary positions: `rope_parameters.rope_theta` (`rope_scaling.rope_theta`) or
+/// `rope_theta` of an object. Throws ConfigError for any scaling, for rotation of a part of a head,
+/// and where two of them disagree.
 double parse_rope_theta(const Fields& in, double fallback);
+/// Throws ConfigError unless `layer_types`, where the file has it, is "full_attention" throughout.
+void check_full_attention(const Fields& in, std::int64_t layers);
 /// Weights of such a decoder with its embedding and head, counted without making it.
 double parameter_count(const DecoderConfig& config, const ResidualConfig& residual);
 

@@ -84,8 +84,9 @@ class Ocr2Config final : public ModelConfig {
 
 /// Reads config.json: the transformers layout, or the original one (`language_config`,
 /// `projector_config`, `vision_config.width`). Throws ConfigError naming file, field, found and
-/// expected; a field that the model cannot honour (MLA, group-limited routing, attention bias ...)
-/// is refused, never ignored.
+/// expected; a field that the model cannot honour (MLA, group-limited routing, attention bias,
+/// scaled or partial rotary positions, quantization ...) is refused, never ignored, and a field
+/// that lectern does not know is refused or noted (nn/other_fields.h).
 Ocr2Config read_ocr2_config(const std::filesystem::path& path);
 Ocr2Config parse_ocr2_config(const nlohmann::json& json, const std::string& name);
 

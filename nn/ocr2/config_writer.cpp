@@ -147,7 +147,8 @@ json to_original_json(const Ocr2Config& config) {
                       {"vocab_size", text.vocab_size}};
   json out = sizes;  // the hub file repeats the language fields at the top
   json language = sizes;
-  language["architectures"] = {"DeepseekOCR2ForCausalLM"};
+  // No architectures in here: the published file names the language model's, and vLLM builds what
+  // this names as the language model, so naming the whole one makes it build itself without end.
   language["torch_dtype"] = "float32";
   out["language_config"] = language;
   out["architectures"] = {"DeepseekOCR2ForCausalLM"};

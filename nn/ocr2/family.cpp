@@ -12,8 +12,9 @@ Family family() {
           .released = [] { return std::make_unique<Ocr2Config>(); },
           .matches =
               [](const nlohmann::json& config) {
-                const std::string type = config.value("model_type", "deepseek_ocr2");
-                return type == "deepseek_ocr2" || type == "deepseek_vl_v2";
+                const auto type = config.find("model_type");
+                return type == config.end() || type->is_null() || *type == "deepseek_ocr2" ||
+                       *type == "deepseek_vl_v2";
               },
           .parse = [](const nlohmann::json& config,
                       const std::string& name) -> std::unique_ptr<ModelConfig> {

@@ -2,6 +2,7 @@
 
 #include "core/error.h"
 #include "core/io/fields.h"
+#include "nn/other_fields.h"
 #include "nn/unit_work.h"
 
 #include <nlohmann/json.hpp>
@@ -10,10 +11,6 @@
 #include <cmath>
 
 namespace lectern {
-namespace {
-
-// In doubles: sizes from a hostile file do not overflow.
-}  // namespace
 
 bool SamConfig::is_global(std::int64_t layer) const {
   return std::find(global_attn_indexes.begin(), global_attn_indexes.end(), layer) !=
@@ -53,10 +50,13 @@ SamConfig parse_sam(const Fields& in) {
   in.only("qkv_bias", true);
   in.only("use_abs_pos", true);
   in.only("use_rel_pos", true);
+  // `scale` is written by transformers and read by nobody.
+  check_other_fields(in, {"scale"});
   check_sam(in.where(), out);
   return out;
 }
 
+// In doubles: sizes from a hostile file do not overflow.
 double parameter_count(const SamConfig& sam) {
   const double width = to_double(sam.hidden_size), mlp = to_double(sam.mlp_dim);
   const double patch = to_double(sam.num_channels * sam.patch_size * sam.patch_size);

@@ -5,6 +5,7 @@
 #include "nn/families.h"
 #include "nn/weights.h"
 #include "recipes/checkpoint/folder.h"
+#include "recipes/config/find.h"
 
 #include <nlohmann/json.hpp>
 
@@ -15,8 +16,14 @@ namespace {
 void check_weights_size(const ModelConfig& config, const std::filesystem::path& folder) {
   constexpr double kSmallestWeight = 2;  // bytes, bf16
   double bytes = 0;
-  for (const auto& entry : std::filesystem::directory_iterator(folder))
-    if (entry.path().extension() == ".safetensors") bytes += static_cast<double>(entry.file_size());
+  bool has_any = false;
+  for (const auto& entry : std::filesystem::directory_iterator(folder)) {
+    const std::string name = entry.path().filename().string();
+    if (!name.ends_with(".safetensors") || name.starts_with("adapter_")) continue;
+    has_any = true;
+    bytes += static_cast<double>(entry.file_size());
+  }
+  if (!has_any) return;  // opening the weights says what is there instead
   if (bytes < kSmallestWeight * config.parameter_count())
     fail<IoError>(
         fmt::format("{}: *.safetensors must hold the {:.0f} parameters of config.json, "
@@ -32,12 +39,12 @@ std::filesystem::path resolve_model_folder(const std::filesystem::path& path) {
 }
 
 std::filesystem::path shipped_model() {
-  std::error_code error;
-  const auto program = std::filesystem::read_symlink("/proc/self/exe", error);
-  const auto folder = program.parent_path().parent_path() / "recipes" / "nano";
+  const std::filesystem::path folder = find_shipped("recipes/nano");
   if (!std::filesystem::exists(folder / "config.json"))
     fail<IoError>(
-        fmt::format("{}: no model is there; name one with --checkpoint", folder.string()));
+        fmt::format("{}: no model is there, nor beside the running program; name one with "
+                    "--checkpoint",
+                    folder.string()));
   return folder;
 }
 

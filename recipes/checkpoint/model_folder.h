@@ -36,8 +36,8 @@ std::unique_ptr<OcrModel> load_model(const std::filesystem::path& folder, const 
 /// checkpoint.
 std::filesystem::path resolve_model_folder(const std::filesystem::path& path);
 
-/// The small model that comes with lectern: recipes/nano beside the folder of the running program.
-/// Throws IoError naming the folder when there is none.
+/// The small model that comes with lectern: recipes/nano here, else where recipes lie beside the
+/// running program, built or installed. Throws IoError naming the folder when there is none.
 std::filesystem::path shipped_model();
 
 using NamedTensors = std::vector<std::pair<std::string, Tensor>>;

@@ -1,8 +1,12 @@
 #include "recipes/commands/command_line.h"
 
+#include "recipes/config/nearest.h"
+
 #include <CLI/CLI.hpp>
+#include <fmt/core.h>
 
 #include <array>
+#include <cstdio>
 #include <filesystem>
 #include <utility>
 #include <vector>
@@ -91,9 +95,68 @@ void Command::callback(std::function<void()> run) { app_->callback(std::move(run
 
 void fail_with_missing(const std::string& what) { throw CLI::RequiredError(what); }
 
-CommandLine::CommandLine(const std::string& program, const std::string& help)
+namespace {
+
+std::vector<std::string> names_of_commands(const CLI::App& app) {
+  std::vector<std::string> out;
+  for (const CLI::App* each : app.get_subcommands({})) out.push_back(each->get_name());
+  return out;
+}
+
+/// The sub-command of this name; null where there is none.
+const CLI::App* command_of(const CLI::App& app, const std::string& name) {
+  for (const CLI::App* each : app.get_subcommands({}))
+    if (each->get_name() == name) return each;
+  return nullptr;
+}
+
+std::string suggestion(const std::string& found, const std::vector<std::string>& known) {
+  const std::string near = nearest_name(found, known);
+  return near.empty() ? "" : fmt::format("; did you mean {}?", near);
+}
+
+/// What to say of a word that stands where a command must and is none; empty where all are.
+std::string unknown_command(const CLI::App& root, int argc, char** argv) {
+  const CLI::App* app = &root;
+  std::string path = root.get_name();
+  for (int i = 1; i < argc; ++i) {
+    const std::string word = argv[i];
+    const std::vector<std::string> known = names_of_commands(*app);
+    if (known.empty() || word.starts_with('-')) return "";
+    const CLI::App* next = command_of(*app, word);
+    if (next == nullptr)
+      return fmt::format("{} has no command {}{} ({} --help lists them)", path, word,
+                         suggestion(word, known), path);
+    app = next;
+    path += " " + word;
+  }
+  return "";
+}
+
+/// The same for options that a command does not have.
+std::string unknown_options(const CLI::App& root, int argc, char** argv) {
+  const CLI::App* app = &root;
+  std::vector<std::string> known;
+  for (int i = 1; i < argc; ++i)
+    if (const CLI::App* next = command_of(*app, argv[i])) app = next;
+  for (const CLI::Option* option : app->get_options())
+    for (const std::string& name : option->get_lnames()) known.push_back("--" + name);
+  std::string out;
+  for (const std::string& word : root.remaining(true)) {
+    if (!word.starts_with("--")) continue;
+    const std::string near = nearest_name(word.substr(0, word.find('=')), known);
+    if (!near.empty()) out += fmt::format("{}: did you mean {}?\n", word, near);
+  }
+  return out;
+}
+
+}  // namespace
+
+CommandLine::CommandLine(const std::string& program, const std::string& help,
+                         const std::string& version)
     : app_(std::make_unique<CLI::App>(help)) {
   app_->name(program);
+  app_->set_version_flag("--version", version, "print the version and leave");
 }
 
 CommandLine::~CommandLine() = default;
@@ -101,13 +164,22 @@ CommandLine::~CommandLine() = default;
 Command CommandLine::root() { return Command(app_.get()); }
 
 std::optional<int> CommandLine::run(int argc, char** argv) {
+  constexpr int kBadUsage = 2;
+  if (const std::string unknown = unknown_command(*app_, argc, argv); !unknown.empty()) {
+    fmt::print(stderr, "lectern: {}\n", unknown);
+    return kBadUsage;
+  }
   try {
     app_->parse(argc, argv);
-  } catch (const CLI::Success& success) {  // --help
+  } catch (const CLI::Success& success) {  // --help, --version
     return app_->exit(success);
+  } catch (const CLI::ExtrasError& error) {
+    app_->exit(error);
+    fmt::print(stderr, "{}", unknown_options(*app_, argc, argv));
+    return kBadUsage;
   } catch (const CLI::ParseError& error) {
     app_->exit(error);
-    return 2;
+    return kBadUsage;
   }
   return std::nullopt;
 }

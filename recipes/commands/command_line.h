@@ -72,13 +72,15 @@ class Command {
 
 class CommandLine {
  public:
-  CommandLine(const std::string& program, const std::string& help);
+  /// `version` is what --version prints.
+  CommandLine(const std::string& program, const std::string& help, const std::string& version);
   ~CommandLine();
 
   Command root();
   /// Parses and runs the callback of the named command. The exit status when that is settled: 0
-  /// after --help, 2 after a mistake in the arguments, which has been printed. What the callback
-  /// throws goes through.
+  /// after --help and --version, 2 after a mistake in the arguments, which has been printed; a
+  /// command or option that does not exist with the nearest that does. What the callback throws
+  /// goes through.
   std::optional<int> run(int argc, char** argv);
 
  private:

@@ -29,7 +29,7 @@ struct PlanOptions {
 
 ScaleInput scale_input(const PlanOptions& options, const Recipe& recipe) {
   const Cluster cluster{options.nodes, options.gpus};
-  if (options.gpu == "cpu") return timed_input(recipe, cluster);
+  if (is_this_machine(options.gpu)) return timed_input(recipe, cluster);
   Hardware hardware = load_hardware(options.figures, options.gpu, recipe.dtype);
   if (options.products > 0) {
     hardware.products = options.products;

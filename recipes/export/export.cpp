@@ -3,6 +3,7 @@
 #include "core/io/file.h"
 #include "core/io/safetensors.h"
 #include "core/ops/convert.h"
+#include "data/tokenizer/template.h"
 #include "recipes/export/layout.h"
 
 #include <nlohmann/json.hpp>
@@ -21,6 +22,14 @@ bool is_rounded(const Tensor& tensor, DType dtype) {
   return dtype == DType::bf16 && tensor.ndim() >= 2;
 }
 
+/// The tokenizer.json of an export. Other programs ask it for the tokens of a whole prompt; our own
+/// folder has the file that the shards were made with, byte for byte.
+std::string tokenizer_json(const LoadedModel& loaded, const ExportLayout* layout) {
+  if (layout == nullptr) return loaded.tokenizer.json();
+  const std::int64_t begin = loaded.model->config().decoder.bos_token_id;
+  return json_with_begin_token(loaded.tokenizer, static_cast<std::int32_t>(begin));
+}
+
 void write_own_files(const LoadedModel& loaded, const std::filesystem::path& folder, DType dtype) {
   NamedTensors tensors;
   for (const auto& [name, tensor] : loaded.model->store().file_order_state())
@@ -30,7 +39,6 @@ void write_own_files(const LoadedModel& loaded, const std::filesystem::path& fol
   json config = loaded.model->config().to_json();
   if (dtype == DType::bf16) config["dtype"] = "bfloat16";
   write_json(folder / "config.json", config);
-  loaded.tokenizer.save(folder / "tokenizer.json");
 }
 
 const ExportLayout* layout_of(const LoadedModel& loaded, const std::string& format) {
@@ -46,8 +54,9 @@ const ExportLayout* layout_of(const LoadedModel& loaded, const std::string& form
                                 known.empty() ? "" : known + " or ", family, format));
 }
 
-/// Loads the export into a fresh model and compares every tensor's bytes.
-void verify(const LoadedModel& loaded, const std::filesystem::path& folder, DType dtype) {
+/// Loads the export into a fresh model and compares every tensor's bytes, and the tokenizer's.
+void verify(const LoadedModel& loaded, const std::filesystem::path& folder, DType dtype,
+            const std::string& tokenizer) {
   const LoadedModel again = load_model_folder(folder);
   const auto want = loaded.model->store().state();
   const auto got = again.model->store().state();
@@ -60,7 +69,7 @@ void verify(const LoadedModel& loaded, const std::filesystem::path& folder, DTyp
       fail<IoError>(fmt::format("{}: tensor {} differs from the model after it was read back",
                                 folder.string(), want[i].first));
   }
-  if (again.tokenizer.json() != loaded.tokenizer.json())
+  if (again.tokenizer.json() != tokenizer)
     fail<IoError>(
         fmt::format("{}: tokenizer.json differs after it was read back", folder.string()));
 }
@@ -79,13 +88,13 @@ ExportReport write_folder(const LoadedModel& loaded, const ExportLayout* layout,
   try {
     std::filesystem::remove_all(temporary);
     std::filesystem::create_directories(temporary);
-    if (layout == nullptr) {
+    if (layout == nullptr)
       write_own_files(loaded, temporary, dtype);
-    } else {
+    else
       layout->write(loaded, temporary);
-      loaded.tokenizer.save(temporary / "tokenizer.json");
-    }
-    verify(loaded, temporary, dtype);
+    const std::string tokenizer = tokenizer_json(loaded, layout);
+    write_file(temporary / "tokenizer.json", tokenizer);
+    verify(loaded, temporary, dtype, tokenizer);
     std::filesystem::remove(target);  // an empty folder
     std::filesystem::rename(temporary, target);
   } catch (const std::filesystem::filesystem_error& error) {

@@ -23,10 +23,11 @@ struct ExportReport {
 /// `format` is a layout of the model's family (layout.h), or "lectern": our own, which holds any
 /// model in config.json, model.safetensors and tokenizer.json. Writes weights (published names,
 /// f32; for lectern also bf16 in all tensors of two dimensions and more), configuration, tokenizer
-/// and processor files into a new folder, reads everything back and compares it bit for bit with
-/// the model as rounded. The folder is complete or absent. Throws ConfigError when the target
-/// exists and is not empty, or when the format cannot hold the model (query tables other than 144
-/// and 256 rows) or the dtype; IoError on files.
+/// and processor files into a new folder (for other programs the tokenizer puts the begin token
+/// before a text, as every training sample has it), reads everything back and compares it bit for
+/// bit with the model as rounded. The folder is complete or absent. Throws ConfigError when the
+/// target exists and is not empty, or when the format cannot hold the model (query tables other
+/// than 144 and 256 rows) or the dtype; IoError on files.
 ExportReport export_model(const LoadedModel& loaded, const std::string& format,
                           const std::filesystem::path& folder, DType dtype = DType::f32);
 

@@ -3,16 +3,45 @@
 #include "core/error.h"
 #include "core/stopwatch.h"
 #include "core/tensor.h"
+#include "recipes/config/find.h"
+#include "recipes/config/nearest.h"
 #include "recipes/config/toml_config.h"
 
 #include <fmt/ranges.h>
 #include <nlohmann/json.hpp>
 
 #include <algorithm>
+#include <cctype>
 #include <cstring>
 #include <vector>
 
 namespace lectern {
+namespace {
+
+/// Names of cards without what people write in several ways: capitals, "-", "_" and spaces.
+std::string bare(std::string_view name) {
+  std::string out;
+  for (const char c : name)
+    if (std::isalnum(static_cast<unsigned char>(c)) != 0)
+      out += static_cast<char>(std::tolower(static_cast<unsigned char>(c)));
+  return out;
+}
+
+[[noreturn]] void refuse_gpu(const std::filesystem::path& figures, const std::string& name,
+                             const std::vector<std::string>& known) {
+  std::string near;  // "A100" before two of them, "H100 SXM" after one
+  for (const std::string& each : known)
+    if (near.empty() && (bare(each).starts_with(bare(name)) || bare(name).starts_with(bare(each))))
+      near = each;
+  if (near.empty()) near = nearest_name(bare(name), known);
+  fail<ConfigError>(fmt::format("plan: --gpu must be cpu or one of {} ({}), got {}{}",
+                                fmt::join(known, ", "), find_recipe(figures).string(), name,
+                                near.empty() ? "" : fmt::format("; did you mean {}?", near)));
+}
+
+}  // namespace
+
+bool is_this_machine(std::string_view name) { return bare(name) == "cpu"; }
 
 Hardware load_hardware(const std::filesystem::path& figures, const std::string& name,
                        const std::string& dtype) {
@@ -34,8 +63,8 @@ Hardware load_hardware(const std::filesystem::path& figures, const std::string& 
     const double memory = gpu.number("memory_rate", kRequired, positive());
     const double link = gpu.number("link_rate", kRequired, positive());
     const double network = gpu.number("network_rate", kRequired, positive());
-    if (known.back() != name) continue;
-    found.name = name;
+    if (bare(known.back()) != bare(name)) continue;
+    found.name = known.back();
     found.product_rate = kTera * (dtype == "bf16" ? bf16 : fp32);
     found.memory_bytes = kGiga * bytes;
     found.memory_rate = kGiga * memory;
@@ -43,9 +72,7 @@ Hardware load_hardware(const std::filesystem::path& figures, const std::string& 
     found.network_rate = kGiga * network;
   }
   root.finish();
-  if (found.name.empty())
-    fail<ConfigError>(fmt::format("plan: --gpu must be cpu or one of {} ({}), got {}",
-                                  fmt::join(known, ", "), figures.string(), name));
+  if (found.name.empty()) refuse_gpu(figures, name, known);
   return found;
 }
 

@@ -8,6 +8,7 @@
 #include <cstdint>
 #include <filesystem>
 #include <string>
+#include <string_view>
 
 namespace lectern {
 
@@ -35,8 +36,12 @@ struct Hardware {
   double seconds_of_memory(double bytes) const { return bytes / (memory_rate * memory); }
 };
 
-/// The GPU `name` of a figures file, for products in `dtype` ("bf16" or "fp32"). Throws IoError or
-/// ConfigError naming file and field; an unknown name is answered with those that are known.
+/// Whether --gpu means processes of this machine: "cpu".
+bool is_this_machine(std::string_view name);
+
+/// The GPU `name` of a figures file, for products in `dtype` ("bf16" or "fp32"); capitals and
+/// dashes do not count ("A100_80G"). Throws IoError or ConfigError naming file and field; an
+/// unknown name is answered with those that are known and the nearest.
 Hardware load_hardware(const std::filesystem::path& figures, const std::string& name,
                        const std::string& dtype);
 

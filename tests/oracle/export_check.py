@@ -7,7 +7,7 @@ usage: export_check.py --export FOLDER --case FILE [--tolerance 1e-4]
 The first form checks one export against a case file (`oracle.export_case --checkpoint MODEL --out
 FILE`, run on the checkpoint that was exported). The second makes a small random model, exports it in
 both formats and checks each. Compared: the names and shapes of the file with those that transformers
-would write, no missing or unexpected keys, tokenizer ids, logits and loss within the tolerance
+would write, no missing or unexpected keys, tokenizer ids, ids of the prompt (begin token and all), logits and loss within the tolerance
 (times the largest value, at least 1), greedy tokens equal.
 
 transformers has no class for the original layout (`deepseek_vl_v2`); its configuration is turned
@@ -25,6 +25,7 @@ import tempfile
 try:
     import torch
     import transformers
+    from PIL import Image
     from safetensors import safe_open
     from safetensors.torch import load_file
     from tokenizers import Tokenizer
@@ -122,6 +123,26 @@ def check_tokenizer(folder, root):
            f"begin and end tokens {fast.bos_token_id}, {fast.eos_token_id}")
 
 
+def check_prompt(folder, root, case):
+    """Who asks an export the way transformers' users do gives it the prompt that it was trained with."""
+    prompt, image = root["lectern"]["prompt"], root["image_token_id"]
+    row = case["in.input_ids"][0, :int(case["greedy_prompt_len"])].tolist()
+
+    def collapsed(ids):  # a picture's tokens as the one placeholder that stands for them
+        return [token for i, token in enumerate(ids) if i == 0 or token != image or ids[i - 1] != image]
+
+    want = collapsed(row)
+    got = transformers.AutoTokenizer.from_pretrained(folder)(prompt).input_ids
+    report(got == want, f"AutoTokenizer gives the prompt of lectern {want}" + ("" if got == want else f": {got}"))
+    if root["model_type"] != "deepseek_ocr2":
+        return
+    processor = transformers.AutoProcessor.from_pretrained(folder)
+    size = processor.image_processor.tile_size
+    picture = Image.new("RGB", (size // 2, size // 2), (200, 30, 30))
+    got = collapsed(processor(images=picture, text=prompt).input_ids[0])
+    report(got == want, "AutoProcessor gives the prompt of lectern" + ("" if got == want else f": {got}"))
+
+
 def compare(model, case, tolerance):
     inputs = {name[3:]: value.long() if not value.is_floating_point() else value
               for name, value in case.items() if name.startswith("in.")}
@@ -153,7 +174,9 @@ def check_export(folder, case_file, tolerance):
     print(folder)
     model, root = load_strictly(folder)
     check_tokenizer(folder, root)
-    compare(model, load_file(case_file), tolerance)
+    case = load_file(case_file)
+    check_prompt(folder, root, case)
+    compare(model, case, tolerance)
 
 
 def main():

@@ -3,9 +3,11 @@
 #include "core/io/file.h"
 #include "tests/testing.h"
 
+#include <cmath>
 #include <cstdint>
 #include <cstring>
 #include <fstream>
+#include <limits>
 #include <string>
 #include <vector>
 
@@ -101,6 +103,75 @@ TEST_F(Safetensors, ReadsAFixtureOfTheReferenceWriter) {
   EXPECT_TRUE(throws_with([&] { folder.get("nothing"); }, {"has no tensor nothing"}));
 }
 
+// Every value of half precision, against its definition.
+TEST_F(Safetensors, HalfPrecisionIsGivenAsF32) {
+  const std::string header = R"({"h":{"dtype":"F16","shape":[65536],"data_offsets":[0,131072]}})";
+  std::string bytes = file_bytes(header, 0);
+  for (int half = 0; half < 65536; ++half) {
+    bytes += static_cast<char>(half & 0xff);
+    bytes += static_cast<char>(half >> 8);
+  }
+  const auto file = SafetensorsFile::open(write(bytes));
+  EXPECT_EQ(file.dtype_of("h"), DType::f32);
+  EXPECT_EQ(file.shape_of("h"), (Shape{65536}));
+  EXPECT_FALSE(file.get_joined({"h"}, {65536})) << "there is nothing to map";
+  const Tensor got = file.get("h");
+  ASSERT_EQ(got.dtype(), DType::f32);
+  for (int half = 0; half < 65536; ++half) {
+    const int exponent = half >> 10 & 31, fraction = half & 1023;
+    const double sign = half & 0x8000 ? -1 : 1;
+    const float value = got.data<float>()[half];
+    if (exponent == 31 && fraction != 0) {
+      ASSERT_TRUE(std::isnan(value)) << half;
+      continue;
+    }
+    const double want = exponent == 31  ? sign * std::numeric_limits<double>::infinity()
+                        : exponent == 0 ? sign * std::ldexp(fraction, -24)
+                                        : sign * std::ldexp(1024 + fraction, exponent - 25);
+    ASSERT_EQ(static_cast<double>(value), want) << half;
+    ASSERT_EQ(std::signbit(value), sign < 0) << half;
+  }
+}
+
+// A file may hold what nobody reads; who does is told.
+TEST_F(Safetensors, OtherDTypesMayLieInAFile) {
+  const auto file = SafetensorsFile::open(
+      write(file_bytes(R"({"flag":{"dtype":"BOOL","shape":[3],"data_offsets":[0,3]},)"
+                       R"("w":{"dtype":"F8_E4M3","shape":[5],"data_offsets":[3,8]},)"
+                       R"("x":{"dtype":"F32","shape":[2],"data_offsets":[8,16]}})",
+                       16)));
+  EXPECT_EQ(file.names(), (std::vector<std::string>{"flag", "w", "x"}));
+  EXPECT_EQ(file.shape_of("flag"), (Shape{3}));
+  EXPECT_EQ(file.get("x").numel(), 2);
+  const std::string path = file.path().string();
+  EXPECT_TRUE(throws_with([&] { file.get("flag"); },
+                          {path, "tensor flag: dtype must be F64, F32, F16", "got \"BOOL\""}));
+  EXPECT_TRUE(throws_with([&] { file.dtype_of("w"); },
+                          {path, "tensor w: dtype must be", "got \"F8_E4M3\"; quantized weights"}));
+  EXPECT_TRUE(refused_entry(R"({"dtype":"I16","shape":[2],"data_offsets":[0,2]})", 2,
+                            {"data_offsets must span I16 [2], got 2 bytes"}));
+}
+
+TEST_F(Safetensors, OtherFormatsAreNamedWithTheWayOut) {
+  const auto opened = [&](std::initializer_list<std::string_view> parts) {
+    return throws_with([&] { SafetensorsFolder::open(folder_.path()); }, parts);
+  };
+  EXPECT_TRUE(opened({"must have model.safetensors or model.safetensors.index.json, got neither"}));
+  write_file(folder_.path() / "pytorch_model.bin", "PK");
+  write_file(folder_.path() / "training_args.bin", "PK");
+  EXPECT_TRUE(opened({folder_.path().string(), "weights must be in model.safetensors",
+                      "got pytorch_model.bin", "python3 -c", "save_file"}));
+  EXPECT_TRUE(throws_with(
+      [&] { SafetensorsFolder::open(folder_.path() / "pytorch_model.bin"); },
+      {"weights must be in a .safetensors file", "got pytorch_model.bin", "save_file"}));
+  write_file(folder_.path() / "adapter_model.safetensors", "");
+  EXPECT_TRUE(opened({"got adapter_model.safetensors", "merge"}));
+  save_safetensors(folder_.path() / "model.safetensors", {{"a", Tensor::zeros({1})}});
+  EXPECT_TRUE(SafetensorsFolder::open(folder_.path()).contains("a"));
+  EXPECT_TRUE(refused("version https://git-lfs.github.com/spec/v1\noid sha256:00\nsize 7\n",
+                      {"got a Git LFS pointer", "git lfs pull"}));
+}
+
 TEST_F(Safetensors, HostileHeaders) {
   EXPECT_TRUE(refused("", {"header length must be 8 bytes, got a file of 0 bytes"}));
   EXPECT_TRUE(refused("1234567", {"got a file of 7 bytes"}));
@@ -124,8 +195,9 @@ TEST_F(Safetensors, HostileHeaders) {
 TEST_F(Safetensors, HostileEntries) {
   EXPECT_TRUE(refused_entry("3", 0, {"tensor a: needs dtype"}));
   EXPECT_TRUE(refused_entry(R"({"dtype":"F32","shape":[1]})", 4, {"tensor a: needs dtype"}));
-  EXPECT_TRUE(refused_entry(R"({"dtype":"F8_E5M2","shape":[1],"data_offsets":[0,1]})", 1,
-                            {"tensor a: dtype must be", "got \"F8_E5M2\""}));
+  EXPECT_TRUE(refused_entry(R"({"dtype":"F4","shape":[1],"data_offsets":[0,1]})", 1,
+                            {"tensor a: dtype must be F64, F32, F16, BF16", "got \"F4\"",
+                             "quantized weights are not read"}));
   const auto shape = [&](const std::string& sizes, std::initializer_list<std::string_view> parts) {
     return refused_entry(R"({"dtype":"F32","shape":)" + sizes + R"(,"data_offsets":[0,4]})", 4,
                          parts);
@@ -192,7 +264,7 @@ TEST_F(Safetensors, FolderOfShards) {
   EXPECT_TRUE(refused_index(R"({"a":1})", "must be a file name"));
   EXPECT_TRUE(refused_index("[]", "weight_map must be an object"));
   EXPECT_TRUE(throws_with([&] { SafetensorsFolder::open(folder_.path() / "none"); },
-                          {"model.safetensors", "cannot open"}));
+                          {"must have model.safetensors", "got neither"}));
 }
 
 TEST_F(Safetensors, SavingTheSameNameTwiceLeavesNoFile) {

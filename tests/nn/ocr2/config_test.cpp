@@ -4,6 +4,7 @@
 
 #include "core/io/file.h"
 #include "nn/ocr2/model.h"
+#include "tests/notices.h"
 #include "tests/testing.h"
 
 #include <nlohmann/json.hpp>
@@ -157,6 +158,8 @@ TEST(Ocr2Config, TheLayoutsRoundTrip) {
   EXPECT_EQ(original["architectures"], json::array({"DeepseekOCR2ForCausalLM"}));
   EXPECT_EQ(original["candidate_resolutions"], json::parse("[[1024, 1024]]"));
   EXPECT_EQ(original["language_config"]["first_k_dense_replace"], 1);
+  EXPECT_FALSE(original["language_config"].contains("architectures"))
+      << "vLLM builds what this names as the language model: itself, without end";
   EXPECT_EQ(original["projector_config"]["n_embed"], 1280);
 }
 
@@ -267,6 +270,170 @@ TEST(Ocr2Config, WhatTheModelCannotDoIsRefused) {
       {"c.json.lectern.residual: must be one of [\"plain\",\"hc\",\"mhc\"], got \"sum\""}));
 }
 
+json original_of_full() { return to_original_json(parse_ocr2_config(full(), "full.json")); }
+
+// Positions that are scaled, turned in part, or counted in a window give other numbers.
+TEST(Ocr2Config, OtherRotaryPositionsAreRefused) {
+  const std::string text = "/text_config/", encoder = "/vision_config/encoder_config/";
+  for (const std::string& place : {text, encoder}) {
+    for (const json& scaling :
+         {json{{"type", "linear"}, {"factor", 4.0}}, json{{"rope_type", "yarn"}, {"factor", 2}},
+          json{{"factor", 4.0}}, json{{"mrope_section", {1, 2, 3}}},
+          json{{"full_attention", {{"rope_type", "yarn"}}}}, json{{"beta_fast", 32}},
+          json{{"partial_rotary_factor", 0.5}}, json{{"attention_factor", 1.2}}}) {
+      EXPECT_TRUE(throws_with(with(place + "rope_scaling", scaling), {"c.json.", "rope_scaling"}))
+          << scaling;
+      json rope = scaling;
+      rope["rope_theta"] = 10000.0;
+      EXPECT_TRUE(
+          throws_with(with(place + "rope_parameters", rope), {"c.json.", "rope_parameters"}))
+          << scaling;
+    }
+    EXPECT_TRUE(
+        throws_with(with(place + "rope_scaling", "yarn"), {"rope_scaling: must be an object"}));
+    EXPECT_TRUE(throws_with(with(place + "partial_rotary_factor", 0.5),
+                            {"partial_rotary_factor: only 1.0 is supported, got 0.5"}));
+    EXPECT_TRUE(throws_with(with(place + "rope_theta", 5e5), {"rope_theta: must agree with"}));
+    EXPECT_NO_THROW(with(place + "rope_scaling", nullptr)());
+    EXPECT_NO_THROW(with(place + "rope_scaling", {{"rope_type", "default"}, {"factor", 1}})());
+    EXPECT_NO_THROW(with(place + "partial_rotary_factor", 1)());
+  }
+  EXPECT_TRUE(
+      throws_with(with("/language_config/rope_scaling", {{"type", "yarn"}}, original_of_full()),
+                  {"c.json.language_config.rope_scaling.type: only \"default\""}));
+  EXPECT_TRUE(throws_with(with("/rope_scaling", {{"type", "yarn"}}, original_of_full()),
+                          {"rope_scaling.type: only \"default\" is supported, got \"yarn\""}))
+      << "the published program reads the top of the file";
+}
+
+TEST(Ocr2Config, TheBaseOfRotaryPositionsIsFoundWhereItStands) {
+  const auto theta = [](const json& change, const char* without) {
+    json root = full();
+    json& text = root["text_config"];
+    text.erase(without);
+    text.update(change);
+    return parse_ocr2_config(root, "c.json").decoder.rope_theta;
+  };
+  EXPECT_EQ(theta({{"rope_theta", 3e5}}, "rope_parameters"), 3e5);
+  EXPECT_EQ(theta({{"rope_theta", 3e5}, {"rope_parameters", {{"rope_type", "default"}}}}, "none"),
+            3e5)
+      << "beside an object that does not say it";
+  EXPECT_EQ(
+      theta({{"rope_scaling", {{"rope_type", "default"}, {"rope_theta", 4e5}}}}, "rope_parameters"),
+      4e5);
+}
+
+// What is not in any list: a name that tells is refused, another is noted.
+TEST(Ocr2Config, FieldsThatLecternDoesNotKnow) {
+  const std::vector<std::string> places = {"/", "/text_config/", "/vision_config/",
+                                           "/vision_config/sam_config/",
+                                           "/vision_config/encoder_config/"};
+  for (const std::string& place : places) {
+    for (const std::string field :
+         {"quantization_config", "attn_logit_softcapping", "use_qk_norm", "sliding_window_pattern",
+          "embedding_multiplier", "logits_scaling", "new_rope_thing", "position_embedding_type"}) {
+      for (const json& value : {json(true), json(2), json("x"), json{{"a", 1}}})
+        EXPECT_TRUE(throws_with(with(place + field, value),
+                                {"." + field + ": is not supported, got " + value.dump()}))
+            << place;
+      for (const json& value : {json(false), json(0), json(""), json::array(), json()})
+        EXPECT_NO_THROW(with(place + field, value)()) << place << field << value;
+    }
+    const testing::Notices notices;
+    EXPECT_NO_THROW(with(place + "unsloth_version", "2026.1")());
+    EXPECT_EQ(notices.count({"c.json", "without what lectern does not know: unsloth_version"}), 1)
+        << place;
+    EXPECT_EQ(notices.said.size(), 1u);
+  }
+  EXPECT_TRUE(throws_with(with("/lectern", {{"colour", 1}}), {"c.json.lectern.colour: is not"}));
+  EXPECT_NO_THROW(with("/lectern", {{"residual", "plain"}, {"streams", 4}})());
+}
+
+TEST(Ocr2Config, WhatOthersWriteAndIsWithoutEffectIsRead) {
+  const testing::Notices notices;
+  for (const auto& [pointer, value] :
+       std::map<std::string, json>{{"/transformers_version", "5.30.0"},
+                                   {"/torch_dtype", "bfloat16"},
+                                   {"/auto_map", {{"AutoModel", "x.Y"}}},
+                                   {"/_name_or_path", "somewhere"},
+                                   {"/attn_implementation", "sdpa"},
+                                   {"/pad_token_id", 2},
+                                   {"/max_length", 8192},
+                                   {"/temperature", 0.0},
+                                   {"/id2label", {{"0", "LABEL_0"}}},
+                                   {"/text_config/use_cache", true},
+                                   {"/text_config/attention_dropout", 0.0},
+                                   {"/text_config/aux_loss_alpha", 0.001},
+                                   {"/text_config/seq_aux", true},
+                                   {"/text_config/ep_size", 1},
+                                   {"/text_config/moe_layer_freq", 1},
+                                   {"/text_config/num_experts", 64},
+                                   {"/text_config/first_k_dense_replace", 1},
+                                   {"/text_config/kv_lora_rank", nullptr},
+                                   {"/text_config/output_router_logits", false},
+                                   {"/text_config/layer_types", json::array()},
+                                   {"/vision_config/encoder_config/sliding_window", 4096},
+                                   {"/vision_config/encoder_config/max_window_layers", 28},
+                                   {"/vision_config/encoder_config/attention_bias", true},
+                                   {"/vision_config/sam_config/scale", 384}}) {
+    json set = value;
+    if (pointer.ends_with("layer_types"))
+      set = json(std::vector<std::string>(12, "full_attention"));
+    EXPECT_NO_THROW(with(pointer, set)()) << pointer;
+  }
+  for (const char* fixture : {"ocr2_A", "ocr2_A_grid64"})  // written by transformers
+    EXPECT_NO_THROW(read_ocr2_config(testing::fixture(std::string(fixture) + "/config.json")));
+  EXPECT_NO_THROW(read_ocr2_config(testing::source_folder() / "recipes/nano/config.json"));
+  EXPECT_EQ(notices.said, std::vector<std::string>{});
+  EXPECT_NO_THROW(with("/text_config/attention_dropout", 0.1)());
+  EXPECT_EQ(notices.count({"text_config.attention_dropout", "without dropout", "got 0.1"}), 1);
+}
+
+TEST(Ocr2Config, FieldsThatContradictEachOtherAreRefused) {
+  EXPECT_TRUE(throws_with(with("/text_config/first_k_dense_replace", 2),
+                          {"first_k_dense_replace: must agree with mlp_layer_types", "got 2"}));
+  EXPECT_TRUE(throws_with(with("/text_config/num_experts", 32),
+                          {"num_experts: only 64 is supported, got 32"}));
+  EXPECT_TRUE(throws_with(with("/image_token_index", 7), {"image_token_index: only 128815"}));
+  json types = std::vector<std::string>(24, "full_attention");
+  types[3] = "sliding_attention";
+  EXPECT_TRUE(throws_with(with("/vision_config/encoder_config/layer_types", types),
+                          {"encoder_config.layer_types: only 24 entries of \"full_attention\""}));
+  const json original = original_of_full();
+  EXPECT_TRUE(
+      throws_with(with("/hidden_size", 640, original),
+                  {"c.json.hidden_size: must agree with language_config.hidden_size 1280"}));
+  EXPECT_TRUE(throws_with(with("/projector_config/n_embed", 640, original),
+                          {"projector_config.n_embed: only 1280 is supported, got 640"}));
+  EXPECT_TRUE(throws_with(with("/projector_config/projector_type", "mlp_gelu", original),
+                          {"projector_type: only \"linear\""}));
+  EXPECT_TRUE(throws_with(with("/tile_tag", "1D", original), {"tile_tag: only \"2D\""}));
+  EXPECT_TRUE(throws_with(with("/vision_config/width/clip", {{"layers", 2}}, original),
+                          {"vision_config.width.clip: is not supported"}));
+  EXPECT_TRUE(throws_with(with("/language_config/use_mla", true, original),
+                          {"c.json.use_mla: must agree with language_config.use_mla true"}));
+}
+
+// The published file gives some fields of the language model at its top only.
+TEST(Ocr2Config, TheTopOfTheOriginalLayoutCounts) {
+  json root = original_of_full();
+  for (const char* field : {"rope_theta", "rms_norm_eps", "hidden_act"})
+    root["language_config"].erase(field);
+  root["rope_theta"] = 123456.0;
+  root["norm_topk_prob"] = false;
+  root["aux_loss_alpha"] = 0.001;
+  root["_name_or_path"] = "deepseek-ai/DeepSeek-OCR-2";
+  root["auto_map"] = {{"AutoConfig", "a.B"}};
+  root["transformers_version"] = "4.46.3";
+  root["lm_head"] = root["language_config"]["lm_head"] = true;
+  root["rm_head"] = root["language_config"]["rm_head"] = false;
+  root["language_config"]["architectures"] = {"DeepseekV2ForCausalLM"};
+  root["language_config"]["auto_map"] = {{"AutoConfig", "c.D"}};
+  const testing::Notices notices;
+  EXPECT_EQ(parse_ocr2_config(root, "c.json").decoder.rope_theta, 123456.0);
+  EXPECT_EQ(notices.said, std::vector<std::string>{});
+}
+
 TEST(Ocr2Config, SizesOfAnAbsurdModelAreRefusedBeforeMemoryIsTaken) {
   json root = full();
   root["text_config"]["hidden_size"] = 1280 * 1000000;
@@ -287,9 +454,17 @@ TEST(Ocr2Config, OriginalLayoutErrors) {
                   {"downsample_channels: must have 2 entries, got 1"}));
   EXPECT_TRUE(throws_with(with(width + "qwen2-0-5b/kv_heads", 4, original),
                           {"qwen2-0-5b.heads: must be a multiple of kv_heads 4, got 14"}));
-  EXPECT_TRUE(throws_with(with("/language_config/use_mla", true, original),
+  json twice = original;
+  twice["use_mla"] = true;
+  EXPECT_TRUE(throws_with(with("/language_config/use_mla", true, twice),
                           {"language_config.use_mla: only false is supported"}));
-  EXPECT_TRUE(throws_with(without("/language_config", "first_k_dense_replace", original),
+  twice = original;
+  twice["qk_rope_head_dim"] = 64;
+  EXPECT_TRUE(throws_with(with("/language_config/qk_rope_head_dim", 64, twice),
+                          {"qk_rope_head_dim: only 0 is supported, got 64"}));
+  twice = original;
+  twice.erase("first_k_dense_replace");
+  EXPECT_TRUE(throws_with(without("/language_config", "first_k_dense_replace", twice),
                           {"language_config.first_k_dense_replace: is required"}));
   EXPECT_TRUE(throws_with(without("", "vision_config", original), {"vision_config: is required"}));
 }

@@ -4,6 +4,9 @@
 
 #include "core/io/file.h"
 #include "tests/nn/ocr2/tiny_ocr2.h"
+#include "tests/notices.h"
+
+#include <nlohmann/json.hpp>
 
 #include <algorithm>
 #include <cstring>
@@ -155,6 +158,79 @@ TEST_F(Weights, WhatDoesNotFitIsRefusedAndNothingChanges) {
   tensors.emplace_back("model.language_model.norm.weight", Tensor::zeros({8}));
   EXPECT_TRUE(refused(tensors, {file, "are the same parameter"}));
   EXPECT_TRUE(throws_with([&] { load_weights(target_, folder_.path() / "none"); }, {"none"}));
+}
+
+// Tables and masks that older programs saved: each program computes them itself.
+TEST_F(Weights, BuffersThatAreComputedAnewAreLeftOut) {
+  const testing::Notices notices;
+  Named tensors = published();
+  const std::vector<std::string> buffers = {
+      "model.language_model.layers.0.self_attn.rotary_emb.inv_freq",
+      "model.layers.0.self_attn.rotary_emb.inv_freq",
+      "model.layers.1.self_attn.masked_bias",
+      "model.qwen2_model.model.model.rotary_emb.original_inv_freq",
+      "model.rotary_emb.cos_cached",
+      "model.vision_model.embeddings.position_ids"};
+  for (const std::string& name : buffers)
+    if (name.find("language_model") == std::string::npos)
+      tensors.emplace_back(name, Tensor::zeros({4}));
+  tensors.emplace_back("model.layers.0.attn.bias", Tensor::zeros({1, 1, 6, 6}, DType::u8));
+  const LoadReport report = load_weights(target_, write(tensors));
+  EXPECT_EQ(report.computed.size(), 6u);
+  EXPECT_TRUE(report.skipped.empty());
+  expect_equals_source();
+  EXPECT_EQ(notices.count(
+                {folder_.path().string(), "left out model.layers.0.attn.bias", "(6 such tensors)"}),
+            1);
+  EXPECT_EQ(notices.said.size(), 1u);
+}
+
+TEST_F(Weights, WhatOnlyLooksLikeABufferIsForeign) {
+  for (const auto& [name, shape] : std::vector<std::pair<std::string, Shape>>{
+           {"model.layers.0.self_attn.q_proj.bias", {8}},
+           {"model.layers.0.attn.bias", {1, 1, 6, 5}},
+           {"model.layers.0.self_attn.rotary_emb.inv_freq.weight", {4}},
+           {"model.inv_freq_scale", {4}}}) {
+    Named tensors = published();
+    tensors.emplace_back(name, Tensor::zeros(shape));
+    EXPECT_TRUE(refused(tensors, {name, "is not part of this model"}));
+  }
+}
+
+/// Rewrites the F32 tensors of a safetensors file as `name`, two bytes a value, all of them 1.5.
+void rewrite_as_half(const std::filesystem::path& path) {
+  const auto file = SafetensorsFile::open(path);
+  nlohmann::ordered_json header;
+  std::string data;
+  for (const std::string& name : file.names()) {
+    const Shape shape = file.shape_of(name);
+    const std::size_t begin = data.size();
+    for (std::int64_t i = 0; i < shape.numel(); ++i) data += std::string("\x00\x3e", 2);
+    header[name] = {{"dtype", "F16"},
+                    {"shape", std::vector<std::int64_t>(shape.begin(), shape.end())},
+                    {"data_offsets", {begin, data.size()}}};
+  }
+  const std::string text = header.dump();
+  const std::uint64_t length = text.size();
+  write_file(path, std::string(reinterpret_cast<const char*>(&length), 8) + text + data);
+}
+
+TEST_F(Weights, StoredAsHalfPrecision) {
+  const auto path = write(published());
+  rewrite_as_half(path / "model.safetensors");
+  const std::int64_t tensors = static_cast<std::int64_t>(published().size());
+  EXPECT_EQ(load_weights(target_, path).loaded, tensors);
+  for (const auto& [name, tensor] : target_.store().state())
+    EXPECT_TRUE(testing::near(tensor, Tensor::full(tensor.shape(), 1.5), 0)) << name;
+  // A model that would rather map its file gets memory of its own.
+  for (const DType dtype : {DType::f32, DType::bf16}) {
+    Ocr2Model reader(testing::tiny_ocr2_config(), 0, dtype, ParameterValues::absent);
+    const LoadReport report = load_weights(reader, path);
+    EXPECT_EQ(report.loaded, tensors);
+    EXPECT_EQ(report.mapped, 0);
+    for (const auto& [name, tensor] : reader.store().state())
+      EXPECT_TRUE(testing::near(tensor.to(DType::f32), Tensor::full(tensor.shape(), 1.5), 0));
+  }
 }
 
 /// Tensors as transformers groups them: the experts of a layer in one stack.

@@ -313,7 +313,7 @@ TEST(Command, BenchGenerateReadsTheWeightsThatItWrote) {
   }
   EXPECT_TRUE(failed(run_lectern({"bench", "generate", "--config", data.config().string(),
                                   "--checkpoint", data.folder().string()}),
-                     {data.folder().string(), "must hold the"}));
+                     {data.folder().string(), "must have model.safetensors", "got neither"}));
 }
 
 TEST(Command, OcrReadsPicturesAndPagesOfSeveralFiles) {
