@@ -46,7 +46,9 @@ bool is_kept(char32_t character, const CorpusOptions& options) {
          std::find(options.scripts.begin(), options.scripts.end(), script) != options.scripts.end();
 }
 
-std::vector<fs::path> files_of(const CorpusOptions& options) {
+}  // namespace
+
+std::vector<fs::path> text_files(const CorpusOptions& options) {
   std::vector<fs::path> out;
   for (const fs::path& path : options.text) {
     std::error_code error;
@@ -72,8 +74,6 @@ std::vector<fs::path> files_of(const CorpusOptions& options) {
   return out;
 }
 
-}  // namespace
-
 Script script_from(std::string_view name) {
   constexpr std::array<std::pair<std::string_view, Script>, 4> kNames{
       {{"latin", Script::latin},
@@ -94,7 +94,7 @@ Script script_of(char32_t character) {
 
 TextCorpus::TextCorpus(const CorpusOptions& options) {
   if (options.text.empty()) fail<ConfigError>("text corpus: text must name a file, got none");
-  for (const fs::path& path : files_of(options)) add_text(lossy_utf8(read_file(path)), options);
+  for (const fs::path& path : text_files(options)) add_text(lossy_utf8(read_file(path)), options);
   finish(options);
 }
 
