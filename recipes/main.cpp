@@ -2,6 +2,7 @@
 #include "core/error.h"
 #include "recipes/commands/command.h"
 
+#include <fcntl.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -18,6 +19,13 @@ int fail_with(std::string message) {
   return 1;
 }
 
+/// A file that is opened while stdout or stderr is closed would get its number, and what is meant
+/// for the screen with it.
+void keep_standard_streams() {
+  for (const int stream : {STDIN_FILENO, STDOUT_FILENO, STDERR_FILENO})
+    if (::fcntl(stream, F_GETFD) < 0) ::open("/dev/null", O_RDWR);  // gives the lowest number
+}
+
 /// Threads that wait for each other spin first. By default they spin so long that a second program
 /// on the machine makes every parallel loop wait for a time slice (measured: a training step
 /// several times slower beside compilers). libgomp reads its limit before main, so the program
@@ -31,6 +39,7 @@ void bound_spinning(char** argv) {
 }  // namespace
 
 int main(int argc, char** argv) {
+  keep_standard_streams();
   bound_spinning(argv);
   lectern::commands::CommandLine line(
       "lectern", "lectern trains, evaluates and exports optical-compression OCR models");

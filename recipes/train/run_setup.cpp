@@ -1,5 +1,6 @@
 #include "recipes/train/run_setup.h"
 
+#include "core/io/file.h"
 #include "core/io/files.h"
 #include "core/parallel.h"
 #include "distributed/groups.h"
@@ -94,9 +95,12 @@ void RunSetup::restore(bool resume) {
     began_from = load_initial_weights(recipe.model, *model);
     return;
   }
-  if (is_first())
-    note_changed_settings(folder, recipe, checkpoint_step(newest.filename().string()).value_or(0));
+  const std::int64_t step = checkpoint_step(newest.filename().string()).value_or(0);
+  const bool is_changed = is_first() && note_changed_settings(folder, recipe, step);
   state = load_training_state(newest, state, *model, optimizer);
+  // Of a run that went on from here before, the older recipe is that of the steps.
+  if (const auto kept = changed_config(folder, step); is_changed && !exists(kept))
+    write_file(kept, read_file(folder.config()));
   began_from = newest.string();
   std::erase_if(state.selection_bias, [&](const auto& bias) {  // of layers of other stages
     return !placement.has_unit(config->first_decoder_unit() + bias.first);

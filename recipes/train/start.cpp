@@ -118,21 +118,23 @@ void begin_anew(const RunFolder& folder) {
       folder.path().string(), folder.checkpoints().string(), aside.filename().string());
 }
 
-void note_changed_settings(const RunFolder& folder, const Recipe& recipe, std::int64_t step) {
-  if (!fs::exists(folder.config())) return;
+fs::path changed_config(const RunFolder& folder, std::int64_t step) {
+  return folder.path() / fmt::format("config-{:06}.toml", step);
+}
+
+bool note_changed_settings(const RunFolder& folder, const Recipe& recipe, std::int64_t step) {
+  if (!fs::exists(folder.config())) return false;
   std::string changes;
   for (const ChangedSetting& each :
        changed_settings(resolved_again(folder.config()), recipe.resolved))
     if (each.key != "run_dir")  // the folder may have moved
       changes += fmt::format("{}{} was {}, is {}", changes.empty() ? "" : "; ", each.key,
                              each.before, each.now);
-  if (changes.empty()) return;
-  const fs::path kept = folder.path() / fmt::format("config-{:06}.toml", step);
-  if (!fs::exists(kept)) write_file(kept, read_file(folder.config()));
+  if (changes.empty()) return false;
   spdlog::warn(
-      "{}: goes on with other settings than steps 1 to {} were trained with (kept in {}): "
-      "{}",
-      folder.path().string(), step, kept.filename().string(), changes);
+      "{}: goes on with other settings than steps 1 to {} were trained with (kept in {}): {}",
+      folder.path().string(), step, changed_config(folder, step).filename().string(), changes);
+  return true;
 }
 
 double encoder_activation_bytes(const Recipe& recipe, const ModelConfig& config) {

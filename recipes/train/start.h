@@ -28,9 +28,12 @@ std::filesystem::path checkpoint_to_resume(Communicator& world,
 /// records and the recipe of the run before aside.
 void begin_anew(const RunFolder& folder);
 
-/// Says which settings are others than those that steps 1 to `step` were trained with, and keeps
-/// those as config-NNNNNN.toml.
-void note_changed_settings(const RunFolder& folder, const Recipe& recipe, std::int64_t step);
+/// Says which settings are others than those that steps 1 to `step` were trained with; whether any
+/// are. They belong into changed_config().
+bool note_changed_settings(const RunFolder& folder, const Recipe& recipe, std::int64_t step);
+
+/// config-NNNNNN.toml: the recipe of the steps up to `step`.
+std::filesystem::path changed_config(const RunFolder& folder, std::int64_t step);
 
 /// Bytes that the encoder's activations of one micro-batch take; an estimate.
 double encoder_activation_bytes(const Recipe& recipe, const ModelConfig& config);

@@ -47,6 +47,7 @@ class Training {
   TrainingSummary run() {
     run_.open_level();
     run_.open_log();
+    if (steps_done() == 0) verify_replicas();  // weights that not all ranks began from
     TrainingSummary summary;
     const Stopwatch watch;
     std::int64_t samples = 0;
