@@ -4,6 +4,7 @@
 #include "recipes/commands/command.h"
 #include "recipes/machine/versions.h"
 
+#include <fcntl.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -31,6 +32,13 @@ void note_on_one_rank() {
   }
 }
 
+/// A file that is opened while stdout or stderr is closed would get its number, and what is meant
+/// for the screen with it.
+void keep_standard_streams() {
+  for (const int stream : {STDIN_FILENO, STDOUT_FILENO, STDERR_FILENO})
+    if (::fcntl(stream, F_GETFD) < 0) ::open("/dev/null", O_RDWR);  // gives the lowest number
+}
+
 /// Threads that wait for each other spin first. By default they spin so long that a second program
 /// on the machine makes every parallel loop wait for a time slice (measured: a training step
 /// several times slower beside compilers). libgomp reads its limit before main, so the program
@@ -44,6 +52,7 @@ void bound_spinning(char** argv) {
 }  // namespace
 
 int main(int argc, char** argv) {
+  keep_standard_streams();
   bound_spinning(argv);
   note_on_one_rank();
   lectern::commands::CommandLine line(

@@ -22,6 +22,7 @@ stop() {
 }
 trap 'stop TERM' TERM
 trap 'stop INT' INT
+trap 'stop HUP' HUP
 trap 'stop USR1' USR1
 
 for ((attempt = 0; ; ++attempt)); do

@@ -104,6 +104,13 @@ std::string sha256_of(std::string_view bytes) {
   return digest.finish();
 }
 
+std::uint32_t crc32_of_file(const std::filesystem::path& path) {
+  uLong sum = 0;
+  for_each_chunk(
+      path, [&](const std::uint8_t* data, std::size_t size) { sum = ::crc32_z(sum, data, size); });
+  return static_cast<std::uint32_t>(sum);
+}
+
 void gunzip_file(const std::filesystem::path& from, const std::filesystem::path& to,
                  std::uint64_t max_bytes) {
   const std::unique_ptr<gzFile_s, decltype(&gzclose_r)> input(gzopen(from.c_str(), "rb"),

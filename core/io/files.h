@@ -18,6 +18,9 @@ std::string sha256_of_file(const std::filesystem::path& path);
 /// The same of bytes in memory.
 std::string sha256_of(std::string_view bytes);
 
+/// CRC-32 of a file's bytes, as zlib and PNG have it: for noticing damage. Throws IoError.
+std::uint32_t crc32_of_file(const std::filesystem::path& path);
+
 /// Unpacks a gzip file. Throws IoError when it is damaged, truncated or would exceed `max_bytes`.
 void gunzip_file(const std::filesystem::path& from, const std::filesystem::path& to,
                  std::uint64_t max_bytes = std::uint64_t{1} << 32);

@@ -18,11 +18,12 @@
 
 namespace lectern {
 
-/// Whether a weight will be used again before it changes. `constant` lets the f32 CPU kernel keep a
-/// copy of the weight in oneDNN's packed layout, made on the second such use of one version: worth
-/// its memory where few rows meet the weight many times. The copy lives as long as the weight's
-/// storage, is replaced when Storage::version() moves on, and all copies together are held to a
-/// quarter of the machine's memory.
+/// Whether a weight will be used again before it changes. For `constant` ones the f32 CPU kernel
+/// multiplies with oneDNN's packed layout, and keeps the packed copy from the second such use of
+/// one version on: worth its memory where few rows meet the weight many times. The copy lives as
+/// long as the weight's storage, is replaced when Storage::version() moves on, and all copies
+/// together are held to a quarter of the machine's memory; where none is kept one is made for each
+/// use, so that the bits are those of the second use in any case.
 enum class WeightUse { changing, constant };
 
 Tensor linear(const Tensor& x, const Tensor& weight, const Tensor& bias = {},

@@ -26,7 +26,7 @@ std::size_t packed_limit() {
 }
 
 /// The copy of one weight, and the version of the storage that it was made from. Without data: the
-/// version was used once, and will be packed when it is used again.
+/// version was used once, and will be kept when it is used again.
 struct PackedWeight {
   std::uint64_t version = 0;
   memory::desc layout;
@@ -76,47 +76,56 @@ struct Product {
   dnnl::matmul::primitive_desc description;
 };
 
-std::shared_ptr<PackedWeight> pack(const Product& product, const Tensor& weight,
+Tensor packed_copy(const Product& product, const Tensor& weight) {
+  const memory::desc layout = product.description.weights_desc();
+  const Tensor out = dnnl_tensor(layout);
+  dnnl_reorder(dnnl_memory(product.plain_layout, weight.raw()), dnnl_memory(layout, out.raw()));
+  return out;
+}
+
+/// A copy to keep; without data where all of them together would be too much.
+std::shared_ptr<PackedWeight> keep(const Product& product, const Tensor& weight,
                                    std::uint64_t version) {
   auto packed = std::make_shared<PackedWeight>(version);
   const memory::desc layout = product.description.weights_desc();
   if (packed_bytes + layout.get_size() > packed_limit()) return packed;
   packed->layout = layout;
-  packed->data = dnnl_tensor(layout);
+  packed->data = packed_copy(product, weight);
   packed_bytes += packed->data.bytes();
-  dnnl_reorder(dnnl_memory(product.plain_layout, weight.raw()),
-               dnnl_memory(layout, packed->data.raw()));
   return packed;
 }
 
-bool run_packed(const Tensor& x, const Tensor& weight, const Tensor& bias, const Tensor& y) {
+/// Kept or made for this one use, it is the same product of the same layout: what y holds depends
+/// neither on how often a weight was used (a run that is resumed uses its frozen weights for the
+/// first time where the undisturbed one does not) nor on the machine's memory.
+void run_packed(const Tensor& x, const Tensor& weight, const Tensor& bias, const Tensor& y) {
   const auto& storage = weight.storage();
   const std::uint64_t version = storage->version();
   const std::string name = fmt::format("linear.packed/{}/{}x{}/{}", weight.offset(), weight.dim(0),
                                        weight.dim(1), weight.stride(0));
   auto packed = std::static_pointer_cast<PackedWeight>(storage->attachment(name));
-  if (packed == nullptr || packed->version != version) {
-    storage->attach(name, std::make_shared<PackedWeight>(version));
-    return false;
-  }
   const Product product(x, weight, bias);
-  if (!packed->data.defined() || packed->layout != product.description.weights_desc()) {
+  const memory::desc layout = product.description.weights_desc();
+  if (packed == nullptr || packed->version != version) {
+    packed = std::make_shared<PackedWeight>(version);
+    storage->attach(name, packed);
+  } else if (!packed->data.defined() || packed->layout != layout) {
     // Made anew also when this number of rows prefers another layout than the one before it did.
     packed.reset();
     storage->attach(name, nullptr);
-    packed = pack(product, weight, version);
+    packed = keep(product, weight, version);
     storage->attach(name, packed);
-    if (!packed->data.defined()) return false;
   }
-  product.run(x, dnnl_memory(packed->layout, packed->data.raw()), bias, y);
-  return true;
+  const Tensor data = packed->data.defined() ? packed->data : packed_copy(product, weight);
+  product.run(x, dnnl_memory(layout, data.raw()), bias, y);
 }
 
 }  // namespace
 
 bool linear_packed(const Tensor& x, const Tensor& weight, const Tensor& bias, const Tensor& y) {
   if (weight.numel() < kSmallWeight) return false;
-  return dnnl_guard("linear", [&] { return run_packed(x, weight, bias, y); });
+  dnnl_guard("linear", [&] { run_packed(x, weight, bias, y); });
+  return true;
 }
 
 std::size_t packed_weight_bytes() { return packed_bytes; }

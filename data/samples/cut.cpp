@@ -3,6 +3,7 @@
 #include "core/error.h"
 #include "core/random.h"
 #include "data/images/piece_view.h"
+#include "data/samples/records.h"
 #include "data/samples/unit_index.h"
 #include "data/tokenizer/prompt.h"
 
@@ -57,7 +58,10 @@ class CutSource final : public SampleSource {
     return fmt::format("{} of {}", name_of(options_.level), options_.shards ? folder() : "nothing");
   }
   std::int64_t count() const override { return static_cast<std::int64_t>(index_.units.size()); }
-  std::int64_t dropped() const override { return index_.dropped; }
+  LeftOut left_out() const override { return index_.left_out; }
+  void each_record(const std::function<void(const SourceRecord&)>& visit) const override {
+    visit_records(*options_.shards, visit);
+  }
 
   std::int64_t window() const override {
     if (options_.level == Level::page || options_.window_pages == 0) return 0;
@@ -96,6 +100,7 @@ class CutSource final : public SampleSource {
   }
 
   std::string key_of(const SampleRequest& request, const ShardPage& page) const;
+  std::string content_of(const Unit& piece, const ShardPage& page) const;
   void check_unit(const Unit& piece, const ShardPage& page) const;
   std::vector<std::vector<std::int64_t>> cut_words(const Unit& piece, const ShardPage& page) const;
   void fill_text(const Unit& piece, const ShardPage& page, Sample& out) const;
@@ -108,20 +113,39 @@ class CutSource final : public SampleSource {
   UnitIndex index_;
 };
 
-/// The page's id stands for its pixels.
+/// What the sample shows and says, without the pixels of the page: texts and boxes.
+std::string CutSource::content_of(const Unit& piece, const ShardPage& page) const {
+  if (options_.level == Level::page) return page.text;
+  std::string out;
+  const auto add = [&](std::string_view text, const Box& box) {
+    out += fmt::format("{} {} {} {} {}\n", box.left, box.top, box.right, box.bottom, text);
+  };
+  if (options_.has_cuts()) {
+    for (const auto& line : cut_words(piece, page))
+      for (const std::int64_t word : line) add(page.words.text(word), page.words.box(word));
+    return out;
+  }
+  const TextUnits& units = options_.level == Level::word ? page.words : page.lines;
+  for (std::int64_t i = piece.first; i < piece.first + piece.count; ++i)
+    add(units.text(i), units.box(i));
+  return out;
+}
+
 std::string CutSource::key_of(const SampleRequest& request, const ShardPage& page) const {
   const Unit& piece = unit(request.draw.unit);
+  check_unit(piece, page);
   const ViewOptions& view = request.views();
   const SampleOptions& options = request.options;
   const ViewGrid tiles = grid(request.draw.unit, view);
   std::string out = fmt::format("{}|{}x{}|{}|{}+{}|{}:{}x{}:{}", page.id, page.width, page.height,
                                 name_of(options_.level), piece.first, piece.count, view.global_size,
                                 tiles.columns, tiles.rows, view.tile_size);
-  if (options_.level == Level::page) return out;
-  const auto [x, y] = jitter(request);
-  return out + fmt::format("|{},{},{},{},{},{}{}", options.margin, options.padding,
-                           options.text_height, options_.cut_width, x, y,
-                           options.at_top ? "|top" : "");
+  if (options_.level != Level::page) {
+    const auto [x, y] = jitter(request);
+    out += fmt::format("|{},{},{},{},{},{}{}", options.margin, options.padding, options.text_height,
+                       options_.cut_width, x, y, options.at_top ? "|top" : "");
+  }
+  return out + content_key(page.picture_sha256, content_of(piece, page));
 }
 
 /// The tables were read when the source was made; the file may have changed since.

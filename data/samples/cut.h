@@ -51,6 +51,7 @@ class CutSettings final : public SourceSettings {
 
   std::string label() const override { return std::string(name_of(options.level)); }
   void describe(FieldVisitor& f, const SourceDefaults& defaults) override;
+  std::vector<std::filesystem::path> inputs() const override { return {folder}; }
   std::shared_ptr<const SampleSource> open(const SourceContext& context) const override;
 };
 

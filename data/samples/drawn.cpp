@@ -1,6 +1,7 @@
 #include "data/samples/drawn.h"
 
 #include "core/error.h"
+#include "data/samples/records.h"
 #include "data/tokenizer/prompt.h"
 
 #include <algorithm>
@@ -36,6 +37,17 @@ class DrawnSource final : public SampleSource {
 
   std::string describe() const override { return fmt::format("drawn {}", name_of(level())); }
   std::int64_t count() const override { return kDrawnSamples; }
+  std::string remark() const override {
+    const std::int64_t words = options_.synthetic->corpus().dropped();
+    if (words == 0) return "";
+    return fmt::format(
+        "{}: {} words of its text are left out: they have characters outside of `scripts`, or that "
+        "no font has",
+        describe(), words);
+  }
+  void each_record(const std::function<void(const SourceRecord&)>& visit) const override {
+    visit_files(options_.files, visit);
+  }
 
   SampleLengths lengths(std::int64_t index, const ViewOptions& view) const override {
     return lengths_of(index, view, static_cast<std::int64_t>(text_of(index).ids.size()));
@@ -50,7 +62,7 @@ class DrawnSource final : public SampleSource {
   }
 
   std::string key(const SampleRequest& request) const override {
-    return key_of(request, grid(request.draw.unit, request.views()));
+    return key_of(request, grid(request.draw.unit, request.views()), text_of(request.draw.unit));
   }
 
   Sample make(const SampleRequest& request, bool pixels) const override {
@@ -63,12 +75,12 @@ class DrawnSource final : public SampleSource {
     out.page_id = fmt::format("drawn/{}", at);
     out.document = "drawn";
     out.prompt_ids = prompt_ids_;
-    out.text = std::move(text.text);
-    out.response_ids = std::move(text.ids);
     out.columns = lengths.grid.columns;
     out.rows = lengths.grid.rows;
     out.image_tokens = lengths.image;
-    out.key = key_of(request, lengths.grid);
+    out.key = key_of(request, lengths.grid, text);
+    out.text = std::move(text.text);
+    out.response_ids = std::move(text.ids);
     if (!pixels) return out;
     const auto index = static_cast<std::uint64_t>(at);
     if (level() == Level::page) {
@@ -104,13 +116,16 @@ class DrawnSource final : public SampleSource {
             tiles};
   }
 
-  std::string key_of(const SampleRequest& request, const ViewGrid& tiles) const {
+  /// Which text the sample has is a matter of the longest that is allowed, and of the tokenizer.
+  std::string key_of(const SampleRequest& request, const ViewGrid& tiles,
+                     const DrawnText& text) const {
     const ViewOptions& view = request.views();
     const SampleOptions& options = request.options;
     return fmt::format("drawn|{}|{}|{}:{}x{}:{}|{},{}{}", options_.synthetic->fingerprint(),
                        request.draw.unit, view.global_size, tiles.columns, tiles.rows,
                        view.tile_size, options.margin, options.jitter_pixels,
-                       options.at_top ? "|top" : "");
+                       options.at_top ? "|top" : "") +
+           content_key("", fmt::format("{} {}", text.attempt, text.text));
   }
 
   /// The first text that is short enough and has no special token in it.
@@ -148,6 +163,7 @@ std::shared_ptr<const SampleSource> DrawnSettings::open(const SourceContext& con
   CorpusOptions corpus = text;
   corpus.scripts.clear();
   for (const std::string& name : scripts) corpus.scripts.push_back(script_from(name));
+  drawn.files = text_files(corpus);
   drawn.synthetic = std::make_shared<const SyntheticSource>(TextCorpus(corpus), seeded);
   return make_drawn_source(std::move(drawn), context.tokenizer);
 }

@@ -7,6 +7,7 @@
 #include "data/synthetic/synthetic.h"
 
 #include <cstdint>
+#include <filesystem>
 #include <memory>
 #include <string>
 #include <vector>
@@ -16,7 +17,8 @@ namespace lectern {
 struct DrawnOptions {
   std::shared_ptr<const SyntheticSource> synthetic;
   std::string prompt = "<image>\nFree OCR.";
-  std::int64_t max_response_tokens = 8192;  // text is chosen so that it fits
+  std::int64_t max_response_tokens = 8192;        // text is chosen so that it fits
+  std::vector<std::filesystem::path> files = {};  // that the text is from
 };
 
 /// Has 2^32 samples; a sample's number is SyntheticSource's index. Throws ConfigError on bad
@@ -35,6 +37,7 @@ class DrawnSettings final : public SourceSettings {
   std::string label() const override { return std::string(name_of(look.level)); }
   void describe(FieldVisitor& f, const SourceDefaults& defaults) override;
   void check(const RefuseKey& refuse) const override;
+  std::vector<std::filesystem::path> inputs() const override { return text.text; }
   std::shared_ptr<const SampleSource> open(const SourceContext& context) const override;
 
  private:

@@ -10,6 +10,7 @@
 #include "data/shards/shard_set.h"
 
 #include <cstdint>
+#include <filesystem>
 #include <functional>
 #include <map>
 #include <memory>
@@ -56,6 +57,8 @@ class SourceSettings {
   virtual void describe(FieldVisitor& f, const SourceDefaults& defaults) = 0;
   /// Refuses what the description of a single key cannot.
   virtual void check(const RefuseKey& /*refuse*/) const {}
+  /// Files and folders that it reads.
+  virtual std::vector<std::filesystem::path> inputs() const = 0;
   /// Throws ConfigError and IoError.
   virtual std::shared_ptr<const SampleSource> open(const SourceContext& context) const = 0;
 

@@ -2,6 +2,7 @@
 
 #include "core/error.h"
 #include "core/io/files.h"
+#include "data/samples/records.h"
 #include "data/tokenizer/prompt.h"
 
 #include <algorithm>
@@ -25,18 +26,21 @@ class PairSource final : public SampleSource {
       if (tokens >= 1 && tokens <= options_.max_response_tokens)
         records_.push_back(static_cast<std::uint32_t>(record));
       else
-        ++dropped_;
+        ++(tokens < 1 ? left_out_.empty : left_out_.tokens);
     }
     if (records_.empty())
       fail<ConfigError>(
-          fmt::format("samples: no {} passes the filters ({} did not)", describe(), dropped_));
+          fmt::format("samples: no {} passes the filters ({} did not)", describe(), dropped()));
   }
 
   std::string describe() const override {
     return "pair of " + (options_.shards ? folder() : "nothing");
   }
   std::int64_t count() const override { return static_cast<std::int64_t>(records_.size()); }
-  std::int64_t dropped() const override { return dropped_; }
+  LeftOut left_out() const override { return left_out_; }
+  void each_record(const std::function<void(const SourceRecord&)>& visit) const override {
+    visit_records(*options_.shards, visit);
+  }
 
   SampleLengths lengths(std::int64_t index, const ViewOptions& view) const override {
     const std::int64_t at = record(index);
@@ -128,7 +132,7 @@ class PairSource final : public SampleSource {
   std::int64_t id_limit_;
   std::vector<std::int32_t> prompt_ids_;
   std::vector<std::uint32_t> records_;
-  std::int64_t dropped_ = 0;
+  LeftOut left_out_;
 };
 
 }  // namespace

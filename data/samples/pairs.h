@@ -33,6 +33,7 @@ class PairSettings final : public SourceSettings {
 
   std::string label() const override { return "pairs"; }
   void describe(FieldVisitor& f, const SourceDefaults& defaults) override;
+  std::vector<std::filesystem::path> inputs() const override { return {folder}; }
   std::shared_ptr<const SampleSource> open(const SourceContext& context) const override;
 };
 

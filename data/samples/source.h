@@ -13,6 +13,7 @@
 #include "data/tokenizer/tokenizer.h"
 
 #include <cstdint>
+#include <functional>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -72,6 +73,24 @@ struct SampleLengths {
   std::int64_t sum() const { return image + prompt + response; }
 };
 
+/// Pieces that did not pass a source's filters, by the first reason that was found.
+struct LeftOut {
+  std::int64_t empty = 0;       // no text, or no picture
+  std::int64_t tokens = 0;      // longer than max_text_tokens
+  std::int64_t letters = 0;     // other characters than ASCII, with ascii_only
+  std::int64_t characters = 0;  // longer than max_characters
+  std::int64_t box = 0;         // boxes too small, too narrow or outside of the page
+
+  std::int64_t sum() const { return empty + tokens + letters + characters + box; }
+};
+
+/// A record of a shard, or a file, that a source is made of.
+struct SourceRecord {
+  std::string document;
+  std::int64_t tokens = -1;           // of its text; -1: not known
+  std::function<std::string()> text;  // reads it
+};
+
 /// Functions may be called from several threads. Samples are numbered 0 .. count() - 1; each is a
 /// pure function of the source's own settings, its number, the position of the draw and the set's
 /// options.
@@ -84,7 +103,12 @@ class SampleSource {
   /// At least 1.
   virtual std::int64_t count() const = 0;
   /// Samples that did not pass the source's filters.
-  virtual std::int64_t dropped() const { return 0; }
+  virtual LeftOut left_out() const { return {}; }
+  std::int64_t dropped() const { return left_out().sum(); }
+  /// For the start of a run: what was left out and why; "" when nothing was.
+  virtual std::string remark() const;
+  /// Calls `visit` for everything that samples are made from, whether it passes filters or not.
+  virtual void each_record(const std::function<void(const SourceRecord&)>& /*visit*/) const {}
   /// Samples that should be drawn near each other in time (SamplerSource::window); 0: any order.
   virtual std::int64_t window() const { return 0; }
 
@@ -92,13 +116,21 @@ class SampleSource {
   /// The largest lengths().sum(), or a bound of it where samples are not listed.
   virtual std::int64_t longest(const ViewOptions& view) const;
 
-  /// Everything that the sample's pixels and text depend on: the same key is the same sample.
+  /// Everything that the sample's pixels and text depend on, by content and not by name: the same
+  /// key is the same sample.
   virtual std::string key(const SampleRequest& request) const = 0;
   /// Has the lengths that lengths() said. Without `pixels` the views are left empty.
   virtual Sample make(const SampleRequest& request, bool pixels) const = 0;
   /// The page that the sample shows a part of. Throws ConfigError where there is none.
   virtual WholePage whole_page(std::int64_t index) const;
 };
+
+/// For the start of a run: "31 longer than max_text_tokens, 2 longer than max_characters".
+std::string wording(const LeftOut& left_out);
+
+/// The end of a key: "|" and a hash of the picture and of whatever else the sample is made from.
+/// Ids are not enough: two documents may have one name, and a document may be replaced.
+std::string content_key(const std::string& picture_sha256, std::string_view content);
 
 /// Where samples are counted by what a shard says of its pages, other tokens would not fit: throws
 /// ConfigError unless `sha256` is that of the tokenizer's file. `folder` is for the message.

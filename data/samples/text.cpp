@@ -1,6 +1,7 @@
 #include "data/samples/text.h"
 
 #include "core/error.h"
+#include "data/samples/records.h"
 #include "data/samples/unit_index.h"
 
 #include <utility>
@@ -20,7 +21,10 @@ class TextSource final : public SampleSource {
     return "text of " + (options_.shards ? options_.shards->folder().string() : "nothing");
   }
   std::int64_t count() const override { return static_cast<std::int64_t>(index_.units.size()); }
-  std::int64_t dropped() const override { return index_.dropped; }
+  LeftOut left_out() const override { return index_.left_out; }
+  void each_record(const std::function<void(const SourceRecord&)>& visit) const override {
+    visit_records(*options_.shards, visit);
+  }
 
   SampleLengths lengths(std::int64_t index, const ViewOptions& /*view*/) const override {
     return {0, 0, unit(index).tokens, {}};
@@ -61,7 +65,8 @@ class TextSource final : public SampleSource {
   static std::string key_of(const SampleRequest& request, const ShardPage& page) {
     const ViewOptions& view = request.views();
     return fmt::format("{}|{}x{}|text|0+1|{}:0x0:{}", page.id, page.width, page.height,
-                       view.global_size, view.tile_size);
+                       view.global_size, view.tile_size) +
+           content_key("", page.text);
   }
 
   CutOptions options_;

@@ -19,6 +19,7 @@ class TextSettings final : public SourceSettings {
 
   std::string label() const override { return "text"; }
   void describe(FieldVisitor& f, const SourceDefaults& defaults) override;
+  std::vector<std::filesystem::path> inputs() const override { return {folder}; }
   std::shared_ptr<const SampleSource> open(const SourceContext& context) const override;
 };
 

@@ -77,23 +77,26 @@ class PageCutter {
   void add(std::int64_t first, std::int64_t count,
            const std::vector<std::vector<std::int64_t>>& lines) {
     std::string text;
-    bool passes = count <= 65535;
+    Reason reason = count <= 65535 ? nullptr : &LeftOut::characters;
     std::int64_t characters = 0;
     for (const auto& line : lines) {
       std::string joined;
       for (const std::int64_t word : line) {
         const std::string_view one = words_.units.text(offset_ + word);
         joined.append(joined.empty() ? "" : " ").append(one);
-        passes = passes && passes_box(box(word), one, size_) && passes_text(one, 1, source_);
+        reason = first_of(reason, first_of(reason_in_box(box(word), one, size_),
+                                           reason_in_text(one, 1, source_)));
       }
       characters += count_characters(joined) + (text.empty() ? 0 : 1);
       text.append(text.empty() ? "" : "\n").append(joined);
     }
     const auto tokens = static_cast<std::int64_t>(tokenizer_.encode(text).size());
-    passes = passes && tokens <= std::min<std::int64_t>(source_.max_response_tokens, 65535) &&
-             (source_.max_characters == 0 || characters <= source_.max_characters);
-    if (!passes)
-      ++out_.dropped;
+    if (tokens > std::min<std::int64_t>(source_.max_response_tokens, 65535))
+      reason = first_of(reason, &LeftOut::tokens);
+    if (source_.max_characters > 0 && characters > source_.max_characters)
+      reason = first_of(reason, &LeftOut::characters);
+    if (reason != nullptr)
+      ++(out_.left_out.*reason);
     else
       out_.units.push_back({page_, static_cast<std::uint32_t>(first),
                             static_cast<std::uint16_t>(count), static_cast<std::uint16_t>(tokens)});

@@ -31,23 +31,23 @@ void for_each_page(const ShardSet& shards, Level level, F&& f) {
 
 UnitIndex index_pieces(const CutOptions& source) {
   UnitIndex index;
-  for_each_page(
-      *source.shards, source.level,
-      [&](std::int64_t page, std::array<std::int64_t, 2> size, const UnitTable& table,
-          std::int64_t begin, std::int64_t end) {
-        const TextUnits& units = table.units;
-        for (std::int64_t i = begin; i < end; ++i) {
-          const auto tokens = static_cast<std::int64_t>(units.ids.length(i));
-          const std::string_view text = units.text(i);
-          if (!passes_text(text, tokens, source) || !passes_box(units.box(i), text, size)) {
-            ++index.dropped;
-            continue;
-          }
-          index.units.push_back({static_cast<std::uint32_t>(page),
-                                 static_cast<std::uint32_t>(i - begin), 1,
-                                 static_cast<std::uint16_t>(tokens)});
-        }
-      });
+  for_each_page(*source.shards, source.level,
+                [&](std::int64_t page, std::array<std::int64_t, 2> size, const UnitTable& table,
+                    std::int64_t begin, std::int64_t end) {
+                  const TextUnits& units = table.units;
+                  for (std::int64_t i = begin; i < end; ++i) {
+                    const auto tokens = static_cast<std::int64_t>(units.ids.length(i));
+                    const std::string_view text = units.text(i);
+                    if (const Reason reason = first_of(reason_in_text(text, tokens, source),
+                                                       reason_in_box(units.box(i), text, size))) {
+                      ++(index.left_out.*reason);
+                      continue;
+                    }
+                    index.units.push_back({static_cast<std::uint32_t>(page),
+                                           static_cast<std::uint32_t>(i - begin), 1,
+                                           static_cast<std::uint16_t>(tokens)});
+                  }
+                });
   return index;
 }
 
@@ -55,49 +55,50 @@ UnitIndex index_pieces(const CutOptions& source) {
 UnitIndex index_regions(const CutOptions& source, std::int64_t newline_tokens) {
   UnitIndex index;
   const std::int64_t most_tokens = std::min(source.max_response_tokens, kMostTokens);
-  for_each_page(
-      *source.shards, Level::region,
-      [&](std::int64_t page, std::array<std::int64_t, 2> size, const UnitTable& table,
-          std::int64_t begin, std::int64_t end) {
-        const TextUnits& lines = table.units;
-        const auto joined = [&](std::int64_t i) {
-          const auto at = static_cast<std::size_t>(i);
-          return table.blocks[at - 1] == table.blocks[at] &&
-                 continues(lines.box(i - 1), lines.box(i));
-        };
-        Unit open{static_cast<std::uint32_t>(page), 0, 0, 0};
-        std::int64_t characters = 0;
-        const auto close = [&] {
-          if (open.count > 0) index.units.push_back(open);
-          open.count = open.tokens = 0;
-          characters = 0;
-        };
-        for (std::int64_t i = begin; i < end; ++i) {
-          const auto tokens = static_cast<std::int64_t>(lines.ids.length(i));
-          const std::string_view text = lines.text(i);
-          if (!passes_text(text, tokens, source) || !passes_box(lines.box(i), text, size)) {
-            close();
-            ++index.dropped;
-            continue;
-          }
-          const std::int64_t longer = open.tokens + newline_tokens + tokens;
-          const std::int64_t wider = characters + 1 + count_characters(text);
-          const bool fits = open.count < std::min<std::int64_t>(source.region_lines, kMostLines) &&
-                            longer <= most_tokens &&
-                            (source.max_characters == 0 || wider <= source.max_characters);
-          if (open.count > 0 && !(fits && joined(i))) close();
-          if (open.count == 0) {
-            open.first = static_cast<std::uint32_t>(i - begin);
-            open.tokens = static_cast<std::uint16_t>(tokens);
-            characters = count_characters(text);
-          } else {
-            open.tokens = static_cast<std::uint16_t>(longer);
-            characters = wider;
-          }
-          ++open.count;
-        }
-        close();
-      });
+  for_each_page(*source.shards, Level::region,
+                [&](std::int64_t page, std::array<std::int64_t, 2> size, const UnitTable& table,
+                    std::int64_t begin, std::int64_t end) {
+                  const TextUnits& lines = table.units;
+                  const auto joined = [&](std::int64_t i) {
+                    const auto at = static_cast<std::size_t>(i);
+                    return table.blocks[at - 1] == table.blocks[at] &&
+                           continues(lines.box(i - 1), lines.box(i));
+                  };
+                  Unit open{static_cast<std::uint32_t>(page), 0, 0, 0};
+                  std::int64_t characters = 0;
+                  const auto close = [&] {
+                    if (open.count > 0) index.units.push_back(open);
+                    open.count = open.tokens = 0;
+                    characters = 0;
+                  };
+                  for (std::int64_t i = begin; i < end; ++i) {
+                    const auto tokens = static_cast<std::int64_t>(lines.ids.length(i));
+                    const std::string_view text = lines.text(i);
+                    if (const Reason reason = first_of(reason_in_text(text, tokens, source),
+                                                       reason_in_box(lines.box(i), text, size))) {
+                      close();
+                      ++(index.left_out.*reason);
+                      continue;
+                    }
+                    const std::int64_t longer = open.tokens + newline_tokens + tokens;
+                    const std::int64_t wider = characters + 1 + count_characters(text);
+                    const bool fits =
+                        open.count < std::min<std::int64_t>(source.region_lines, kMostLines) &&
+                        longer <= most_tokens &&
+                        (source.max_characters == 0 || wider <= source.max_characters);
+                    if (open.count > 0 && !(fits && joined(i))) close();
+                    if (open.count == 0) {
+                      open.first = static_cast<std::uint32_t>(i - begin);
+                      open.tokens = static_cast<std::uint16_t>(tokens);
+                      characters = count_characters(text);
+                    } else {
+                      open.tokens = static_cast<std::uint16_t>(longer);
+                      characters = wider;
+                    }
+                    ++open.count;
+                  }
+                  close();
+                });
   return index;
 }
 
@@ -108,19 +109,21 @@ UnitIndex index_pages(const CutOptions& source, bool text_only) {
   const bool reads = source.ascii_only || source.max_characters > 0;
   for (std::int64_t page = 0; page < shards.pages(); ++page) {
     const std::int64_t tokens = shards.token_count(page);
-    const bool fits = tokens >= 1 && tokens <= std::min(source.max_response_tokens, kMostTokens) &&
-                      (text_only || shards.size(page)[0] > 0);
-    bool passes = fits;
-    if (fits && reads) {
+    Reason reason = nullptr;
+    if (tokens < 1 || (!text_only && shards.size(page)[0] == 0))
+      reason = &LeftOut::empty;
+    else if (tokens > std::min(source.max_response_tokens, kMostTokens))
+      reason = &LeftOut::tokens;
+    if (reason == nullptr && reads) {
       std::string text = shards.read(page)->page.text;
       std::replace(text.begin(), text.end(), '\n', ' ');
-      passes = passes_text(text, tokens, source);
+      reason = reason_in_text(text, tokens, source);
     }
-    if (passes)
+    if (reason == nullptr)
       index.units.push_back(
           {static_cast<std::uint32_t>(page), 0, 1, static_cast<std::uint16_t>(tokens)});
     else
-      ++index.dropped;
+      ++(index.left_out.*reason);
   }
   return index;
 }
@@ -151,23 +154,26 @@ void check_options(const CutOptions& source, std::string_view what) {
 
 }  // namespace
 
-bool passes_text(std::string_view text, std::int64_t tokens, const CutOptions& source) {
-  if (text.empty() || tokens < 1) return false;
-  if (tokens > std::min(source.max_response_tokens, kMostTokens)) return false;
+Reason reason_in_text(std::string_view text, std::int64_t tokens, const CutOptions& source) {
+  if (text.empty() || tokens < 1) return &LeftOut::empty;
+  if (tokens > std::min(source.max_response_tokens, kMostTokens)) return &LeftOut::tokens;
   if (source.ascii_only &&
       !std::all_of(text.begin(), text.end(), [](char c) { return c >= ' ' && c <= '~'; }))
-    return false;
-  return source.max_characters == 0 || count_characters(text) <= source.max_characters;
+    return &LeftOut::letters;
+  if (source.max_characters > 0 && count_characters(text) > source.max_characters)
+    return &LeftOut::characters;
+  return nullptr;
 }
 
-bool passes_box(const Box& box, std::string_view text, std::array<std::int64_t, 2> page) {
+Reason reason_in_box(const Box& box, std::string_view text, std::array<std::int64_t, 2> page) {
   const double width = box.right - box.left, height = box.bottom - box.top;
-  if (width < kSmallestSide || height < kSmallestSide) return false;
+  if (width < kSmallestSide || height < kSmallestSide) return &LeftOut::box;
   if (box.left < 0 || box.top < 0 || box.right > static_cast<double>(page[0]) ||
       box.bottom > static_cast<double>(page[1]))
-    return false;
+    return &LeftOut::box;
   const auto characters = static_cast<double>(count_characters(text));
-  return characters < 2 || width >= kNarrowestLetter * characters * height;
+  const bool is_level = characters < 2 || width >= kNarrowestLetter * characters * height;
+  return is_level ? nullptr : &LeftOut::box;
 }
 
 bool continues(const Box& last, const Box& next) {
@@ -202,7 +208,7 @@ UnitIndex index_units(const CutOptions& source, const Tokenizer& tokenizer, std:
   UnitIndex index = index_level(source, tokenizer, text_only);
   if (index.units.empty())
     fail<ConfigError>(
-        fmt::format("samples: no {} passes the filters ({} did not)", what, index.dropped));
+        fmt::format("samples: no {} passes the filters ({} did not)", what, index.left_out.sum()));
   index.units.shrink_to_fit();
   return index;
 }

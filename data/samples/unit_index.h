@@ -21,7 +21,7 @@ struct Unit {
 
 struct UnitIndex {
   std::vector<Unit> units;
-  std::int64_t dropped = 0;
+  LeftOut left_out;
 };
 
 /// What passes of the shards of a source that messages call `what`. The lines of a region are

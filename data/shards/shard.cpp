@@ -1,6 +1,7 @@
 #include "data/shards/shard.h"
 
 #include "core/error.h"
+#include "core/io/files.h"
 #include "data/shards/format.h"
 #include "data/shards/hdf5_file.h"
 
@@ -339,7 +340,12 @@ ShardPage Shard::describe(std::int64_t page) const {
 ShardPage Shard::read(std::int64_t page, bool picture) const {
   const State& s = *state_;
   ShardPage out = describe(page);
-  if (picture) s.picture.read(s.file, page, out.picture);
+  if (picture || s.version == 1) s.picture.read(s.file, page, out.picture);
+  if (s.version == 1) {  // which does not store it
+    out.picture_sha256 =
+        sha256_of({reinterpret_cast<const char*>(out.picture.data()), out.picture.size()});
+    if (!picture) out.picture = {};
+  }
   if (s.version > 1) s.records.read(s.file, page, out);
   out.text = s.text.read_text(s.file, page);
   s.ids.read(s.file, page, out.ids);

@@ -96,7 +96,7 @@ struct ShardPage {
   std::int64_t width = 0, height = 0;  // pixels; 0 x 0: text alone
   double dots_per_inch = 0;
   std::vector<std::uint8_t> picture;     // PNG or JPEG
-  std::string picture_sha256;            // hexadecimal; made by the writer, "" in format 1
+  std::string picture_sha256;            // hexadecimal; made by the writer, of format 1 by read()
   std::string prompt;                    // "": the reader's own
   std::vector<std::int32_t> prompt_ids;  // tokens of `prompt` without its <image>
   std::string text;                      // whole page, or the answer

@@ -46,7 +46,9 @@ bool is_kept(char32_t character, const CorpusOptions& options) {
          std::find(options.scripts.begin(), options.scripts.end(), script) != options.scripts.end();
 }
 
-std::vector<fs::path> files_of(const CorpusOptions& options) {
+}  // namespace
+
+std::vector<fs::path> text_files(const CorpusOptions& options) {
   std::vector<fs::path> out = text_files(options.text);
   const auto is_excluded = [&](const fs::path& path) {
     const std::string name = path.filename().string();
@@ -56,8 +58,6 @@ std::vector<fs::path> files_of(const CorpusOptions& options) {
   out.erase(std::remove_if(out.begin(), out.end(), is_excluded), out.end());
   return out;
 }
-
-}  // namespace
 
 std::vector<fs::path> text_files(const std::vector<fs::path>& paths) {
   std::vector<fs::path> out;
@@ -102,7 +102,7 @@ Script script_of(char32_t character) {
 
 TextCorpus::TextCorpus(const CorpusOptions& options) {
   if (options.text.empty()) fail<ConfigError>("text corpus: text must name a file, got none");
-  for (const fs::path& path : files_of(options)) add_text(lossy_utf8(read_file(path)), options);
+  for (const fs::path& path : text_files(options)) add_text(lossy_utf8(read_file(path)), options);
   finish(options);
 }
 

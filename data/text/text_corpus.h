@@ -27,6 +27,9 @@ struct CorpusOptions {
   bool ascii_only = false;
 };
 
+/// The files that `options.text` stands for, in order. Throws IoError for a folder without .txt.
+std::vector<std::filesystem::path> text_files(const CorpusOptions& options);
+
 /// Words in the order of the text. A word has no white space in it; runs of CJK are cut into
 /// single characters, which are `glued` to the word before. Text is in normal form NFC.
 class TextCorpus {

@@ -1,7 +1,9 @@
 #include "recipes/ablate/ablate.h"
 
 #include "core/error.h"
+#include "core/io/files.h"
 #include "core/ops/sinkhorn.h"
+#include "recipes/ablate/content.h"
 #include "recipes/config/toml_config.h"
 #include "recipes/recipe/recipe.h"
 
@@ -242,18 +244,28 @@ std::vector<AblationJob> ablation_jobs(const AblationRecipe& recipe) {
   return out;
 }
 
+namespace {
+
+/// What a training recipe says and reads.
+std::string recipe_hash(const Recipe& recipe) {
+  return sha256_of(recipe.resolved + content_hash(inputs_of(recipe))).substr(0, 16);
+}
+
+}  // namespace
+
 std::string job_settings(const AblationRecipe& recipe, const AblationJob& job) {
   if (job.task == "training" || job.task == "start") return training_settings(recipe, job);
   if (job.task == "ocr")
-    return fmt::format("{} steps {} samples {} diagnostics {}", recipe.ocr.recipe, recipe.ocr.steps,
-                       recipe.ocr.evaluation_samples, recipe.diagnostics_every);
+    return fmt::format("{} steps {} samples {} diagnostics {} of {}", recipe.ocr.recipe,
+                       recipe.ocr.steps, recipe.ocr.evaluation_samples, recipe.diagnostics_every,
+                       recipe_hash(load_recipe(recipe.ocr.recipe)));
   const TextAblation& text = recipe.text;
   return fmt::format(
       "{} width {} heads {} sequence {} batch {} steps {} rate {} warmup {} clip {} held out {} "
-      "diagnostics {}",
+      "diagnostics {} of {}",
       text.folder, text.width, text.heads, text.sequence, text.batch, text.steps,
       text.learning_rate, text.warmup_steps, text.clip_norm, text.validation_sequences,
-      recipe.diagnostics_every);
+      recipe.diagnostics_every, content_hash({text.folder}));
 }
 
 }  // namespace lectern

@@ -1,6 +1,7 @@
 // The jobs of an ablation, side by side, and what is written after each.
 #include "core/error.h"
 #include "core/io/file.h"
+#include "core/io/folder_lock.h"
 #include "core/io/process.h"
 #include "core/stopwatch.h"
 #include "recipes/ablate/ablate.h"
@@ -159,6 +160,7 @@ void fetch_text(const TextAblation& text) {
 std::int64_t run_ablation(const AblationRecipe& recipe, const std::filesystem::path& program,
                           const std::vector<std::string>& arguments) {
   std::filesystem::create_directories(recipe.out);
+  const FolderLock lock(recipe.out, "lectern ablate");
   fetch_text(recipe.text);
   fetch_data(recipe.training);
   return Schedule(recipe, program, arguments, ablation_jobs(recipe)).run();

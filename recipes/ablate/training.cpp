@@ -5,6 +5,7 @@
 #include "core/io/files.h"
 #include "data/samples/sample.h"
 #include "recipes/ablate/ablate.h"
+#include "recipes/ablate/content.h"
 #include "recipes/checkpoint/model_folder.h"
 #include "recipes/evaluate/evaluate.h"
 #include "recipes/log/metrics.h"
@@ -106,7 +107,9 @@ class FileLock {
 
 std::string start_settings(const AblationRecipe& recipe, std::int64_t seed,
                            const std::filesystem::path& folder) {
-  return checked_recipe(recipe, run_settings(recipe, seed, recipe.training.steps, folder)).resolved;
+  const Recipe start =
+      checked_recipe(recipe, run_settings(recipe, seed, recipe.training.steps, folder));
+  return start.resolved + "# inputs " + content_hash(inputs_of(start)) + "\n";
 }
 
 /// The records of all runs as those of one: steps and seconds are counted through.
@@ -222,14 +225,14 @@ std::string training_settings(const AblationRecipe& recipe, const AblationJob& j
   const TrainingAblation& training = recipe.training;
   const Recipe first =
       checked_recipe(recipe, run_settings(recipe, job.seed, training.steps, "run"));
-  std::string all = first.resolved;
-  if (std::filesystem::is_regular_file(first.model.config))
-    all += sha256_of_file(first.model.config);
+  std::string all = first.resolved + content_hash(inputs_of(first));
   if (job.task == "training") {
     const TrainedVariant& variant = variant_of(training, job.variant);
-    for (std::size_t run = 0; run <= training.then.size(); ++run)
-      all += checked_recipe(recipe, settings_of(recipe, variant, run, job.seed, "run", "previous"))
-                 .resolved;
+    for (std::size_t run = 0; run <= training.then.size(); ++run) {
+      const Recipe now =
+          checked_recipe(recipe, settings_of(recipe, variant, run, job.seed, "run", "previous"));
+      all += now.resolved + content_hash(inputs_of(now));
+    }
   }
   return fmt::format("{} {} samples {}", training.recipe, training.evaluation_samples,
                      sha256_of(all).substr(0, 16));

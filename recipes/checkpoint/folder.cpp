@@ -2,6 +2,7 @@
 
 #include "core/error.h"
 #include "core/io/file.h"
+#include "core/io/files.h"
 
 #include <fcntl.h>
 #include <unistd.h>
@@ -20,6 +21,7 @@ namespace fs = std::filesystem;
 constexpr std::string_view kMarker = "COMPLETE";
 constexpr std::string_view kPrefix = "step-";
 constexpr std::string_view kTemporary = ".tmp-";
+constexpr std::string_view kWithChecksums = "crc32\n";  // first line of COMPLETE
 
 /// Forces a file's content, or a folder's list of names, to the disk.
 void sync_path(const fs::path& path, int flags) {
@@ -54,32 +56,82 @@ void replace_folder(const fs::path& from, const fs::path& to) {
         fmt::format("{}: cannot rename into place: {}", to.string(), std::strerror(errno)));
 }
 
-/// Every plain file below `root` with its size, as lines of COMPLETE; syncs files and folders.
-std::string sync_and_list(const fs::path& root) {
+/// Every plain file below `root` with its size and checksum, as lines of COMPLETE; syncs files and
+/// folders. `known` has checksums of some.
+std::string sync_and_list(const fs::path& root, const std::map<std::string, std::uint32_t>& known) {
   std::vector<std::string> lines;
   for (const auto& entry : fs::recursive_directory_iterator(root)) {
     if (entry.is_directory()) {
       sync_folder(entry.path());
     } else if (entry.is_regular_file()) {
       sync_file(entry.path());
-      lines.push_back(fmt::format("{} {}\n", entry.file_size(),
-                                  entry.path().lexically_relative(root).string()));
+      const std::string name = entry.path().lexically_relative(root).string();
+      const auto found = known.find(name);
+      const std::uint32_t sum = found != known.end() ? found->second : crc32_of_file(entry.path());
+      lines.push_back(fmt::format("{} {:08x} {}\n", entry.file_size(), sum, name));
     }
   }
   sync_folder(root);
   std::sort(lines.begin(), lines.end());
-  std::string out;
+  std::string out(kWithChecksums);
   for (const std::string& line : lines) out += line;
   return out;
 }
 
-bool listed_file_is_there(const fs::path& root, std::string_view line) {
-  std::uintmax_t size = 0;
-  const auto [end, code] = std::from_chars(line.data(), line.data() + line.size(), size);
-  const auto name = line.substr(static_cast<std::size_t>(end - line.data()));
-  if (code != std::errc() || name.size() < 2) return false;
+/// A line of COMPLETE.
+struct ListedFile {
+  std::uintmax_t bytes = 0;
+  std::optional<std::uint32_t> checksum;
+  std::string name;
+};
+
+std::optional<ListedFile> parse_listed(std::string_view line, bool with_checksum) {
+  ListedFile out;
+  const char* const last = line.data() + line.size();
+  auto [at, code] = std::from_chars(line.data(), last, out.bytes);
+  if (code != std::errc() || at == last || *at++ != ' ') return {};
+  if (with_checksum) {
+    const auto [end, bad] = std::from_chars(at, last, out.checksum.emplace(), 16);
+    if (bad != std::errc() || end - at != 8 || end == last || *end != ' ') return {};
+    at = end + 1;
+  }
+  out.name.assign(at, last);
+  if (out.name.empty()) return {};
+  return out;
+}
+
+/// What COMPLETE lists; nothing when it is not there or not readable.
+std::optional<std::vector<ListedFile>> listed_files(const fs::path& root) {
   std::error_code error;
-  return fs::file_size(root / name.substr(1), error) == size && !error;
+  if (!fs::is_regular_file(root / kMarker, error)) return {};
+  std::string text;
+  try {
+    text = read_file(root / kMarker, 1 << 20);
+  } catch (const IoError&) {
+    return {};
+  }
+  const bool with_checksums = text.starts_with(kWithChecksums);
+  std::vector<ListedFile> out;
+  for (std::size_t start = with_checksums ? kWithChecksums.size() : 0; start < text.size();) {
+    const auto end = std::min(text.find('\n', start), text.size());
+    auto file = parse_listed(std::string_view(text).substr(start, end - start), with_checksums);
+    if (!file) return {};
+    out.push_back(std::move(*file));
+    start = end + 1;
+  }
+  return out;
+}
+
+std::vector<CheckpointEntry> checkpoints_in(const fs::path& folder, bool complete) {
+  std::vector<CheckpointEntry> out;
+  std::error_code error;
+  for (fs::directory_iterator each(folder, error), end; !error && each != end;
+       each.increment(error)) {
+    const auto step = checkpoint_step(each->path().filename().string());
+    if (step && is_complete(each->path()) == complete) out.push_back({*step, each->path()});
+  }
+  std::sort(out.begin(), out.end(), [](const auto& a, const auto& b) { return a.step < b.step; });
+  return out;
 }
 
 }  // namespace
@@ -96,33 +148,43 @@ std::optional<std::int64_t> checkpoint_step(std::string_view name) {
 }
 
 bool is_complete(const fs::path& path) {
-  std::error_code error;
-  if (!fs::is_regular_file(path / kMarker, error)) return false;
-  std::string text;
-  try {
-    text = read_file(path / kMarker, 1 << 20);
-  } catch (const IoError&) {
-    return false;
+  const auto files = listed_files(path);
+  return files && std::all_of(files->begin(), files->end(), [&](const ListedFile& file) {
+           std::error_code error;
+           return fs::file_size(path / file.name, error) == file.bytes && !error;
+         });
+}
+
+std::string find_damage(const fs::path& checkpoint, CheckedFiles which, std::int64_t share,
+                        std::int64_t shares) {
+  std::int64_t index = 0;
+  for (const ListedFile& file : listed_files(checkpoint).value_or(std::vector<ListedFile>())) {
+    const bool counts = which == CheckedFiles::all || !file.name.starts_with("optimizer");
+    if (!file.checksum || !counts || index++ % shares != share) continue;
+    const std::uint32_t sum = crc32_of_file(checkpoint / file.name);
+    if (sum != *file.checksum)
+      return fmt::format("{}: must have checksum {:08x}, got {:08x} (damaged)",
+                         (checkpoint / file.name).string(), *file.checksum, sum);
   }
-  for (std::size_t start = 0; start < text.size();) {
-    const auto end = std::min(text.find('\n', start), text.size());
-    if (!listed_file_is_there(path, std::string_view(text).substr(start, end - start)))
-      return false;
-    start = end + 1;
-  }
-  return true;
+  return "";
+}
+
+fs::path set_aside(const fs::path& checkpoint) {
+  const std::string name = "damaged-" + checkpoint.filename().string();
+  fs::path to = checkpoint.parent_path() / name;
+  for (int i = 2; fs::exists(to); ++i)
+    to = checkpoint.parent_path() / fmt::format("{}-{}", name, i);
+  if (::rename(checkpoint.c_str(), to.c_str()) != 0)
+    fail<IoError>(fmt::format("{}: cannot rename: {}", checkpoint.string(), std::strerror(errno)));
+  return to;
 }
 
 std::vector<CheckpointEntry> complete_checkpoints(const fs::path& folder) {
-  std::vector<CheckpointEntry> out;
-  std::error_code error;
-  for (fs::directory_iterator each(folder, error), end; !error && each != end;
-       each.increment(error)) {
-    const auto step = checkpoint_step(each->path().filename().string());
-    if (step && is_complete(each->path())) out.push_back({*step, each->path()});
-  }
-  std::sort(out.begin(), out.end(), [](const auto& a, const auto& b) { return a.step < b.step; });
-  return out;
+  return checkpoints_in(folder, true);
+}
+
+std::vector<CheckpointEntry> incomplete_checkpoints(const fs::path& folder) {
+  return checkpoints_in(folder, false);
 }
 
 std::optional<CheckpointEntry> newest_complete(const fs::path& folder) {
@@ -184,7 +246,7 @@ fs::path CheckpointWriter::commit(std::int64_t keep) {
   };
   try {
     point("sync");
-    const std::string list = sync_and_list(temporary_);
+    const std::string list = sync_and_list(temporary_, checksums_);
     point("mark");
     write_file(temporary_ / kMarker, list);
     point("rename");

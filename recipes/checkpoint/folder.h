@@ -2,13 +2,16 @@
 //
 // A checkpoint is written as `.tmp-step-NNNNNN`, every file and folder is fsynced, COMPLETE is
 // written last, and one rename puts it in place. Whatever kills the process, and whenever, the
-// previous checkpoint stays loadable. COMPLETE holds a line `<bytes> <path>` for each file, so that
-// a copy that lost a tail is not taken for a checkpoint; an empty COMPLETE is believed.
+// previous checkpoint stays loadable. COMPLETE holds, after a line `crc32`, a line `<bytes>
+// <checksum> <path>` for each file: a copy that lost a tail is not taken for a checkpoint, and
+// find_damage() tells a file whose content changed. Older versions wrote `<bytes> <path>` alone; an
+// empty COMPLETE is believed.
 #pragma once
 
 #include <cstdint>
 #include <filesystem>
 #include <functional>
+#include <map>
 #include <optional>
 #include <string>
 #include <string_view>
@@ -28,6 +31,23 @@ struct CheckpointEntry {
 
 /// Whether `path` is a finished checkpoint: COMPLETE is there and every file it lists has its size.
 bool is_complete(const std::filesystem::path& path);
+
+/// Which files find_damage() looks at.
+enum class CheckedFiles : std::uint8_t { all, model };  // model: all but the optimizer's
+
+/// Reads the files of a complete checkpoint that are listed with a checksum, of `shares` shares of
+/// them the one `share`. Says which one is damaged: "<file>: must have checksum x, got y
+/// (damaged)";
+/// "" when none is. Throws IoError.
+std::string find_damage(const std::filesystem::path& checkpoint, CheckedFiles which,
+                        std::int64_t share = 0, std::int64_t shares = 1);
+
+/// Gives a damaged checkpoint a name that is no checkpoint's, "damaged-step-000120", and returns
+/// it. Throws IoError.
+std::filesystem::path set_aside(const std::filesystem::path& checkpoint);
+
+/// Folders that are called as checkpoints are and are not complete, by rising step.
+std::vector<CheckpointEntry> incomplete_checkpoints(const std::filesystem::path& folder);
 
 /// Finished checkpoints of a folder by rising step; none when the folder is missing.
 std::vector<CheckpointEntry> complete_checkpoints(const std::filesystem::path& folder);
@@ -62,6 +82,11 @@ class CheckpointWriter {
   /// Writes a small file (config.json, state.json) into the checkpoint.
   void add(std::string_view name, std::string_view bytes) const;
 
+  /// What commit() need not read a file for: its CRC-32, known from writing it.
+  void set_checksum(const std::string& name, std::uint32_t checksum) {
+    checksums_[name] = checksum;
+  }
+
   /// Syncs, marks complete, renames into place (replacing a checkpoint of the same step), then
   /// prunes to `keep`. Returns the final path. Throws IoError; the older checkpoints are untouched
   /// and what was written is gone.
@@ -73,6 +98,7 @@ class CheckpointWriter {
 
  private:
   std::filesystem::path folder_, temporary_, final_;
+  std::map<std::string, std::uint32_t> checksums_;
   bool committed_ = false;
 };
 

@@ -80,8 +80,14 @@ std::unique_ptr<OcrModel> load_model(const std::filesystem::path& folder, const 
   return model;
 }
 
+void check_not_damaged(const std::filesystem::path& folder) {
+  const std::string damage = find_damage(folder, CheckedFiles::model);
+  if (!damage.empty()) fail<IoError>(damage);
+}
+
 LoadedModel load_model_folder(const std::filesystem::path& path, DType dtype) {
   const auto folder = resolve_model_folder(path);
+  check_not_damaged(folder);
   const auto config = read_model_config(folder / "config.json");
   Tokenizer tokenizer = Tokenizer::load(folder / "tokenizer.json");
   check_tokenizer(tokenizer, *config, (folder / "tokenizer.json").string());

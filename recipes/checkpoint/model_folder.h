@@ -24,7 +24,8 @@ DType weight_dtype(const std::string& name);
 
 /// Loads a model folder, a checkpoint, or the newest checkpoint of a run folder, for reading:
 /// values stay in the mapped file where they can (nn/weights.h). `dtype` f32, or bf16:
-/// matrices in bf16, everything else f32. Throws IoError or ConfigError naming file and field.
+/// matrices in bf16, everything else f32. Throws IoError or ConfigError naming file and field, also
+/// for a checkpoint that is damaged.
 LoadedModel load_model_folder(const std::filesystem::path& path, DType dtype = DType::f32);
 
 /// The model of a folder that need not have a tokenizer, as above. `mapped`, when given, becomes
@@ -35,6 +36,10 @@ std::unique_ptr<OcrModel> load_model(const std::filesystem::path& folder, const 
 /// The folder that `path` stands for: itself when it has a config.json, else its newest complete
 /// checkpoint.
 std::filesystem::path resolve_model_folder(const std::filesystem::path& path);
+
+/// Throws IoError naming the file when `folder` is a checkpoint with a file of the model that is
+/// not what was written. Reads all of them.
+void check_not_damaged(const std::filesystem::path& folder);
 
 /// The small model that comes with lectern: recipes/nano here, else where recipes lie beside the
 /// running program, built or installed. Throws IoError naming the folder when there is none.

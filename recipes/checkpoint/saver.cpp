@@ -1,11 +1,13 @@
 #include "recipes/checkpoint/saver.h"
 
+#include "core/error.h"
 #include "core/stopwatch.h"
 #include "distributed/world.h"
 #include "recipes/checkpoint/weight_shards.h"
 #include "recipes/machine/versions.h"
 
 #include <nlohmann/json.hpp>
+#include <spdlog/spdlog.h>
 #include <sys/resource.h>
 #include <sys/syscall.h>
 #include <unistd.h>
@@ -13,6 +15,8 @@
 #include <chrono>
 #include <exception>
 #include <map>
+#include <new>
+#include <system_error>
 #include <utility>
 #include <vector>
 
@@ -95,9 +99,8 @@ CheckpointSaver::CheckpointSaver(const OcrModel& model, const ParallelAdamW& opt
 
 CheckpointSaver::~CheckpointSaver() = default;
 
-CheckpointSaver::Shard CheckpointSaver::shard_of_rank() const {
+CheckpointSaver::Shard CheckpointSaver::shard_of_rank(bool apart) const {
   Shard out;
-  const bool apart = options_.asynchronous;
   std::vector<TensorCopies::Source> sources;
   for (const SharedWeight& weight : weights_of_rank(model_.store(), mesh_))
     sources.push_back({weight.name, weight.value, apart && weight.is_trained});
@@ -118,13 +121,25 @@ CheckpointSaver::Shard CheckpointSaver::shard_of_rank() const {
   return out;
 }
 
+CheckpointSaver::Shard CheckpointSaver::shard_put_aside(bool& apart) const {
+  try {
+    if (apart) return shard_of_rank(true);
+  } catch (const MemoryError& error) {
+    spdlog::warn("{}; this checkpoint is written while training waits", error.what());
+  } catch (const std::bad_alloc&) {
+    spdlog::warn("checkpoint: no memory for copies; it is written while training waits");
+  }
+  apart = false;
+  return shard_of_rank(false);
+}
+
 std::string CheckpointSaver::write_shard_files(const std::filesystem::path& path,
-                                               const Shard& shard) const {
+                                               const Shard& shard, bool behind) const {
   const int rank = mesh_.world().rank(), ranks = mesh_.world().size();
   point("started");
   shard.tensors->work();
   shard.tensors->wait();
-  if (options_.asynchronous) step_back();
+  if (behind) step_back();
   point("copied");
   const auto& all = shard.tensors->tensors();
   const auto middle = all.begin() + static_cast<std::ptrdiff_t>(shard.weights);
@@ -137,9 +152,12 @@ std::string CheckpointSaver::write_shard_files(const std::filesystem::path& path
   return out.dump();
 }
 
-std::string CheckpointSaver::complete(const std::vector<std::string>& shards) {
-  if (options_.asynchronous) step_back();
+std::string CheckpointSaver::complete(const std::vector<std::string>& shards, bool behind) {
+  if (behind) step_back();
   const ShardSummary all = summary_of(shards);
+  for (const auto* files : {&all.weights, &all.moments})
+    for (const nlohmann::json& file : *files)
+      writer_->set_checksum(file["file"].get<std::string>(), file["checksum"].get<std::uint32_t>());
   write_index(writer_->path(), "model", all.weights);
   write_index(writer_->path(), "optimizer", all.moments);
   writer_->add("config.json", model_.config().to_json().dump(2) + "\n");
@@ -149,16 +167,21 @@ std::string CheckpointSaver::complete(const std::vector<std::string>& shards) {
   return writer_->commit(options_.keep).string();
 }
 
-void CheckpointSaver::start(std::function<std::string()> work) {
-  if (!options_.asynchronous) {
-    work_ = std::async(std::launch::deferred, std::move(work));
-    return;
+void CheckpointSaver::start(Work work, bool behind) {
+  if (behind) {
+    try {
+      work_ = std::async(std::launch::async, [work]() mutable {
+        std::string out = work(true);
+        work = nullptr;  // gives the copies' memory back here, not on the thread that trains
+        return out;
+      });
+      return;
+    } catch (const std::system_error& error) {
+      spdlog::warn("checkpoint: no thread to write behind ({}); training waits", error.what());
+    }
   }
-  work_ = std::async(std::launch::async, [work = std::move(work)]() mutable {
-    std::string out = work();
-    work = nullptr;  // gives the copies' memory back here, not on the thread that trains
-    return out;
-  });
+  work_ = std::async(std::launch::deferred, [work = std::move(work)] { return work(false); });
+  work_.wait();  // here and now: what it reads may change as soon as begin() has returned
 }
 
 void CheckpointSaver::begin(const RunState& state) {
@@ -174,10 +197,12 @@ void CheckpointSaver::begin(const RunState& state) {
       writer_->at_point = options_.at_point;
       return writer_->path().string();
     })[0];
-    const Shard shard = shard_of_rank();
+    bool apart = options_.asynchronous;
+    const Shard shard = shard_put_aside(apart);
     copies_ = shard.tensors;
     phase_ = Phase::writing;
-    start([this, path, shard] { return write_shard_files(path, shard); });
+    start([this, path, shard](bool behind) { return write_shard_files(path, shard, behind); },
+          apart);
   }
   if (!options_.asynchronous) finish();
 }
@@ -209,7 +234,9 @@ void CheckpointSaver::next_phase() {
   } else {
     phase_ = Phase::completing;
     copies_.reset();
-    if (writer_) start([this, shards = std::move(said)] { return complete(shards); });
+    if (writer_)
+      start([this, shards = std::move(said)](bool behind) { return complete(shards, behind); },
+            options_.asynchronous);
   }
 }
 

@@ -34,7 +34,8 @@ struct CheckpointSaverOptions {
   std::filesystem::path folder;  ///< of the checkpoints; all ranks see it
   std::string tokenizer_json;
   std::int64_t keep = 1;  ///< newest complete ones that stay
-  /// false: begin() writes, and needs no memory for copies.
+  /// false: begin() writes, and needs no memory for copies. So does a begin() of a rank that gets
+  /// no memory for them.
   bool asynchronous = true;
   /// On rank 0, before COMPLETE is written, and not on the thread that trains.
   std::function<void()> before_complete;
@@ -78,10 +79,18 @@ class CheckpointSaver {
   enum class Phase : std::uint8_t { idle, writing, completing };
   struct Shard;
 
-  Shard shard_of_rank() const;
-  std::string write_shard_files(const std::filesystem::path& path, const Shard& shard) const;
-  std::string complete(const std::vector<std::string>& shards);
-  void start(std::function<std::string()> work);
+  /// `behind`: on a thread of its own.
+  using Work = std::function<std::string(bool behind)>;
+
+  /// `apart`: with copies of all that training changes.
+  Shard shard_of_rank(bool apart) const;
+  /// The same where there is memory for it; else `apart` becomes false.
+  Shard shard_put_aside(bool& apart) const;
+  std::string write_shard_files(const std::filesystem::path& path, const Shard& shard,
+                                bool behind) const;
+  std::string complete(const std::vector<std::string>& shards, bool behind);
+  /// Without `behind`, or when there is no thread to be had, the work is done before this returns.
+  void start(Work work, bool behind);
   void next_phase();
   void point(std::string_view name) const {
     if (options_.at_point) options_.at_point(name);

@@ -21,6 +21,23 @@ T field(const nlohmann::json& json, const char* name, const std::filesystem::pat
   }
 }
 
+/// Throws ConfigError when parameters have optimizer state in the checkpoint and are frozen now: to
+/// go on would be another training, and would lose that state.
+void check_frozen(const std::filesystem::path& checkpoint, const ParameterStore& store,
+                  const std::map<std::string, std::int64_t>& steps) {
+  std::string names;
+  std::int64_t count = 0;
+  for (const Parameter& parameter : store.parameters()) {
+    if (parameter.variable.requires_grad() || !steps.contains(parameter.name)) continue;
+    if (++count <= 3) names += (names.empty() ? "" : ", ") + parameter.name;
+  }
+  if (count > 0)
+    fail<ConfigError>(fmt::format(
+        "{}: `freeze` must leave what the run trains, got {} parameters that are frozen now and "
+        "were not: {}{} (a run with another freeze begins with model.init = \"{}\")",
+        checkpoint.string(), count, names, count > 3 ? ", ..." : "", checkpoint.string()));
+}
+
 }  // namespace
 
 void balance_experts(RunState& state, const std::map<std::int64_t, Tensor>& counts, double rate) {
@@ -54,6 +71,8 @@ RunState load_training_state(const std::filesystem::path& checkpoint, const RunS
     state.level_position = field<std::uint64_t>(curriculum, "loader_position", file);
   }
   const auto steps = field<std::map<std::string, std::int64_t>>(json, "optimizer_steps", file);
+
+  check_frozen(checkpoint, model.store(), steps);
 
   const SafetensorsFolder tensors = SafetensorsFolder::open(checkpoint, "optimizer");
   for (const std::int64_t layer :

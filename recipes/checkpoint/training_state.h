@@ -33,7 +33,8 @@ std::string bias_name(std::int64_t layer);
 
 /// Loads a checkpoint into a model and optimizer of the same recipe, whatever ranks and mesh wrote
 /// it. Throws IoError naming file and field, also when the checkpoint has tensors that are no part
-/// of the model, and ConfigError when stage or seed are not those of `wanted`. Collective.
+/// of the model, and ConfigError when stage or seed are not those of `wanted` or a parameter that
+/// was trained is frozen now. Collective.
 RunState load_training_state(const std::filesystem::path& checkpoint, const RunState& wanted,
                              OcrModel& model, ParallelAdamW& optimizer);
 

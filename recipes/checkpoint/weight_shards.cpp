@@ -1,6 +1,7 @@
 #include "recipes/checkpoint/weight_shards.h"
 
 #include "core/io/file.h"
+#include "core/io/files.h"
 #include "core/io/safetensors.h"
 
 #include <nlohmann/json.hpp>
@@ -44,7 +45,8 @@ nlohmann::json write_shard(const std::filesystem::path& folder, const std::strin
     names.push_back(name);
     bytes += tensor.bytes();
   }
-  return {{"file", file}, {"names", names}, {"bytes", bytes}};
+  const std::uint32_t checksum = crc32_of_file(folder / file);
+  return {{"file", file}, {"names", names}, {"bytes", bytes}, {"checksum", checksum}};
 }
 
 void write_index(const std::filesystem::path& folder, const std::string& stem,

@@ -28,7 +28,8 @@ std::vector<SharedWeight> weights_of_rank(const ParameterStore& store, const Mes
 /// "model-00002-of-00004.safetensors" for rank 1 of 4.
 std::string shard_name(const char* stem, int rank, int ranks);
 
-/// Writes one shard, and gives what the index has to say of it: file, names, bytes.
+/// Writes one shard, and gives what the index has to say of it: file, names, bytes,
+/// and the CRC-32 of the file.
 nlohmann::json write_shard(const std::filesystem::path& folder, const std::string& file,
                            const NamedTensors& tensors);
 

@@ -6,9 +6,10 @@
 #include "recipes/machine/interrupt.h"
 #include "recipes/train/trainer.h"
 
-#include <fmt/core.h>
+#include <fmt/format.h>
 #include <nlohmann/json.hpp>
 
+#include <cstdio>
 #include <cstring>
 #include <memory>
 
@@ -29,14 +30,16 @@ std::string run_stage(const Recipe& recipe, bool resume, bool profile, bool json
                       const World& world) {
   const TrainingSummary summary = train(recipe, resume, profile, world.ranks());
   if (json && world.rank() == 0)
-    fmt::print("{}\n", nlohmann::ordered_json{{"stage", recipe.stage},
-                                              {"steps", summary.steps},
-                                              {"loss_first", summary.loss_first},
-                                              {"loss_last", summary.loss_last},
-                                              {"seconds", summary.seconds},
-                                              {"samples_per_second", summary.samples_per_second},
-                                              {"checkpoint", summary.checkpoint}}
-                           .dump());
+    // main() tells when this cannot be written: the stages that follow run all the same.
+    std::puts(nlohmann::ordered_json{{"stage", recipe.stage},
+                                     {"steps", summary.steps},
+                                     {"loss_first", summary.loss_first},
+                                     {"loss_last", summary.loss_last},
+                                     {"seconds", summary.seconds},
+                                     {"samples_per_second", summary.samples_per_second},
+                                     {"checkpoint", summary.checkpoint}}
+                  .dump()
+                  .c_str());
   if (summary.stopped_by == 0) return "";
   return fmt::format("stopped by {} after step {}; saved {}; go on with --resume",
                      strsignal(summary.stopped_by), summary.steps, summary.checkpoint);

@@ -2,6 +2,7 @@
 
 #include "core/error.h"
 #include "core/io/file.h"
+#include "recipes/checkpoint/folder.h"
 
 #include <fcntl.h>
 #include <unistd.h>
@@ -9,7 +10,9 @@
 #include <algorithm>
 #include <array>
 #include <cerrno>
+#include <chrono>
 #include <cstring>
+#include <thread>
 
 namespace lectern {
 namespace {
@@ -73,10 +76,17 @@ MetricsWriter::MetricsWriter(const fs::path& path, std::int64_t resume_step, boo
   std::string kept;
   if (resume_step > 0 && fs::exists(path)) {
     const std::string text = read_file(path);
-    for (const std::string_view line : lines_of(text)) {
-      const MetricFields record = parse_line(line);
-      if (is_record(record) && record["step"].get<std::int64_t>() <= resume_step)
-        kept.append(line).append("\n");
+    const auto lines = lines_of(text);
+    for (std::size_t i = 0; i < lines.size(); ++i) {
+      const MetricFields record = parse_line(lines[i]);
+      if (!is_record(record)) {
+        if (i + 1 < lines.size()) ++broken_lines_;
+        continue;
+      }
+      const auto step = record["step"].get<std::int64_t>();
+      if (step > resume_step) continue;
+      last_kept_ = std::max(last_kept_, step);
+      kept.append(lines[i]).append("\n");
     }
     if (kept == text) resume_step = -1;  // nothing to drop
   }
@@ -121,21 +131,46 @@ std::vector<MetricFields> read_metrics(const fs::path& path) {
   return out;
 }
 
-RunFolder::RunFolder(const fs::path& path, bool resume) : path_(path) {
+RunFolder::RunFolder(const fs::path& path, bool resume, Use use) : path_(path) {
   std::error_code error;
   fs::create_directories(checkpoints(), error);
   if (error)
     fail<IoError>(
         fmt::format("{}: cannot create the run folder: {}", path.string(), error.message()));
-  if (!resume && fs::exists(metrics()) && fs::file_size(metrics(), error) > 0)
-    fail<ConfigError>(fmt::format(
-        "run_dir must be a new folder, got {} with a metrics.jsonl (--resume goes on with that "
-        "run)",
-        path.string()));
+  if (use == Use::other_rank) return;
+  lock();
+  if (resume) return;
+  const bool has_metrics = fs::exists(metrics()) && fs::file_size(metrics(), error) > 0;
+  if (has_metrics || newest_complete(checkpoints()))
+    fail<ConfigError>(
+        fmt::format("run_dir must be a new folder, got {} with {} (--resume goes on with that run)",
+                    path.string(), has_metrics ? "a metrics.jsonl" : "checkpoints"));
 }
 
-void RunFolder::write_config(std::string_view resolved) const {
-  write_file(path_ / "config.toml", resolved);
+void RunFolder::lock() {
+  // A job that is started again at once may find the last rank of the one before about to die.
+  constexpr int kTries = 10;
+  for (int i = 1; !lock_; ++i) {
+    try {
+      lock_.emplace(path_, "lectern train");
+    } catch (const IoError&) {
+      if (i == kTries) throw;
+      std::this_thread::sleep_for(std::chrono::milliseconds(200));
+    }
+  }
 }
+
+fs::path RunFolder::put_aside(std::string_view name) const {
+  const fs::path from = path_ / name;
+  fs::path to;
+  for (int i = 1; to.empty() || fs::exists(to); ++i)
+    to = path_ / fmt::format("{}-before-{}{}", from.stem().string(), i, from.extension().string());
+  std::error_code error;
+  fs::rename(from, to, error);
+  if (error) fail<IoError>(fmt::format("{}: cannot rename: {}", from.string(), error.message()));
+  return to;
+}
+
+void RunFolder::write_config(std::string_view resolved) const { write_file(config(), resolved); }
 
 }  // namespace lectern

@@ -5,10 +5,13 @@
 // killed and resumed from that checkpoint then has each record exactly once.
 #pragma once
 
+#include "core/io/folder_lock.h"
+
 #include <nlohmann/json.hpp>
 
 #include <cstdint>
 #include <filesystem>
+#include <optional>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -38,12 +41,17 @@ class MetricsWriter {
 
   /// Writes one record; throws IoError (a full disk).
   void write(std::int64_t step, const MetricFields& fields);
+  /// Step of the last record that was kept when the file was opened; 0 without any.
+  std::int64_t last_kept() const { return last_kept_; }
+  /// Lines that were no records, but for a broken last one.
+  std::int64_t broken_lines() const { return broken_lines_; }
   /// Forces what was written to the disk; call before a checkpoint is marked complete.
   void sync();
 
  private:
   std::filesystem::path path_;
   bool wall_clock_;
+  std::int64_t last_kept_ = 0, broken_lines_ = 0;
   int fd_ = -1;
 };
 
@@ -54,19 +62,30 @@ std::vector<MetricFields> read_metrics(const std::filesystem::path& path);
 /// run_dir and the paths in it.
 class RunFolder {
  public:
-  /// Makes the folder. Without `resume` a folder that already has metrics is refused (ConfigError),
-  /// so that no run silently continues or overwrites another.
-  RunFolder(const std::filesystem::path& path, bool resume);
+  /// Who uses it: one rank of a run writes what there is once, and locks the folder.
+  enum class Use : std::uint8_t { first_rank, other_rank };
+
+  /// Makes the folder, and locks it. Without `resume` a folder that already has metrics or complete
+  /// checkpoints is refused (ConfigError), so that no run silently continues or overwrites another.
+  /// Throws IoError while another run has the folder.
+  RunFolder(const std::filesystem::path& path, bool resume, Use use = Use::first_rank);
 
   /// Writes config.toml.
   void write_config(std::string_view resolved) const;
+  /// Renames a file of the folder so that another can be written: "metrics.jsonl" becomes
+  /// "metrics-before-1.jsonl", or a higher number. Returns the new path. Throws IoError.
+  std::filesystem::path put_aside(std::string_view name) const;
 
   const std::filesystem::path& path() const { return path_; }
+  std::filesystem::path config() const { return path_ / "config.toml"; }
   std::filesystem::path metrics() const { return path_ / "metrics.jsonl"; }
   std::filesystem::path checkpoints() const { return path_ / "checkpoints"; }
 
  private:
+  void lock();
+
   std::filesystem::path path_;
+  std::optional<FolderLock> lock_;
 };
 
 }  // namespace lectern

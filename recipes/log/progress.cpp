@@ -11,6 +11,17 @@
 
 namespace lectern {
 
+namespace {
+
+/// A line that cannot be written (a full disk, a terminal that has gone) is worth less than the
+/// run.
+void write_text(std::FILE* out, const std::string& text) {
+  std::fputs(text.c_str(), out);
+  std::clearerr(out);
+}
+
+}  // namespace
+
 std::string format_duration(double seconds) {
   if (!std::isfinite(seconds) || seconds < 0 || seconds > 1e9) return "-";
   const auto total = static_cast<std::int64_t>(std::llround(seconds));
@@ -77,9 +88,9 @@ void Progress::say(std::string_view message) {
   if (options_.out == stderr)
     spdlog::info("{}", message);
   else
-    fmt::print(options_.out, "{}\n", message);
+    write_text(options_.out, fmt::format("{}\n", message));
   if (redraw) show(last_line_);
-  std::fflush(options_.out);
+  std::fflush(options_.out);  // may fail, as above
 }
 
 void Progress::clear() {
@@ -89,7 +100,7 @@ void Progress::clear() {
 
 void Progress::show(const std::string& line) {
   clear();
-  fmt::print(options_.out, "{}{}", line, terminal_ ? "" : "\n");
+  write_text(options_.out, line + (terminal_ ? "" : "\n"));
   std::fflush(options_.out);
   line_open_ = terminal_;
   last_line_ = line;

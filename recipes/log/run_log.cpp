@@ -1,15 +1,34 @@
 #include "recipes/log/run_log.h"
 
 #include <nlohmann/json.hpp>
+#include <spdlog/spdlog.h>
 
 #include <utility>
 #include <vector>
 
 namespace lectern {
 
+namespace {
+
+/// A run that goes on has every record once: says what the file cannot give any more.
+void say_what_lacks(const MetricsWriter& metrics, const Recipe& recipe,
+                    const std::filesystem::path& path, std::int64_t step) {
+  if (metrics.broken_lines() > 0)
+    spdlog::warn("{}: {} lines were no records and are dropped", path.string(),
+                 metrics.broken_lines());
+  if (metrics.last_kept() + recipe.log_every <= step)
+    spdlog::warn(
+        "{}: has no records after step {}, the checkpoint is of step {}: those between "
+        "are missing",
+        path.string(), metrics.last_kept(), step);
+}
+
+}  // namespace
+
 RunLog::RunLog(const Recipe& recipe, const RunFolder* folder, std::int64_t step) {
   if (folder == nullptr) return;
   metrics_.emplace(folder->metrics(), step, recipe.log.wall_clock);
+  say_what_lacks(*metrics_, recipe, folder->metrics(), step);
   if (recipe.log.tensorboard) events_.emplace(folder->path(), step);
   Progress::Options progress;
   progress.first_step = step;

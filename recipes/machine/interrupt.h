@@ -1,6 +1,7 @@
-// Leaving in order: SIGTERM (a cluster's warning), SIGUSR1 (which mpirun hands on to all its ranks)
-// and SIGINT (Ctrl-C) ask the training loop to save and stop; the loop looks at the flag between
-// steps. A second signal ends the process at once.
+// Leaving in order: SIGTERM (a cluster's warning), SIGUSR1 (which mpirun hands on to all its
+// ranks), SIGINT (Ctrl-C) and SIGHUP (the terminal went, unless nohup said that it may) ask the
+// training loop to save and stop; the loop looks at the flag between steps. A second signal ends
+// the process at once.
 #pragma once
 
 #include <string_view>

@@ -7,6 +7,7 @@
 #include <fcntl.h>
 #include <spdlog/spdlog.h>
 #include <unistd.h>
+#include <zlib.h>
 
 #include <algorithm>
 #include <cerrno>
@@ -19,6 +20,13 @@ namespace {
 std::int64_t element_count(std::int64_t global_rows, std::int64_t tiles, std::int64_t local_rows,
                            std::int64_t width) {
   return (global_rows + tiles * local_rows) * width;
+}
+
+/// First line of encoder.txt: the form of index.txt, and what keys are made of.
+constexpr const char* kFormat = "lectern-encoder-cache 2\n";
+
+std::uint32_t add_to_checksum(std::uint32_t sum, const void* data, std::size_t bytes) {
+  return static_cast<std::uint32_t>(::crc32_z(sum, static_cast<const Bytef*>(data), bytes));
 }
 
 int open_file(const std::filesystem::path& path) {
@@ -51,15 +59,27 @@ EncoderCache::EncoderCache(const std::filesystem::path& folder, const std::strin
   if (error)
     fail<IoError>(
         fmt::format("{}: cannot create the encoder cache: {}", folder.string(), error.message()));
+  lock_folder();
   const auto owner = folder / "encoder.txt";
-  if (!std::filesystem::exists(owner) || read_file(owner, 4096) != fingerprint) {
+  const std::string whose = kFormat + fingerprint;
+  if (!std::filesystem::exists(owner) || read_file(owner, 4096) != whose) {
     std::filesystem::remove(folder / "features.f32");
     std::filesystem::remove(folder / "index.txt");
-    write_file(owner, fingerprint);
+    write_file(owner, whose);
   }
   data_ = open_file(folder / "features.f32");
   index_ = open_file(folder / "index.txt");
   read_index();
+}
+
+void EncoderCache::lock_folder() {
+  try {
+    lock_.emplace(folder_, "an encoder cache of lectern");
+  } catch (const IoError& error) {
+    fail<IoError>(
+        fmt::format("encoder cache: {} (encoder_cache.dir may name another folder for this run)",
+                    error.what()));
+  }
 }
 
 EncoderCache::~EncoderCache() {
@@ -79,7 +99,8 @@ void EncoderCache::read_index() {
     std::istringstream line(text.substr(at, end - at));
     Entry entry;
     std::string key;
-    line >> entry.offset >> entry.global_rows >> entry.tiles >> entry.local_rows >> entry.width;
+    line >> entry.offset >> entry.global_rows >> entry.tiles >> entry.local_rows >> entry.width >>
+        entry.checksum;
     line.get();
     std::getline(line, key);
     const bool sane =
@@ -99,9 +120,47 @@ void EncoderCache::read_index() {
     writable_ = false;
 }
 
+std::uint32_t EncoderCache::checksum_of(const std::string& key, const Entry& entry,
+                                        const CachedFeatures& features) {
+  const std::string head = fmt::format("{} {} {} {} {}", entry.global_rows, entry.tiles,
+                                       entry.local_rows, entry.width, key);
+  std::uint32_t out = add_to_checksum(0, head.data(), head.size());
+  for (const Tensor& tensor : {features.global, features.local})
+    if (tensor.defined()) out = add_to_checksum(out, tensor.raw(), tensor.bytes());
+  return out;
+}
+
+bool EncoderCache::is_whole(const std::string& key, const Entry& entry) const {
+  try {
+    return checksum_of(key, entry, read(entry)) == entry.checksum;
+  } catch (const IoError&) {
+    return false;
+  }
+}
+
 bool EncoderCache::contains(const std::string& key) const {
+  Entry entry;
+  {
+    const std::lock_guard lock(mutex_);
+    const auto found = entries_.find(key);
+    if (found == entries_.end()) return false;
+    entry = found->second;
+  }
+  if (entry.is_checked) return true;
+  const bool whole = is_whole(key, entry);
   const std::lock_guard lock(mutex_);
-  return entries_.contains(key);
+  const auto found = entries_.find(key);
+  if (found == entries_.end() || found->second.offset != entry.offset)
+    return found != entries_.end() && found->second.is_checked;  // another thread was first
+  found->second.is_checked = whole;
+  if (whole) return true;
+  entries_.erase(found);
+  if (damaged_++ == 0)
+    spdlog::warn(
+        "encoder cache: {}: the rows at {} are damaged (checksum of {}); they are "
+        "computed again, as are any others that are",
+        (folder_ / "features.f32").string(), entry.offset, key);
+  return false;
 }
 
 std::int64_t EncoderCache::bytes() const {
@@ -122,6 +181,14 @@ std::optional<CachedFeatures> EncoderCache::find(const std::string& key) const {
     if (found == entries_.end()) return std::nullopt;
     entry = found->second;
   }
+  CachedFeatures out = read(entry);
+  if (checksum_of(key, entry, out) != entry.checksum)
+    fail<IoError>(fmt::format("{}: the rows at {} were damaged while in use (checksum of {})",
+                              (folder_ / "features.f32").string(), entry.offset, key));
+  return out;
+}
+
+CachedFeatures EncoderCache::read(const Entry& entry) const {
   CachedFeatures out;
   out.global = Tensor::empty({entry.global_rows, entry.width});
   if (entry.tiles > 0) out.local = Tensor::empty({entry.tiles, entry.local_rows, entry.width});
@@ -148,10 +215,14 @@ void EncoderCache::insert(const std::string& key, const CachedFeatures& features
   const std::int64_t after =
       bytes_ + 4 * element_count(entry.global_rows, entry.tiles, entry.local_rows, entry.width);
   if (after > max_bytes_) return;
+  const CachedFeatures rows{features.global.contiguous(), features.local.defined()
+                                                              ? features.local.contiguous()
+                                                              : features.local};
+  entry.checksum = checksum_of(key, entry, rows);
+  entry.is_checked = true;
   std::int64_t offset = bytes_;
-  for (const Tensor& tensor : {features.global, features.local}) {
-    if (!tensor.defined()) continue;
-    const Tensor whole = tensor.contiguous();
+  for (const Tensor& whole : {rows.global, rows.local}) {
+    if (!whole.defined()) continue;
     if (!write_all(data_, whole.data<float>(), whole.bytes(), offset)) {
       spdlog::warn("encoder cache: {}: cannot write ({}); going on without keeping more pages",
                    folder_.string(), std::strerror(errno));
@@ -160,8 +231,9 @@ void EncoderCache::insert(const std::string& key, const CachedFeatures& features
     }
     offset += static_cast<std::int64_t>(whole.bytes());
   }
-  const std::string line = fmt::format("{} {} {} {} {} {}\n", entry.offset, entry.global_rows,
-                                       entry.tiles, entry.local_rows, entry.width, key);
+  const std::string line =
+      fmt::format("{} {} {} {} {} {} {}\n", entry.offset, entry.global_rows, entry.tiles,
+                  entry.local_rows, entry.width, entry.checksum, key);
   const off_t end = ::lseek(index_, 0, SEEK_END);
   if (!write_all(index_, line.data(), line.size(), end)) {
     writable_ = false;

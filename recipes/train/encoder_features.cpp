@@ -1,5 +1,10 @@
 #include "recipes/train/encoder_features.h"
 
+#include "core/io/files.h"
+#include "recipes/machine/versions.h"
+
+#include <nlohmann/json.hpp>
+
 #include <algorithm>
 
 namespace lectern {
@@ -30,6 +35,18 @@ std::string residual_key(const OcrModel& model) {
   return fmt::format("-{} {}", name_of(residual.kind), values.text());
 }
 
+/// All that rows depend on beside the picture: weights, what config.json says of the layers (heads,
+/// windows), the dtype of compute, the device, and the program, whose kernels and image processor
+/// may have changed.
+std::string fingerprint_of(const Recipe& recipe, const OcrModel& model) {
+  nlohmann::json layers = model.config().to_json();
+  layers.erase("lectern");  // how pages are read; residual_key() has the rest of it
+  return fmt::format("{}{}\n{} {}\n{}\n{}\n",
+                     parameter_fingerprint(model.store(), model.config().parts().encoder),
+                     residual_key(model), recipe.dtype, recipe.device,
+                     sha256_of(layers.dump()).substr(0, 16), git_revision());
+}
+
 /// Stacks equally shaped tensors [..] to [n, ..] on a device.
 Tensor stack(const std::vector<Tensor>& parts, Device device) {
   Shape shape{static_cast<std::int64_t>(parts.size())};
@@ -58,13 +75,8 @@ EncoderFeatures::EncoderFeatures(const Recipe& recipe, const OcrModel& model, in
                                      ? recipe.run_dir / "encoder-cache"
                                      : std::filesystem::path(recipe.encoder_cache.dir);
   if (rank > 0) folder /= fmt::format("rank-{}", rank);
-  // Rows computed in bf16 are other rows.
-  const std::string suffix = recipe.dtype == "fp32" ? "" : " " + recipe.dtype;
-  cache_ = std::make_unique<EncoderCache>(
-      folder,
-      parameter_fingerprint(model.store(), model.config().parts().encoder) + residual_key(model) +
-          suffix,
-      recipe.encoder_cache.max_bytes / ranks);
+  cache_ = std::make_unique<EncoderCache>(folder, fingerprint_of(recipe, model),
+                                          recipe.encoder_cache.max_bytes / ranks);
 }
 
 ModelInput input_of(const Batch& batch) {

@@ -6,6 +6,7 @@
 #include "recipes/recipe/recipe.h"
 
 #include <memory>
+#include <string>
 
 namespace lectern {
 
@@ -17,7 +18,8 @@ std::unique_ptr<ModelConfig> model_config(const Recipe& recipe);
 std::unique_ptr<ModelConfig> model_config(const Recipe& recipe, const Tokenizer& tokenizer);
 
 /// Applies model.init, init_encoder, init_decoder, init_sam and init_qwen2 in this order, each over
-/// what came before. Throws IoError naming file and tensor when something does not fit.
-void load_initial_weights(const ModelRecipe& recipe, OcrModel& model);
+/// what came before. Says where the weights are from: "random weights, encoder of out/a". Throws
+/// IoError naming file and tensor when something does not fit or a checkpoint is damaged.
+std::string load_initial_weights(const ModelRecipe& recipe, OcrModel& model);
 
 }  // namespace lectern

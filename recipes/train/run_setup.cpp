@@ -1,5 +1,7 @@
 #include "recipes/train/run_setup.h"
 
+#include "core/io/file.h"
+#include "core/io/files.h"
 #include "core/parallel.h"
 #include "distributed/groups.h"
 #include "distributed/world.h"
@@ -8,6 +10,10 @@
 #include "recipes/train/curriculum.h"
 #include "recipes/train/initial_weights.h"
 #include "recipes/train/optimizer_setup.h"
+#include "recipes/train/start.h"
+
+#include <nlohmann/json.hpp>
+#include <spdlog/spdlog.h>
 
 namespace lectern {
 namespace {
@@ -30,11 +36,13 @@ RunSetup::RunSetup(const Recipe& recipe, bool resume, const std::shared_ptr<Comm
       model(config->make(static_cast<std::uint64_t>(recipe.seed), DType::f32,
                          ParameterValues::initialised, placement.model)),
       data(recipe, *config, tokenizer),
-      folder(recipe.run_dir, resume || !is_first()),
+      folder(recipe.run_dir, resume,
+             is_first() ? RunFolder::Use::first_rank : RunFolder::Use::other_rank),
       optimizer(adamw_args(recipe), world,
                 {.zero = recipe.mesh.zero, .bucket_bytes = recipe.mesh.bucket_bytes}),
       budget(recipe.memory_gib, device),
       saver(*model, optimizer, mesh, saver_options()) {
+  check_ranks_read_the_same();
   model->store().to(device);
   model->store().freeze(config->prefixes_of(recipe.freeze));
   add_parameters(optimizer, model->store(), recipe, mesh);
@@ -49,6 +57,17 @@ RunSetup::RunSetup(const Recipe& recipe, bool resume, const std::shared_ptr<Comm
                                                  static_cast<int>(mesh.shape().dp));
   if (placement.model.expert_ranks > 1) experts.emplace(mesh.experts());
   if (is_first()) folder.write_config(recipe.resolved);
+}
+
+void RunSetup::check_ranks_read_the_same() const {
+  if (mesh.world().size() == 1) return;
+  std::string facts =
+      fmt::format("{} = {}\n{} = {}\n", recipe.model.config, sha256_of(config->to_json().dump()),
+                  recipe.data.tokenizer, sha256_of(tokenizer.json()));
+  for (const auto& source : data.sources())
+    facts += fmt::format("{} = {} samples, {} left out\n", source->describe(), source->count(),
+                         source->dropped());
+  check_same_on_all_ranks(mesh.world(), "data", facts);
 }
 
 CheckpointSaverOptions RunSetup::saver_options() {
@@ -68,18 +87,21 @@ CheckpointSaverOptions RunSetup::saver_options() {
 void RunSetup::restore(bool resume) {
   state.stage = recipe.stage;
   state.seed = recipe.seed;
-  std::string newest;
-  if (is_first()) {
-    remove_stale(folder.checkpoints());
-    if (const auto entry = resume ? newest_complete(folder.checkpoints()) : std::nullopt)
-      newest = entry->path.string();
-  }
-  newest = all_gather_text(mesh.world(), newest)[0];
+  if (is_first()) remove_stale(folder.checkpoints());
+  std::filesystem::path newest;
+  if (resume) newest = checkpoint_to_resume(mesh.world(), folder.checkpoints());
   if (newest.empty()) {
-    load_initial_weights(recipe.model, *model);
+    if (resume && is_first()) begin_anew(folder);
+    began_from = load_initial_weights(recipe.model, *model);
     return;
   }
+  const std::int64_t step = checkpoint_step(newest.filename().string()).value_or(0);
+  const bool is_changed = is_first() && note_changed_settings(folder, recipe, step);
   state = load_training_state(newest, state, *model, optimizer);
+  // Of a run that went on from here before, the older recipe is that of the steps.
+  if (const auto kept = changed_config(folder, step); is_changed && !exists(kept))
+    write_file(kept, read_file(folder.config()));
+  began_from = newest.string();
   std::erase_if(state.selection_bias, [&](const auto& bias) {  // of layers of other stages
     return !placement.has_unit(config->first_decoder_unit() + bias.first);
   });
@@ -116,6 +138,15 @@ void RunSetup::open_log() {
       folder.path().string(), format_count(static_cast<double>(model->store().parameter_count())),
       format_count(static_cast<double>(trained)), recipe.batch.global_size, state.step,
       recipe.steps, ranks > 1 ? fmt::format("{} ranks of ", ranks) : "", thread_count()));
+  log->say(fmt::format("{} from {}", state.step > 0 ? "goes on" : "begins", began_from));
+  if (state.step == 0 && recipe.stage > 1 && began_from == "random weights" && is_first())
+    spdlog::warn("stage {} begins from random weights: model.init names none", recipe.stage);
+  if (is_first()) {
+    note_large_views(recipe, *config);
+    for (const std::string& remark : data.remarks()) log->say(remark);
+    const std::string shared = data.shared_with_validation();
+    if (!shared.empty()) spdlog::warn("{}", shared);
+  }
   if (budget.plan()) log->say(budget.announcement());
 }
 

@@ -20,6 +20,7 @@
 #include <cstdint>
 #include <memory>
 #include <optional>
+#include <string>
 #include <vector>
 
 namespace lectern {
@@ -52,6 +53,7 @@ struct RunSetup {
   std::optional<RunLog> log;
   CheckpointSaver saver;
   RunState state;
+  std::string began_from;                     ///< what the first weights are, or a checkpoint
   std::int64_t saved_step = -1;               ///< of the newest checkpoint, under way or complete
   std::vector<ValidationSet> validation;      ///< of the level
   std::unique_ptr<EncoderFeatures> features;  ///< null where a rank has no encoder of its own
@@ -62,6 +64,8 @@ struct RunSetup {
   CheckpointSaverOptions saver_options();
   /// Weights from the newest checkpoint, or those that the recipe begins with.
   void restore(bool resume);
+  /// Files that the recipe names are the same on all ranks, as far as their figures tell.
+  void check_ranks_read_the_same() const;
 };
 
 }  // namespace lectern

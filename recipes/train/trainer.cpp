@@ -17,6 +17,7 @@
 #include "recipes/train/diagnostics.h"
 #include "recipes/train/optimizer_setup.h"
 #include "recipes/train/run_setup.h"
+#include "recipes/train/start.h"
 #include "recipes/train/step_passes.h"
 #include "recipes/train/step_report.h"
 #include "recipes/train/validation.h"
@@ -46,6 +47,7 @@ class Training {
   TrainingSummary run() {
     run_.open_level();
     run_.open_log();
+    if (steps_done() == 0) verify_replicas();  // weights that not all ranks began from
     TrainingSummary summary;
     const Stopwatch watch;
     std::int64_t samples = 0;
@@ -203,12 +205,15 @@ class Training {
 TrainingSummary train(const Recipe& recipe, bool resume, bool profile,
                       std::shared_ptr<Communicator> world) {
   if (!world) world = make_single_group();
-  check_mesh(recipe, world->size());
-  set_rank_threads(recipe.threads, *world);
   set_wait_limit(recipe.mesh.wait_seconds);
-  const ComputeDType scope(compute_dtype_of(recipe.dtype));
   std::optional<Training> training;
+  const ComputeDType scope(compute_dtype_of(recipe.dtype));
   try {
+    // Before anything that needs all ranks to do the same.
+    check_same_on_all_ranks(*world, "recipe",
+                            fmt::format("--resume = {}\n{}", resume, recipe.resolved));
+    check_mesh(recipe, world->size());
+    set_rank_threads(recipe.threads, *world);
     training.emplace(recipe, resume, profile, world);
     return training->run();
   } catch (const std::exception& error) {

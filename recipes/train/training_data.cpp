@@ -3,6 +3,7 @@
 #include "core/error.h"
 #include "core/random.h"
 #include "data/samples/cut.h"
+#include "data/samples/records.h"
 #include "recipes/read/reader.h"
 
 #include <algorithm>
@@ -147,6 +148,30 @@ std::vector<ValidationSet> TrainingData::validation(std::int64_t level) const {
                              std::vector<WeightedSource>{s.validation[i]}, options)});
   }
   return out;
+}
+
+std::vector<std::shared_ptr<const SampleSource>> TrainingData::sources() const {
+  std::vector<std::shared_ptr<const SampleSource>> out;
+  for (const auto* list : {&state_->training, &state_->validation})
+    for (const WeightedSource& each : *list) out.push_back(each.source);
+  return out;
+}
+
+std::vector<std::string> TrainingData::remarks() const {
+  std::vector<std::string> out;
+  for (const auto& source : sources()) {
+    const std::string remark = source->remark();
+    if (!remark.empty() && std::find(out.begin(), out.end(), remark) == out.end())
+      out.push_back(remark);
+  }
+  return out;
+}
+
+std::string TrainingData::shared_with_validation() const {
+  const std::vector<std::shared_ptr<const SampleSource>> all = sources();
+  const auto middle = all.begin() + static_cast<std::ptrdiff_t>(state_->training.size());
+  if (middle == all.end()) return "";
+  return wording(shared_records({all.begin(), middle}, {middle, all.end()}));
 }
 
 std::shared_ptr<const SampleSet> training_samples(const Recipe& recipe, const ModelConfig& config,

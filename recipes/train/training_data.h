@@ -34,6 +34,14 @@ class TrainingData {
   /// At the first resolution and without jitter; none when the recipe has no validation.
   std::vector<ValidationSet> validation(std::int64_t level) const;
 
+  /// All of them: those that are trained on, then the held-out ones.
+  std::vector<std::shared_ptr<const SampleSource>> sources() const;
+  /// What filters left out of the sources, a sentence each.
+  std::vector<std::string> remarks() const;
+  /// What held-out sources share with those that are trained on, in a sentence; "" when nothing.
+  /// Reads all held-out texts.
+  std::string shared_with_validation() const;
+
  private:
   struct State;
   std::unique_ptr<State> state_;

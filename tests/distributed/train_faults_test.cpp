@@ -41,6 +41,32 @@ TEST_F(TrainFaults, ASignalToOneRankSavesAndStopsAll) {
   expect_same_tensors("run", "whole", 60);
 }
 
+/// Two ranks alike and a third with other arguments.
+std::vector<std::string> and_another_rank(std::vector<std::string> alike,
+                                          const std::vector<std::string>& other) {
+  alike.insert(alike.end(), {":", "-np", "1", testing::lectern_binary()});
+  alike.insert(alike.end(), other.begin(), other.end());
+  return alike;
+}
+
+TEST_F(TrainFaults, RanksThatWereToldOtherwiseDoNotBegin) {
+  for (const Overrides& other : std::vector<Overrides>{
+           {"optimizer.learning_rate=5e-4"}, {"mesh.pp=3"}, {"data.max_text_tokens=23"}}) {
+    RanksChild child(2, and_another_rank(arguments("run", {}), arguments("run", other)));
+    EXPECT_NE(child.wait(), 0);
+    const std::string key = other[0].substr(0, other[0].find('='));
+    for (const std::string& part : {std::string("the recipe of rank 2 on "), key + " is "})
+      EXPECT_NE(child.errors().find(part), std::string::npos) << part << " in " << child.errors();
+    EXPECT_FALSE(std::filesystem::exists(folder("run")));
+  }
+  auto resuming = arguments("run", {});
+  resuming.emplace_back("--resume");
+  RanksChild child(2, and_another_rank(arguments("run", {}), resuming));
+  EXPECT_NE(child.wait(), 0);
+  EXPECT_NE(child.errors().find("--resume is true, not false"), std::string::npos)
+      << child.errors();
+}
+
 /// Kills one rank when `when` says so, again and again, then lets the run end.
 void kill_again_and_again(const TinyData& data, const std::vector<std::string>& arguments,
                           int ranks, const std::function<bool()>& when, int times,
@@ -144,6 +170,7 @@ TEST_F(TrainFaults, ANumberThatIsNotFiniteEndsTheJob) {
     if (name == "model.layers.1.self_attn.q_proj.weight")
       weight.data<float>()[0] = std::numeric_limits<float>::quiet_NaN();
   save_model(model, folder_of_weights);
+  write_file(folder_of_weights / "COMPLETE", "");  // its checksums are not these weights'
   RanksChild child(2,
                    arguments("bad", {fmt::format("model.init=\"{}\"", folder("good").string())}));
   expect_job_ended(child, child.rank_processes());

@@ -214,6 +214,21 @@ TEST(Linear, PackedWeightFollowsItsVersion) {
   EXPECT_EQ(packed_weight_bytes(), before) << "the copy must go with its weight";
 }
 
+/// A resumed run uses its frozen weights for the first time where the undisturbed one does not.
+TEST(Linear, AConstantWeightGivesTheSameBitsEachTime) {
+  for (const std::int64_t rows : {5, 24, 100, 257})
+    for (const auto& [n, k] : {std::pair{96, 128}, std::pair{260, 1200}, std::pair{768, 256}}) {
+      const Tensor x = random_tensor({rows, k}, 1), w = random_tensor({n, k}, 2);
+      const Tensor b = random_tensor({n}, 3);
+      const Tensor first = linear(x, w, b, WeightUse::constant);
+      for (int use = 2; use <= 3; ++use) {
+        const Tensor again = linear(x, w, b, WeightUse::constant);
+        EXPECT_EQ(std::memcmp(first.raw(), again.raw(), first.bytes()), 0)
+            << rows << " rows, weight " << w.describe() << ", use " << use;
+      }
+    }
+}
+
 TEST(Linear, PackedSlicesOfOneParameter) {
   const Tensor stack = random_tensor({4, 64, 96}, 1), x = random_tensor({30, 96}, 2);
   for (int round = 0; round < 3; ++round)

@@ -334,7 +334,9 @@ TEST(Shard, FormatOneIsStillRead) {
     EXPECT_EQ(page.id, fmt::format("format1/{:04}", page.number));
     EXPECT_EQ(page.kind, "page");
     EXPECT_EQ(page.prompt, "");
-    EXPECT_EQ(page.picture_sha256, "");
+    EXPECT_EQ(page.picture_sha256.size(), 64u) << "the file has none: it is made of the picture";
+    EXPECT_EQ(page.picture_sha256, set.read(i)->page.picture_sha256);
+    EXPECT_NE(page.picture_sha256, set.read(1 - i)->page.picture_sha256);
     EXPECT_TRUE(page.boxes.empty());
     EXPECT_FALSE(set.prompt_tokens(i).has_value());
     EXPECT_EQ(page.ids, testing::test_tokenizer().encode(page.text));

@@ -129,6 +129,19 @@ TEST_F(Ablate, TheCommandGoesOnWhereItWas) {
 }
 
 // `fetch` is a command line: with words of its own, and the folder after them.
+TEST_F(Ablate, ResultsAreOfTheTextThatTheyWereMadeWith) {
+  const AblationRecipe r = recipe();
+  const AblationJob job = ablation_jobs(r)[0];
+  const std::string before = job_settings(r, job);
+  EXPECT_EQ(job_settings(r, job), before);
+  write_file(folder_.path() / "text" / "a.txt",
+             read_file(folder_.path() / "text" / "a.txt") + " one more word");
+  const std::string changed = job_settings(r, job);
+  EXPECT_NE(changed, before);
+  write_file(folder_.path() / "text" / "b.txt", "another file");
+  EXPECT_NE(job_settings(r, job), changed);
+}
+
 TEST_F(Ablate, FetchesWhatIsMissing) {
   const auto fresh = folder_.path() / "fresh";
   const auto run = testing::run_lectern(

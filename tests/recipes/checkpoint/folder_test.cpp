@@ -73,8 +73,48 @@ TEST(CheckpointFolder, CompleteListsEveryFileWithItsSize) {
   write_file(writer.path("sub folder") / "a b", "1");
   const fs::path path = writer.commit(1);
   EXPECT_EQ(path, folder.path() / "step-000003");
-  EXPECT_EQ(read_file(path / "COMPLETE"), "1 sub folder/a b\n5 b.json\n");
+  EXPECT_EQ(read_file(path / "COMPLETE"), "crc32\n1 83dcefb7 sub folder/a b\n5 cbf53a1c b.json\n");
   EXPECT_TRUE(is_complete(path));
+  write_file(path / "COMPLETE", "1 sub folder/a b\n5 b.json\n");  // of an older version
+  EXPECT_TRUE(is_complete(path));
+  EXPECT_EQ(find_damage(path, CheckedFiles::all), "");
+  for (const char* bad : {"crc32\n5 b.json\n", "crc32\n5 cbf53a1 b.json\n", "crc32\n5 cbf53a1c\n",
+                          "crc32\n5 cbf53a1c \n", "crc32\n6 cbf53a1c b.json\n"}) {
+    write_file(path / "COMPLETE", bad);
+    EXPECT_FALSE(is_complete(path)) << bad;
+  }
+}
+
+TEST(CheckpointFolder, DamageIsFoundAndSetAside) {
+  testing::TemporaryFolder folder;
+  const fs::path path = save(folder.path(), 1);
+  EXPECT_EQ(find_damage(path, CheckedFiles::all), "");
+  std::string bytes = read_file(path / "model-00001.safetensors");
+  bytes[100] ^= 1;
+  write_file(path / "model-00001.safetensors", bytes);
+  EXPECT_TRUE(is_complete(path));  // sizes are right
+  const std::string damage = find_damage(path, CheckedFiles::all);
+  EXPECT_TRUE(
+      damage.starts_with((path / "model-00001.safetensors").string() + ": must have checksum "))
+      << damage;
+  // Shares of the files, one of which has it.
+  int found = 0;
+  for (int share = 0; share < 3; ++share)
+    found += find_damage(path, CheckedFiles::all, share, 3).empty() ? 0 : 1;
+  EXPECT_EQ(found, 1);
+  EXPECT_EQ(set_aside(path), folder.path() / "damaged-step-000001");
+  EXPECT_FALSE(newest_complete(folder.path()));
+  EXPECT_EQ(set_aside(save(folder.path(), 1)), folder.path() / "damaged-step-000001-2");
+}
+
+TEST(CheckpointFolder, DamageOfTheOptimizerIsNoneOfTheModel) {
+  testing::TemporaryFolder folder;
+  CheckpointWriter writer(folder.path(), 3);
+  writer.add("optimizer.safetensors", "12345");
+  writer.set_checksum("optimizer.safetensors", 7);  // of something else
+  const fs::path path = writer.commit(1);
+  EXPECT_EQ(find_damage(path, CheckedFiles::model), "");
+  EXPECT_NE(find_damage(path, CheckedFiles::all), "");
 }
 
 TEST(CheckpointFolder, Names) {

@@ -7,8 +7,13 @@
 #include "tests/recipes/tiny_run.h"
 #include "tests/testing.h"
 
+#include <sys/resource.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
 #include <atomic>
 #include <chrono>
+#include <fstream>
 #include <set>
 #include <thread>
 
@@ -215,6 +220,42 @@ TEST_F(CheckpointSaverTest, DroppedInTheMiddleItLeavesNothing) {
     saver.begin(state_);
   }
   EXPECT_EQ(names(), std::set<std::string>{"step-000001"});
+}
+
+/// Address space that a process has.
+std::size_t address_space() {
+  std::size_t pages = 0;
+  std::ifstream("/proc/self/statm") >> pages;
+  return pages * static_cast<std::size_t>(::sysconf(_SC_PAGESIZE));
+}
+
+/// Neither copies nor a thread can be had: the checkpoint is written by the thread that trains.
+TEST_F(CheckpointSaverTest, WithoutMemoryForCopiesItWritesAtOnce) {
+#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
+  GTEST_SKIP() << "a sanitizer needs its address space";
+#endif
+  const pid_t process = ::fork();
+  if (process == 0) {
+    CheckpointSaver saver(model_, optimizer_, mesh_, options());
+    std::vector<std::string> slack(200, std::string(4000, 'x'));  // that the heap can give again
+    const rlimit limit{address_space(), RLIM_INFINITY};
+    slack.clear();
+    ::setrlimit(RLIMIT_AS, &limit);
+    int status = 1;
+    try {
+      saver.begin(state_);
+      const bool written = !saver.is_busy();
+      saver.finish();
+      status = written && is_complete(checkpoints() / checkpoint_name(state_.step)) ? 0 : 2;
+    } catch (const std::exception& error) {
+      ::perror(error.what());
+    }
+    ::_exit(status);
+  }
+  int status = -1;
+  ::waitpid(process, &status, 0);
+  EXPECT_TRUE(WIFEXITED(status));
+  EXPECT_EQ(WEXITSTATUS(status), 0);
 }
 
 TEST_F(CheckpointSaverTest, RecordsAreOnTheDiskBeforeTheCheckpointIs) {

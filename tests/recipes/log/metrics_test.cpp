@@ -102,6 +102,15 @@ TEST(RunFolder, RefusesToMixRuns) {
   write_file(path / "metrics.jsonl", "{\"step\":1}\n");
   EXPECT_TRUE(throws_with([&] { RunFolder(path, false); }, {"run_dir must be a new folder"}));
   EXPECT_NO_THROW(RunFolder(path, true));
+  {
+    const RunFolder run(path, true);
+    EXPECT_TRUE(throws_with([&] { RunFolder(path, true); }, {"is in use by process"}));
+    EXPECT_NO_THROW(RunFolder(path, true, RunFolder::Use::other_rank));
+    EXPECT_EQ(run.put_aside("metrics.jsonl"), path / "metrics-before-1.jsonl");
+    write_file(run.metrics(), "");
+    EXPECT_EQ(run.put_aside("metrics.jsonl"), path / "metrics-before-2.jsonl");
+    EXPECT_EQ(read_file(path / "metrics-before-1.jsonl"), "{\"step\":1}\n");
+  }
   write_file(folder.path() / "file", "");
   EXPECT_TRUE(throws_with([&] { RunFolder(folder.path() / "file", false); },
                           {"cannot create the run folder"}));

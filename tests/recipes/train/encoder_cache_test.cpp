@@ -3,12 +3,19 @@
 
 #include "core/io/file.h"
 #include "nn/parameter.h"
+#include "recipes/train/trainer.h"
+#include "tests/recipes/tiny_run.h"
 #include "tests/testing.h"
 
+#include <algorithm>
+#include <fstream>
 #include <thread>
 
 namespace lectern {
 namespace {
+
+using testing::set;
+using testing::TinyData;
 
 constexpr std::int64_t kLarge = 1 << 30;
 
@@ -96,9 +103,9 @@ TEST_F(EncoderCacheTest, TornFilesLoseOnlyTheTail) {
 
 TEST_F(EncoderCacheTest, HostileIndexLinesAreDropped) {
   for (const char* line :
-       {"0 -1 0 0 6 x\n", "8 4 0 0 6 x\n", "0 1048577 0 0 6 x\n", "0 4 0 0 0 x\n", "x\n", "\n",
-        "0 4 0 0 6 \n", "0 99999999999999999999 0 0 6 x\n",
-        "0 1000000 1000000 1000000 1000000 x\n"}) {
+       {"0 -1 0 0 6 1 x\n", "8 4 0 0 6 1 x\n", "0 1048577 0 0 6 1 x\n", "0 4 0 0 0 1 x\n", "x\n",
+        "\n", "0 4 0 0 6 1 \n", "0 99999999999999999999 0 0 6 1 x\n", "0 4 0 0 6 4294967296 x\n",
+        "0 1000000 1000000 1000000 1000000 1 x\n"}) {
     fill();
     write_file(index(), line);
     EncoderCache cache(folder(), "one", kLarge);
@@ -106,6 +113,64 @@ TEST_F(EncoderCacheTest, HostileIndexLinesAreDropped) {
     cache.insert("a", features(1));
     EXPECT_TRUE(holds(cache, "a", features(1)));
   }
+}
+
+/// Bytes of a file become zeros, as a power cut leaves pages that had not reached the disk.
+void empty_bytes(const std::filesystem::path& path, std::size_t begin, std::size_t count) {
+  std::string bytes = read_file(path);
+  std::fill_n(bytes.begin() + static_cast<std::ptrdiff_t>(begin), count, '\0');
+  write_file(path, bytes);
+}
+
+TEST_F(EncoderCacheTest, DamagedRowsAreForgottenAndComputedAgain) {
+  fill();
+  empty_bytes(data(), 4 * 24, 4 * 30);  // of "b c"
+  {
+    EncoderCache cache(folder(), "one", kLarge);
+    EXPECT_TRUE(cache.contains("a"));
+    EXPECT_FALSE(cache.contains("b c"));
+    EXPECT_TRUE(cache.contains("d"));
+    EXPECT_FALSE(cache.find("b c"));
+    cache.insert("b c", features(2, 2));
+    EXPECT_TRUE(holds(cache, "b c", features(2, 2)));
+  }
+  EncoderCache again(folder(), "one", kLarge);  // the new rows stand behind the damaged ones
+  EXPECT_TRUE(again.contains("b c"));
+  EXPECT_TRUE(holds(again, "b c", features(2, 2)));
+  EXPECT_TRUE(holds(again, "d", features(3)));
+}
+
+TEST_F(EncoderCacheTest, AnIndexThatWasDamagedDoesNotMixKeysUp) {
+  fill();
+  std::string lines = read_file(index());
+  lines[lines.find(" a\n") + 1] = 'z';  // another key for the first rows
+  write_file(index(), lines);
+  EncoderCache cache(folder(), "one", kLarge);
+  EXPECT_FALSE(cache.contains("z"));
+  EXPECT_FALSE(cache.contains("a"));
+  EXPECT_TRUE(cache.contains("d"));
+}
+
+TEST_F(EncoderCacheTest, RowsThatAreDamagedInUseAreAnError) {
+  fill();
+  EncoderCache cache(folder(), "one", kLarge);
+  ASSERT_TRUE(cache.contains("a"));
+  std::fstream(data(), std::ios::in | std::ios::out | std::ios::binary).write("zeros", 5);
+  EXPECT_TRUE(testing::throws_with([&] { cache.find("a"); },
+                                   {"features.f32: the rows at 0 were damaged while in use"}));
+}
+
+TEST_F(EncoderCacheTest, OneAtATime) {
+  const EncoderCache cache(folder(), "one", kLarge);
+  EXPECT_TRUE(testing::throws_with([&] { EncoderCache(folder(), "one", kLarge); },
+                                   {"encoder cache: ", "cache: is in use by process",
+                                    "encoder_cache.dir may name another folder"}));
+}
+
+TEST_F(EncoderCacheTest, ACacheOfAnOlderFormIsEmptied) {
+  fill();
+  write_file(folder() / "encoder.txt", "one");
+  EXPECT_EQ(EncoderCache(folder(), "one", kLarge).entries(), 0);
 }
 
 TEST_F(EncoderCacheTest, StopsGrowingWhenFull) {
@@ -137,6 +202,51 @@ TEST_F(EncoderCacheTest, AFolderThatCannotBeMadeIsNamed) {
   write_file(folder_.path() / "file", "x");
   EXPECT_TRUE(testing::throws_with(
       [&] { EncoderCache(folder_.path() / "file" / "cache", "one", kLarge); }, {"cache"}));
+}
+
+/// Stage 3 with pages, their tiles and the cache.
+std::vector<std::string> cached_stage(std::vector<std::string> more = {}) {
+  more.insert(more.end(), {"stage=3", "steps=8", "data.level=page", "view.crop=true"});
+  return more;
+}
+
+/// What a set of shards says may change under the same names.
+void write_shard_of(const std::filesystem::path& folder, const TinyData& data, int first_page) {
+  std::filesystem::create_directories(folder);
+  ShardWriter writer;
+  for (int page = 1; page <= 4; ++page) {
+    ShardPage record = shard_page(testing::synthetic_page("doc", first_page + page, 1, 2),
+                                  testing::tiny_tokenizer());
+    record.id = fmt::format("doc/{:04}", page);
+    writer.add(record);
+  }
+  writer.write(folder / "shard-00000.h5", sha256_of_file(data.tokenizer()));
+}
+
+TEST(TrainCachedContent, KnowsDocumentsByContentAndNotByName) {
+  const TinyData data;
+  const auto shared = set("encoder_cache.dir", data.folder() / "cache");
+  const auto shards = data.folder() / "replaced";
+  const auto use = fmt::format("data.shards=[\"{}\"]", shards.string());
+  write_shard_of(shards, data, 0);
+  train(data.recipe("first", cached_stage({shared, use})), false);
+  write_shard_of(shards, data, 4);  // the same ids and sizes, other pages
+  train(data.recipe("second", cached_stage({shared, use})), false);
+  train(data.recipe("second-off", cached_stage({"encoder_cache.enabled=false", use})), false);
+  EXPECT_EQ(metrics_text(data, "second"), metrics_text(data, "second-off"));
+  EXPECT_NE(metrics_text(data, "second"), metrics_text(data, "first"));
+}
+
+TEST(TrainCachedContent, DamagedRowsAreComputedAgain) {
+  const TinyData data;
+  train(data.recipe("off", cached_stage({"encoder_cache.enabled=false"})), false);
+  train(data.recipe("on", cached_stage()), false);
+  const auto cache = data.folder() / "on" / "encoder-cache";
+  std::string rows = read_file(cache / "features.f32");
+  std::fill_n(rows.begin() + static_cast<std::ptrdiff_t>(rows.size() / 3), rows.size() / 3, '\0');
+  write_file(cache / "features.f32", rows);
+  train(data.recipe("again", cached_stage({set("encoder_cache.dir", cache)})), false);
+  EXPECT_EQ(metrics_text(data, "again"), metrics_text(data, "off"));
 }
 
 TEST(ParameterFingerprint, FollowsTheChosenValues) {
