@@ -1,12 +1,14 @@
 // Checkpoints that are written while the weights change.
 #include "recipes/checkpoint/saver.h"
 
+#include "core/parallel.h"
 #include "distributed/groups.h"
 #include "nn/families.h"
 #include "tests/nn/tiny_model.h"
 #include "tests/recipes/tiny_run.h"
 #include "tests/testing.h"
 
+#include <malloc.h>
 #include <sys/resource.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -222,11 +224,14 @@ TEST_F(CheckpointSaverTest, DroppedInTheMiddleItLeavesNothing) {
   EXPECT_EQ(names(), std::set<std::string>{"step-000001"});
 }
 
-/// Address space that a process has.
-std::size_t address_space() {
+/// Leaves the process what its heap has, some megabytes of it, and no address space beyond.
+void use_up_memory() {
+  ::mallopt(M_TRIM_THRESHOLD, 1 << 30);  // what is freed stays in the heap
+  std::vector<std::string> slack(1000, std::string(4000, 'x'));
   std::size_t pages = 0;
   std::ifstream("/proc/self/statm") >> pages;
-  return pages * static_cast<std::size_t>(::sysconf(_SC_PAGESIZE));
+  const rlimit limit{pages * static_cast<std::size_t>(::sysconf(_SC_PAGESIZE)), RLIM_INFINITY};
+  ::setrlimit(RLIMIT_AS, &limit);
 }
 
 /// Neither copies nor a thread can be had: the checkpoint is written by the thread that trains.
@@ -236,11 +241,9 @@ TEST_F(CheckpointSaverTest, WithoutMemoryForCopiesItWritesAtOnce) {
 #endif
   const pid_t process = ::fork();
   if (process == 0) {
+    set_thread_count(1);  // no threads that the child has not
     CheckpointSaver saver(model_, optimizer_, mesh_, options());
-    std::vector<std::string> slack(200, std::string(4000, 'x'));  // that the heap can give again
-    const rlimit limit{address_space(), RLIM_INFINITY};
-    slack.clear();
-    ::setrlimit(RLIMIT_AS, &limit);
+    use_up_memory();
     int status = 1;
     try {
       saver.begin(state_);
