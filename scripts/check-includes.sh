@@ -92,7 +92,7 @@ full_rooms="core/ops cuda/ops"
 libraries() {
   cat <<'TABLE'
 ^[a-z_]+$                                 .
-^(sys/.*|unistd|fcntl|poll|sched|signal|dlfcn|stdio|ucontext)\.h$  .
+^(sys/.*|unistd|fcntl|poll|sched|signal|dlfcn|stdio|malloc|ucontext)\.h$  .
 ^(immintrin|omp)\.h$                      ^(core|nn)/
 ^fmt/                                     .
 ^nlohmann/                                ^(core|nn|distributed|data|recipes)/

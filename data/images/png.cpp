@@ -104,7 +104,8 @@ bool is_grey(const Image& image) {
 double raw_bytes(const spng_ihdr& header) {
   constexpr std::array<std::int64_t, 7> kChannels = {1, 0, 3, 1, 2, 0, 4};  // by colour type
   const std::int64_t bits = header.width * kChannels[header.color_type] * header.bit_depth;
-  return static_cast<double>((bits + 7) / 8) * header.height;
+  const std::int64_t row_bytes = (bits + 7) / 8;
+  return static_cast<double>(row_bytes) * header.height;
 }
 
 }  // namespace
