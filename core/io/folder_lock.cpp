@@ -97,26 +97,22 @@ bool cannot_lock(int error) {
 FolderLock::FolderLock(const std::filesystem::path& folder, std::string_view purpose)
     : folder_(folder), file_(folder / kLockFile) {
   // The holder before may remove the file between our open() and our lock: then we begin again.
-  try {
-    while (!try_to_lock()) ::close(descriptor_);
-  } catch (...) {
-    if (descriptor_ >= 0) ::close(descriptor_);
-    throw;
+  while (!try_to_lock()) {
   }
   const std::string text =
       fmt::format("{}\n{}\n{}\n{}\n", ::getpid(), this_host(), time_now(), purpose);
   // A disk that is too full for these bytes does not undo the lock.
-  if (::ftruncate(descriptor_, 0) != 0) return;
-  [[maybe_unused]] const ssize_t ignored = ::pwrite(descriptor_, text.data(), text.size(), 0);
+  if (::ftruncate(descriptor_.get(), 0) != 0) return;
+  [[maybe_unused]] const ssize_t ignored = ::pwrite(descriptor_.get(), text.data(), text.size(), 0);
 }
 
 bool FolderLock::try_to_lock() {
-  descriptor_ = ::open(file_.c_str(), O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0644);
-  if (descriptor_ < 0)
+  descriptor_.reset(::open(file_.c_str(), O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0644));
+  if (descriptor_.get() < 0)
     fail<IoError>(fmt::format("{}: cannot lock the folder: {}: {}", folder_.string(),
                               file_.filename().string(), std::strerror(errno)));
   int result = 0;
-  do result = ::flock(descriptor_, LOCK_EX | LOCK_NB);
+  do result = ::flock(descriptor_.get(), LOCK_EX | LOCK_NB);
   while (result != 0 && errno == EINTR);
   if (result == 0) return has_file();
   const int error = errno;
@@ -129,15 +125,14 @@ bool FolderLock::try_to_lock() {
 bool FolderLock::has_file() const {
   struct stat ours {};
   struct stat there {};
-  return ::fstat(descriptor_, &ours) == 0 && ::stat(file_.c_str(), &there) == 0 &&
+  return ::fstat(descriptor_.get(), &ours) == 0 && ::stat(file_.c_str(), &there) == 0 &&
          ours.st_dev == there.st_dev && ours.st_ino == there.st_ino;
 }
 
 FolderLock::~FolderLock() {
   if (has_file()) ::unlink(file_.c_str());
   // Not left to close(): a child that is between fork() and exec() still has the descriptor.
-  ::flock(descriptor_, LOCK_UN);
-  ::close(descriptor_);
+  ::flock(descriptor_.get(), LOCK_UN);
 }
 
 }  // namespace lectern

@@ -7,6 +7,8 @@
 // process was one of this host and is gone, and else stands until somebody removes it.
 #pragma once
 
+#include "core/io/descriptor.h"
+
 #include <filesystem>
 #include <string>
 #include <string_view>
@@ -30,7 +32,7 @@ class FolderLock {
   bool has_file() const;
 
   std::filesystem::path folder_, file_;
-  int descriptor_ = -1;
+  Descriptor descriptor_;
 };
 
 }  // namespace lectern

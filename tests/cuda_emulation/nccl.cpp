@@ -87,10 +87,11 @@ namespace {
 using lectern::DType;
 using Work = std::function<bool()>;
 
+using Ends = std::vector<std::pair<std::string, std::string>>;  // own and other, of connections
 struct Call {
   cudaStream_t stream;
   ncclComm_t group;
-  std::string own, other;  // ends of the connections that it needs
+  Ends ends;
   Work work;
 };
 std::vector<Call> group_of_calls;
@@ -134,22 +135,19 @@ bool is_on_device(const void* data, std::size_t bytes) {
   return lectern::emulation::is_device_range(data, bytes);
 }
 
-ncclResult_t add(cudaStream_t stream, ncclComm_t group, const std::string& own,
-                 const std::string& other, Work work) {
+ncclResult_t add(cudaStream_t stream, ncclComm_t group, Ends ends, Work work) {
   if (!group->is_connected()) return ncclInvalidUsage;
-  group_of_calls.push_back({stream, group, own, other, std::move(work)});
+  group_of_calls.push_back({stream, group, std::move(ends), std::move(work)});
   return ncclSuccess;
 }
 /// One that all ranks take part in; which connections they need is not told apart.
 ncclResult_t add_exchange(cudaStream_t stream, ncclComm_t group, Work work) {
-  if (!group->is_connected()) return ncclInvalidUsage;
   group->exchanges = true;
+  Ends ends;
   for (int r = 0; r < group->ranks; ++r)
     if (r != group->rank)
-      group_of_calls.push_back({stream, group, fmt::format("all.{}.{}", group->rank, r),
-                                fmt::format("all.{}.{}", r, group->rank), [] { return true; }});
-  group_of_calls.push_back({stream, group, "", "", std::move(work)});
-  return ncclSuccess;
+      ends.emplace_back(end_of("all", group->rank, r), end_of("all", r, group->rank));
+  return add(stream, group, std::move(ends), std::move(work));
 }
 
 /// Sends `bytes` from `from` + r x `step` to every other rank, then hands what came from all, this
@@ -280,8 +278,8 @@ ncclResult_t ncclSend(const void* from, std::size_t count, ncclDataType_t type, 
                       ncclComm_t group, cudaStream_t stream) {
   const std::size_t bytes = bytes_of(count, type);
   if (!is_on_device(from, bytes)) return ncclInvalidArgument;
-  return add(stream, group, end_of("send", group->rank, peer), end_of("receive", peer, group->rank),
-             [=] {
+  return add(stream, group,
+             {{end_of("send", group->rank, peer), end_of("receive", peer, group->rank)}}, [=] {
                group->send(peer, from, bytes);
                return true;
              });
@@ -291,8 +289,8 @@ ncclResult_t ncclRecv(void* to, std::size_t count, ncclDataType_t type, int peer
                       cudaStream_t stream) {
   const std::size_t bytes = bytes_of(count, type);
   if (!is_on_device(to, bytes)) return ncclInvalidArgument;
-  return add(stream, group, end_of("receive", group->rank, peer), end_of("send", peer, group->rank),
-             [=] {
+  return add(stream, group,
+             {{end_of("receive", group->rank, peer), end_of("send", peer, group->rank)}}, [=] {
                const auto message = group->receive(peer, bytes);
                if (!message) return false;
                const lectern::emulation::DeviceAccess open;
@@ -352,7 +350,8 @@ ncclResult_t ncclGroupEnd() {
   auto works = std::make_shared<std::vector<Work>>();
   for (const Call& call : calls) {
     if (call.stream != stream || call.group != group) return ncclInvalidArgument;
-    if (!call.own.empty()) group->connect(call.own, call.other);
+    for (const auto& [own, other] : call.ends)
+      if (!own.empty()) group->connect(own, other);
     works->push_back(call.work);
   }
   stream->add([works, group] {

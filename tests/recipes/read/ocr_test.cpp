@@ -9,6 +9,7 @@
 #include "tests/data/drawn_sheet.h"
 #include "tests/data/test_pdf.h"
 #include "tests/nn/tiny_model.h"
+#include "tests/recipes/read/piece_model.h"
 #include "tests/recipes/spawn.h"
 #include "tests/recipes/tiny_run.h"
 
@@ -34,16 +35,7 @@ using testing::write_bytes;
 class OcrFiles : public ::testing::Test {
  protected:
   void SetUp() override {
-    json config = testing::tiny_config();
-    config["lectern"].update({{"read_by", "pieces"},
-                              {"global_size", 64},
-                              {"piece_width", 60},
-                              {"piece_dpi", 100},
-                              {"piece_margin", 2}});
-    config["lectern"]["queries_768"] = 16;
-    fs::create_directories(model());
-    save_model(*testing::make_model(parse_model_config(config, "config"), 1), model());
-    testing::tiny_tokenizer().save(model() / "tokenizer.json");
+    testing::save_piece_model(model());
     DrawnSheet sheet(300, 200);
     sheet.line("Some words that were set in type", 20, 40, 14, 0);
     sheet.line("and go on in a second line", 20, 58, 14, 0);

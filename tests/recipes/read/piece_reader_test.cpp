@@ -14,6 +14,7 @@
 #include "tests/data/synthetic_pages.h"
 #include "tests/data/test_pdf.h"
 #include "tests/nn/tiny_model.h"
+#include "tests/recipes/read/piece_model.h"
 #include "tests/recipes/spawn.h"
 #include "tests/recipes/tiny_run.h"
 
@@ -46,16 +47,7 @@ DrawnSheet sheet() {
 class PieceReading : public ::testing::Test {
  protected:
   void SetUp() override {
-    json config = testing::tiny_config();
-    config["lectern"].update({{"read_by", "pieces"},
-                              {"global_size", 64},
-                              {"piece_width", 60},
-                              {"piece_dpi", 100},
-                              {"piece_margin", 2}});
-    config["lectern"]["queries_768"] = 16;
-    std::filesystem::create_directories(model());
-    save_model(*testing::make_model(parse_model_config(config, "config"), 1), model());
-    tiny_tokenizer().save(model() / "tokenizer.json");
+    testing::save_piece_model(model());
     const DrawnSheet drawn = sheet();
     image_ = drawn.image();
     write_png(image_, picture());
