@@ -1,6 +1,7 @@
 #include "core/random.h"
 
 #include "core/parallel.h"
+#include "core/philox.h"
 
 #include <cmath>
 #include <numbers>
@@ -32,20 +33,15 @@ double box_muller(std::uint32_t a, std::uint32_t b, bool second) {
 
 std::array<std::uint32_t, 4> philox4x32(std::array<std::uint32_t, 4> counter,
                                         std::array<std::uint32_t, 2> key) {
-  for (int round = 0; round < 10; ++round) {
-    const std::uint64_t a = std::uint64_t{0xD2511F53u} * counter[0];
-    const std::uint64_t b = std::uint64_t{0xCD9E8D57u} * counter[2];
-    counter = {
-        static_cast<std::uint32_t>(b >> 32) ^ counter[1] ^ key[0], static_cast<std::uint32_t>(b),
-        static_cast<std::uint32_t>(a >> 32) ^ counter[3] ^ key[1], static_cast<std::uint32_t>(a)};
-    key[0] += 0x9E3779B9u;
-    key[1] += 0xBB67AE85u;
-  }
-  return counter;
+  const philox::Words words =
+      philox::block({{counter[0], counter[1], counter[2], counter[3]}}, key[0], key[1]);
+  return {words.word[0], words.word[1], words.word[2], words.word[3]};
 }
 
 Random::Random(std::uint64_t seed, std::string_view stream)
     : key_(split(seed)), stream_(split(hash_name(stream))) {}
+
+RandomKey Random::key() const { return {key_[0], key_[1], stream_[0], stream_[1]}; }
 
 std::array<std::uint32_t, 4> Random::block(std::uint64_t index) const {
   const auto low = split(index);

@@ -15,6 +15,12 @@ namespace lectern {
 std::array<std::uint32_t, 4> philox4x32(std::array<std::uint32_t, 4> counter,
                                         std::array<std::uint32_t, 2> key);
 
+/// What a kernel needs to draw from a stream itself (core/philox.h): words of block i have the
+/// counter {i, i >> 32, stream0, stream1}.
+struct RandomKey {
+  std::uint32_t key0 = 0, key1 = 0, stream0 = 0, stream1 = 0;
+};
+
 /// A sequence of draws for one purpose. Streams of different names are independent.
 class Random {
  public:
@@ -33,6 +39,8 @@ class Random {
   /// Fills a floating tensor; element i depends only on (seed, stream, i).
   void fill_normal(const Tensor& tensor, double mean, double standard_deviation) const;
   void fill_uniform(const Tensor& tensor, double low, double high) const;
+
+  RandomKey key() const;
 
   /// Position in the sequence of next(); set it to continue a saved run.
   std::uint64_t position() const { return position_; }

@@ -9,6 +9,7 @@ void register_operations() {
   register_conv2d();
   register_convert();
   register_cross_entropy();
+  register_dropout();
   register_elementwise();
   register_experts();
   register_interpolate();

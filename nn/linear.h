@@ -24,8 +24,8 @@ struct LinearPart {
   std::int64_t rows = 0;
 };
 
-/// The parameter's matrix or stack with the pairs of its parts: itself where there are none, else a
-/// copy.
+/// The parameter's matrix or stack with the pairs of its parts (nn/low_rank.h): itself where there
+/// are none, else a copy.
 Variable merged(const Parameter& weight);
 
 class Linear {

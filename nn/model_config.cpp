@@ -49,6 +49,13 @@ std::vector<bool> ModelConfig::trained_units(const std::vector<std::string>& fro
   return out;
 }
 
+std::vector<bool> ModelConfig::units_of(const std::vector<std::string>& tensors) const {
+  std::vector<bool> out(static_cast<std::size_t>(unit_count()), false);
+  for (const std::string& tensor : tensors)
+    out[static_cast<std::size_t>(unit_of_parameter(tensor))] = true;
+  return out;
+}
+
 std::vector<double> ModelConfig::estimated_unit_costs(std::int64_t text_tokens) const {
   const auto names = make(0, DType::f32, ParameterValues::absent);
   const double experts = static_cast<double>(decoder.n_routed_experts);
@@ -67,11 +74,22 @@ std::vector<double> ModelConfig::estimated_unit_costs(std::int64_t text_tokens) 
   return out;
 }
 
-std::vector<std::string> ModelConfig::prefixes_of(const std::vector<std::string>& names) const {
+std::map<std::string, std::vector<std::string>> ModelConfig::named_parts() const {
   const ModelParts& all = parts();
-  const std::map<std::string, std::vector<std::string>> known = {
-      {"tokenizer", all.tokenizer}, {"encoder", all.encoder}, {"decoder", all.decoder},
-      {"head", all.head},           {"router", {kRouters}},   {"experts", {kExperts}}};
+  const std::string layers = std::string(kDecoderBlocks) + "*.";
+  return {{"tokenizer", all.tokenizer},
+          {"encoder", all.encoder},
+          {"decoder", all.decoder},
+          {"decoder.attention", {layers + "self_attn."}},
+          {"decoder.mlp",
+           {layers + "mlp.gate_up_proj", layers + "mlp.down_proj", layers + "mlp.shared_experts."}},
+          {"head", all.head},
+          {"router", {kRouters}},
+          {"experts", {kExperts}}};
+}
+
+std::vector<std::string> ModelConfig::prefixes_of(const std::vector<std::string>& names) const {
+  const auto known = named_parts();
   const auto model = make(0, DType::f32, ParameterValues::absent);
   const auto is_used = [&](const std::string& pattern) {
     const auto& parameters = model->store().parameters();

@@ -20,6 +20,7 @@
 
 #include <cstdint>
 #include <filesystem>
+#include <map>
 #include <memory>
 #include <optional>
 #include <span>
@@ -85,6 +86,10 @@ class ModelConfig {
   /// Weights of such a model, counted without making it.
   virtual double parameter_count() const = 0;
   virtual const ModelParts& parts() const = 0;
+  /// Patterns of parameter names by the names that recipes have for parts of the model: those of
+  /// parts(), what every decoder has ("decoder.attention", "decoder.mlp", "experts", "router"), and
+  /// what a family adds.
+  virtual std::map<std::string, std::vector<std::string>> named_parts() const;
   /// The published name of a tensor that a file may store under another program's name.
   virtual std::string published_name(const std::string& name) const { return name; }
 
@@ -122,12 +127,14 @@ class ModelConfig {
   std::string unit_name(std::int64_t unit) const;
   /// Which units have a parameter that none of the prefixes freezes.
   std::vector<bool> trained_units(const std::vector<std::string>& frozen) const;
+  /// Which units read one of these tensors, by their names in checkpoints.
+  std::vector<bool> units_of(const std::vector<std::string>& tensors) const;
   /// What each unit costs, in no unit: weights that a row meets x rows, for one picture of the
   /// global view and `text_tokens`. Rough; `lectern plan` times them.
   std::vector<double> estimated_unit_costs(std::int64_t text_tokens = 256) const;
 
-  /// Patterns of parameter names (matches_any()) for a list of parts ("tokenizer", "encoder",
-  /// "decoder", "head", "router", "experts") and patterns, which stay as they are.
+  /// Patterns of parameter names (matches_any()) for a list of named_parts() and patterns, which
+  /// stay as they are.
   std::vector<std::string> prefixes_of(const std::vector<std::string>& parts) const;
 
  protected:

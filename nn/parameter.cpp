@@ -130,26 +130,52 @@ Parameter ParameterStore::add_linear(const std::string& name, const Shape& shape
   if (!add_as(dtype_, name, here, initialiser, std::move(parts_here)).defined()) return {};
   Parameter& made = parameters_.back();
   made.share = share;
-  made.pairs = std::make_shared<LowRankPairs>(made.parts.size());
+  made.low_rank = std::make_shared<LowRank>();
   return made;
 }
 
-void ParameterStore::set_low_rank_pair(const std::string& matrix, const LowRankPair& pair) {
-  if (is_elsewhere(matrix)) return;
-  for (const Parameter& parameter : parameters_) {
-    if (parameter.pairs == nullptr) continue;
-    for (std::size_t i = 0; i < parameter.parts.size(); ++i) {
-      if (parameter.parts[i].name != matrix) continue;
-      const Shape shape = parameter.part_of(parameter.variable.value(), parameter.parts[i]).shape();
-      if (pair.defined()) {
-        check_shape(pair.a.value(), {pair.a.dim(0), shape[1]}, matrix, "A of a low-rank pair");
-        check_shape(pair.b.value(), {shape[0], pair.a.dim(0)}, matrix, "B of a low-rank pair");
-      }
-      (*parameter.pairs)[i] = pair;
-      return;
+Parameter ParameterStore::add_linear_f32(const std::string& name, const Shape& shape,
+                                         const Initialiser& initialiser) {
+  if (!add(name, shape, initialiser).defined()) return {};
+  parameters_.back().low_rank = std::make_shared<LowRank>();
+  return parameters_.back();
+}
+
+Parameter ParameterStore::add_beside(const std::string& name, const Shape& shape,
+                                     const Initialiser& initialiser,
+                                     std::vector<ParameterPart> parts, const StackShare& share) {
+  if (!add(name, shape, initialiser, std::move(parts)).defined()) return {};
+  parameters_.back().share = share;
+  return parameters_.back();
+}
+
+void ParameterStore::set_low_rank(const std::string& parameter, const LowRankPairs& pairs,
+                                  double dropout) {
+  const auto found = std::find_if(
+      parameters_.begin(), parameters_.end(),
+      [&](const Parameter& each) { return each.name == parameter && each.low_rank != nullptr; });
+  if (found == parameters_.end())
+    fail<ConfigError>(fmt::format("{}: no linear layer has this parameter", parameter));
+  if (pairs.defined()) {
+    const Shape weight = found->variable.shape();
+    std::int64_t rows = 0, end = 0;
+    for (const LowRankRows& each : pairs.rows) {
+      if (each.begin < end || each.end <= each.begin || each.end > weight[weight.ndim() - 2])
+        fail<ShapeError>(fmt::format("{}: pairs must change rising rows of {}, got rows {} to {}",
+                                     parameter, weight, each.begin, each.end));
+      end = each.end;
+      rows += each.end - each.begin;
     }
+    Shape a = weight, b = weight;
+    a[a.ndim() - 2] = static_cast<std::int64_t>(pairs.rows.size()) * pairs.rank;
+    b[b.ndim() - 2] = rows;
+    b[b.ndim() - 1] = pairs.rank;
+    check_shape(pairs.a.value(), a, parameter, "A of low-rank pairs");
+    check_shape(pairs.b.value(), b, parameter, "B of low-rank pairs");
   }
-  fail<ConfigError>(fmt::format("{}: no linear layer has this matrix", matrix));
+  found->low_rank->pairs = pairs;
+  found->low_rank->dropout = dropout;
+  found->low_rank->name = parameter;
 }
 
 Variable ParameterStore::add_as(DType dtype, const std::string& name, const Shape& shape,
@@ -265,9 +291,8 @@ std::vector<Variable> variables_of(const std::vector<Parameter>& parameters) {
   std::vector<Variable> out;
   for (const Parameter& parameter : parameters) {
     out.push_back(parameter.variable);
-    if (parameter.pairs == nullptr) continue;
-    for (const LowRankPair& pair : *parameter.pairs)
-      if (pair.defined()) out.insert(out.end(), {pair.a, pair.b});
+    if (parameter.low_rank != nullptr && parameter.low_rank->defined())
+      out.insert(out.end(), {parameter.low_rank->pairs.a, parameter.low_rank->pairs.b});
   }
   return out;
 }

@@ -50,7 +50,7 @@ struct Parameter {
   Variable variable;
   std::vector<ParameterPart> parts;  ///< never empty; `stack` counts from the share's first matrix
   StackShare share{};                ///< of the stack that the model has under this name
-  std::shared_ptr<LowRankPairs> pairs{};  ///< of linear layers: a place for each part
+  std::shared_ptr<LowRank> low_rank{};  ///< of linear layers: a place for pairs
 
   /// Whether other ranks hold other matrices of the stack.
   bool is_spread() const { return share.ranks > 1; }
@@ -92,20 +92,30 @@ class ParameterStore {
   Variable add_matrix(const std::string& name, const Shape& shape, const Initialiser& initialiser);
   Variable add_matrix(const std::string& name, const Shape& shape, const Initialiser& initialiser,
                       std::vector<ParameterPart> parts);
-  /// As add_matrix() for layers of nn/linear.h, with a place for a low-rank pair of each part. Of a
+  /// As add_matrix() for layers of nn/linear.h, with a place for low-rank pairs of the parts. Of a
   /// stack [matrices, rows, columns] only `share` lives here: shape and parts are those of the
   /// whole stack. Throws ConfigError when the shares would not be equal.
   Parameter add_linear(const std::string& name, const Shape& shape, const Initialiser& initialiser,
                        const std::vector<ParameterPart>& parts, const StackShare& share = {});
-  /// Puts a pair in the place of a published matrix, or takes it away (an undefined pair). Nothing
-  /// happens when the matrix lives in another process. Throws ConfigError when no linear layer has
-  /// it, ShapeError when the pair does not fit.
-  void set_low_rank_pair(const std::string& matrix, const LowRankPair& pair);
+  /// The same in f32 in any store, for matrices that are not rounded (routers).
+  Parameter add_linear_f32(const std::string& name, const Shape& shape,
+                           const Initialiser& initialiser);
+  /// Makes what lies beside a parameter of another store and is placed as that is: `shape` and
+  /// `parts` are of what lives here, of `share`.
+  Parameter add_beside(const std::string& name, const Shape& shape, const Initialiser& initialiser,
+                       std::vector<ParameterPart> parts, const StackShare& share);
+  /// Says that a checkpoint tensor lives in another process.
+  void add_elsewhere(const std::string& tensor) { tensors_elsewhere_.insert(tensor); }
+  /// Puts pairs beside the parameter of a linear layer, or takes them away (undefined pairs).
+  /// Throws ConfigError when no linear layer here has this parameter, ShapeError when the pairs do
+  /// not fit.
+  void set_low_rank(const std::string& parameter, const LowRankPairs& pairs, double dropout = 0);
 
   const std::vector<Parameter>& parameters() const { return parameters_; }
   std::int64_t parameter_count() const;
   /// Whether a checkpoint tensor is part of the model but lives in another process.
   bool is_elsewhere(const std::string& tensor) const { return tensors_elsewhere_.contains(tensor); }
+  const std::set<std::string>& elsewhere() const { return tensors_elsewhere_; }
   DType dtype() const { return dtype_; }
   ParameterValues values() const { return values_; }
 

@@ -9,6 +9,7 @@ void register_attention();
 void register_conv2d();
 void register_convert();
 void register_cross_entropy();
+void register_dropout();
 void register_elementwise();
 void register_experts();
 void register_interpolate();

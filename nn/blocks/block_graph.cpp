@@ -1,5 +1,6 @@
 #include "nn/blocks/block_graph.h"
 
+#include "nn/low_rank.h"
 #include "nn/memory_plan.h"
 
 #include <memory>
@@ -46,7 +47,8 @@ Variable run_block(const BlockPass& pass, const Variable& x,
   // losses are outputs beside the block's: their gradients come back the same way.
   const auto inner = std::make_shared<ForwardContext>(context.settings());
   std::vector<Variable> outputs = outputs_of(
-      [pass, inner](const std::vector<Variable>& in) {
+      [pass, inner, dropped = dropout_state()](const std::vector<Variable>& in) {
+        const DropoutScope scope(dropped);
         std::vector<Variable> out = {pass(in[0], *inner)};
         const auto losses = std::exchange(inner->balance_losses, {});
         out.insert(out.end(), losses.begin(), losses.end());

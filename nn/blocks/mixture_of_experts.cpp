@@ -35,7 +35,7 @@ MoeMlp::MoeMlp(ParameterStore& store, const std::string& prefix, std::int64_t la
               args.shared_experts * args.intermediate_size, initializer_range) {
   const std::int64_t experts = args.routed_experts, rows = args.intermediate_size;
   const auto normal = Initialiser::normal(initializer_range);
-  gate_ = store.add(prefix + "gate.weight", {args.routed_experts, hidden_size}, normal);
+  gate_ = store.add_linear_f32(prefix + "gate.weight", {args.routed_experts, hidden_size}, normal);
   std::vector<ParameterPart> gate_up_parts, down_parts;
   for (std::int64_t e = 0; e < experts; ++e) {
     const std::string expert = fmt::format("{}experts.{}.", prefix, e);
@@ -58,7 +58,7 @@ Variable MoeMlp::forward(const Variable& x, ForwardContext& context) const {
   router_args.scaling = args_.scaling;
   if (const auto bias = context.selection_bias.find(layer_); bias != context.selection_bias.end())
     router_args.selection_bias = bias->second;
-  const RouterOutput routed = router(tokens, gate_, router_args);
+  const RouterOutput routed = router(tokens, merged(gate_), router_args);
   record_router_seams(context, layer_, x.shape(), routed);
   context.expert_counts[layer_] = routed.counts;
   if (context.want_balance_loss)

@@ -31,7 +31,7 @@ class MoeMlp {
  private:
   std::int64_t layer_;
   MoeArgs args_;
-  Variable gate_;
+  Parameter gate_;
   LinearStack gate_up_, down_;
   SwigluMlp shared_;
 };

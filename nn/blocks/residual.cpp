@@ -143,14 +143,15 @@ void convert_convention(const ParameterStore& store, StreamConvention from, Stre
     const Tensor& value = parameter.variable.value();
     const std::int64_t rows = value.dim(0);
     const std::int64_t n = std::llround(std::sqrt(static_cast<double>(rows + 1))) - 1;
-    if (n * n + 2 * n != rows) continue;  // not mHC with Sinkhorn
-    const Tensor before = value.clone();
+    if (n * n + 2 * n != rows) continue;                          // not mHC with Sinkhorn
+    const Tensor before = value.clone(), after = before.clone();  // `value` may lie in a file
     for (std::int64_t i = 0; i < n; ++i)
       for (std::int64_t j = 0; j < n; ++j) {
         const std::int64_t to_row = 2 * n + i * n + j, from_row = 2 * n + j * n + i;
-        value.slice(0, to_row, to_row + 1).copy_from(before.slice(0, from_row, from_row + 1));
+        after.slice(0, to_row, to_row + 1).copy_from(before.slice(0, from_row, from_row + 1));
       }
-    value.mark_modified();
+    Variable variable = parameter.variable;
+    variable.set_value(after);
   }
 }
 

@@ -67,6 +67,7 @@ class Ocr2Config final : public ModelConfig {
                                  const ModelPlacement& placement) const override;
   double parameter_count() const override;
   const ModelParts& parts() const override;
+  std::map<std::string, std::vector<std::string>> named_parts() const override;
   std::string published_name(const std::string& name) const override;
   std::int64_t patch_size() const override { return sam.patch_size; }
 

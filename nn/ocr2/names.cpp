@@ -48,6 +48,13 @@ std::string Ocr2Config::published_name(const std::string& name) const {
   return name;
 }
 
+std::map<std::string, std::vector<std::string>> Ocr2Config::named_parts() const {
+  auto out = ModelConfig::named_parts();
+  out["lm_encoder"] = {"model.qwen2_model."};
+  out["projector"] = {"model.projector."};
+  return out;
+}
+
 const ModelParts& Ocr2Config::parts() const {
   static const ModelParts parts = {.tokenizer = {"model.sam_model."},
                                    .encoder = {"model.sam_model.", "model.qwen2_model.",

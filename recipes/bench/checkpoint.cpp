@@ -45,7 +45,8 @@ class Run {
       completed_ = path;
       stalled_ = seconds;
     };
-    return std::make_unique<CheckpointSaver>(*model_, optimizer_, mesh_, std::move(options));
+    return std::make_unique<CheckpointSaver>(*model_, model_->store(), optimizer_, mesh_,
+                                             std::move(options));
   }
 
   /// Seconds of one step, with what the trainer asks of the saver in each.

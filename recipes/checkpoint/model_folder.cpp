@@ -4,7 +4,9 @@
 #include "core/io/safetensors.h"
 #include "nn/families.h"
 #include "nn/weights.h"
+#include "recipes/checkpoint/adapter_folder.h"
 #include "recipes/checkpoint/folder.h"
+#include "recipes/checkpoint/peft.h"
 #include "recipes/config/find.h"
 
 #include <nlohmann/json.hpp>
@@ -29,6 +31,49 @@ void check_weights_size(const ModelConfig& config, const std::filesystem::path& 
         fmt::format("{}: *.safetensors must hold the {:.0f} parameters of config.json, "
                     "got {:.0f} bytes",
                     folder.string(), config.parameter_count(), bytes));
+}
+
+/// The folder of the model that an adapter names.
+std::filesystem::path base_of_adapter(const std::filesystem::path& adapter) {
+  const std::filesystem::path folder =
+      is_peft_folder(adapter) ? adapter : resolve_model_folder(adapter);
+  const std::filesystem::path file =
+      folder / (is_peft_folder(folder) ? kPeftConfig : "adapter.json");
+  const nlohmann::json json = parse_json(read_file(file), file.string());
+  const std::string base = is_peft_folder(folder) ? json.value("base_model_name_or_path", "")
+                                                  : json.at("base").value("folder", "");
+  if (!base.empty() && std::filesystem::exists(base)) return base;
+  fail<IoError>(fmt::format(
+      "{}: is an adapter of the model in \"{}\", which is not there; name the model, and this "
+      "folder with --adapter",
+      folder.string(), base));
+}
+
+/// A model folder; read as `reading` says where it is given.
+LoadedModel load_plain(const std::filesystem::path& folder, DType dtype,
+                       const ReadingSettings* reading = nullptr) {
+  check_not_damaged(folder);
+  const auto config = read_model_config(folder / "config.json");
+  if (reading != nullptr) config->reading = *reading;
+  Tokenizer tokenizer = Tokenizer::load(folder / "tokenizer.json");
+  check_tokenizer(tokenizer, *config, (folder / "tokenizer.json").string());
+  auto model = load_model(folder, *config, dtype);
+  return {std::move(model), std::move(tokenizer), folder};
+}
+
+LoadedModel load_adapted(const std::filesystem::path& path, const std::filesystem::path& adapter,
+                         DType dtype) {
+  // Pages are read as in the run that trained the adapter.
+  std::unique_ptr<ModelConfig> trained;
+  if (!is_peft_folder(adapter))
+    trained = read_model_config(resolve_model_folder(adapter) / "config.json");
+  LoadedModel out =
+      load_plain(resolve_model_folder(path), dtype, trained ? &trained->reading : nullptr);
+  const AdapterInfo info = read_adapter_info(adapter, out.model->config());
+  check_base(info, adapter, out.folder, out.model->config());
+  out.adapter = std::make_unique<Adapter>(*out.model, info.shape, 0);
+  load_adapter(*out.adapter, adapter, out.model->config());
+  return out;
 }
 
 }  // namespace
@@ -85,14 +130,21 @@ void check_not_damaged(const std::filesystem::path& folder) {
   if (!damage.empty()) fail<IoError>(damage);
 }
 
-LoadedModel load_model_folder(const std::filesystem::path& path, DType dtype) {
-  const auto folder = resolve_model_folder(path);
-  check_not_damaged(folder);
-  const auto config = read_model_config(folder / "config.json");
-  Tokenizer tokenizer = Tokenizer::load(folder / "tokenizer.json");
-  check_tokenizer(tokenizer, *config, (folder / "tokenizer.json").string());
-  auto model = load_model(folder, *config, dtype);
-  return {std::move(model), std::move(tokenizer), folder};
+LoadedModel load_model_folder(const std::filesystem::path& path, DType dtype,
+                              const std::filesystem::path& adapter) {
+  if (is_adapter_folder(path)) {
+    if (!adapter.empty())
+      fail<ConfigError>(fmt::format("{}: must be a model for the adapter {}, got an adapter",
+                                    path.string(), adapter.string()));
+    return load_adapted(base_of_adapter(path), path, dtype);
+  }
+  if (!adapter.empty()) return load_adapted(path, adapter, dtype);
+  return load_plain(resolve_model_folder(path), dtype);
+}
+
+void LoadedModel::to(Device device) const {
+  model->store().to(device);
+  if (adapter) adapter->to(device);
 }
 
 void save_indexed(const std::filesystem::path& folder, const std::string& stem,

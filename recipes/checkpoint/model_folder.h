@@ -3,6 +3,7 @@
 #pragma once
 
 #include "data/tokenizer/tokenizer.h"
+#include "nn/adapter.h"
 #include "nn/model.h"
 
 #include <filesystem>
@@ -16,7 +17,11 @@ namespace lectern {
 struct LoadedModel {
   std::unique_ptr<OcrModel> model;
   Tokenizer tokenizer;
-  std::filesystem::path folder;
+  std::filesystem::path folder;        ///< of the model, not of the adapter
+  std::unique_ptr<Adapter> adapter{};  ///< beside the model's matrices; null: none
+
+  /// Moves model and adapter to a device.
+  void to(Device device) const;
 };
 
 /// The dtype that a --dtype option names, fp32 or bf16. Throws ConfigError.
@@ -26,7 +31,12 @@ DType weight_dtype(const std::string& name);
 /// values stay in the mapped file where they can (nn/weights.h). `dtype` f32, or bf16:
 /// matrices in bf16, everything else f32. Throws IoError or ConfigError naming file and field, also
 /// for a checkpoint that is damaged.
-LoadedModel load_model_folder(const std::filesystem::path& path, DType dtype = DType::f32);
+///
+/// `adapter`: a folder of a low-rank adapter (recipes/checkpoint/adapter_folder.h) to put on the
+/// model. Where `path` itself is an adapter (of a run that trains one), its model is the one that
+/// it names.
+LoadedModel load_model_folder(const std::filesystem::path& path, DType dtype = DType::f32,
+                              const std::filesystem::path& adapter = {});
 
 /// The model of a folder that need not have a tokenizer, as above. `mapped`, when given, becomes
 /// the number of tensors that stay in the file.

@@ -93,16 +93,21 @@ struct CheckpointSaver::Shard {
   std::vector<std::int64_t> bias_layers;
 };
 
-CheckpointSaver::CheckpointSaver(const OcrModel& model, const ParallelAdamW& optimizer,
-                                 const Mesh& mesh, CheckpointSaverOptions options)
-    : model_(model), optimizer_(optimizer), mesh_(mesh), options_(std::move(options)) {}
+CheckpointSaver::CheckpointSaver(const OcrModel& model, const ParameterStore& saved,
+                                 const ParallelAdamW& optimizer, const Mesh& mesh,
+                                 CheckpointSaverOptions options)
+    : model_(model),
+      saved_(saved),
+      optimizer_(optimizer),
+      mesh_(mesh),
+      options_(std::move(options)) {}
 
 CheckpointSaver::~CheckpointSaver() = default;
 
 CheckpointSaver::Shard CheckpointSaver::shard_of_rank(bool apart) const {
   Shard out;
   std::vector<TensorCopies::Source> sources;
-  for (const SharedWeight& weight : weights_of_rank(model_.store(), mesh_))
+  for (const SharedWeight& weight : weights_of_rank(saved_, mesh_))
     sources.push_back({weight.name, weight.value, apart && weight.is_trained});
   out.weights = sources.size();
   for (const MomentPiece& piece : optimizer_.state()) {
@@ -144,7 +149,7 @@ std::string CheckpointSaver::write_shard_files(const std::filesystem::path& path
   const auto& all = shard.tensors->tensors();
   const auto middle = all.begin() + static_cast<std::ptrdiff_t>(shard.weights);
   const nlohmann::json out = {
-      {"model", write_shard(path, shard_name("model", rank, ranks), {all.begin(), middle})},
+      {"model", write_shard(path, shard_name(options_.stem, rank, ranks), {all.begin(), middle})},
       {"optimizer", write_shard(path, shard_name("optimizer", rank, ranks), {middle, all.end()})},
       {"steps", shard.steps},
       {"bias_layers", shard.bias_layers}};
@@ -158,10 +163,11 @@ std::string CheckpointSaver::complete(const std::vector<std::string>& shards, bo
   for (const auto* files : {&all.weights, &all.moments})
     for (const nlohmann::json& file : *files)
       writer_->set_checksum(file["file"].get<std::string>(), file["checksum"].get<std::uint32_t>());
-  write_index(writer_->path(), "model", all.weights);
+  write_index(writer_->path(), options_.stem, all.weights);
   write_index(writer_->path(), "optimizer", all.moments);
   writer_->add("config.json", model_.config().to_json().dump(2) + "\n");
   writer_->add("tokenizer.json", options_.tokenizer_json);
+  for (const auto& [name, bytes] : options_.files) writer_->add(name, bytes);
   writer_->add("state.json", state_json(all, state_, mesh_.shape()).dump(2) + "\n");
   if (options_.before_complete) options_.before_complete();
   return writer_->commit(options_.keep).string();

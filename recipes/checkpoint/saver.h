@@ -23,6 +23,7 @@
 #include <filesystem>
 #include <functional>
 #include <future>
+#include <map>
 #include <memory>
 #include <optional>
 #include <string>
@@ -33,6 +34,10 @@ namespace lectern {
 struct CheckpointSaverOptions {
   std::filesystem::path folder;  ///< of the checkpoints; all ranks see it
   std::string tokenizer_json;
+  /// "model", or "adapter" where only that is saved: how the files of weights begin.
+  const char* stem = "model";
+  /// Further files, by name.
+  std::map<std::string, std::string> files{};
   std::int64_t keep = 1;  ///< newest complete ones that stay
   /// false: begin() writes, and needs no memory for copies. So does a begin() of a rank that gets
   /// no memory for them.
@@ -49,8 +54,9 @@ struct CheckpointSaverOptions {
 
 class CheckpointSaver {
  public:
-  CheckpointSaver(const OcrModel& model, const ParallelAdamW& optimizer, const Mesh& mesh,
-                  CheckpointSaverOptions options);
+  /// `saved`: the model's parameters, or its adapter's.
+  CheckpointSaver(const OcrModel& model, const ParameterStore& saved,
+                  const ParallelAdamW& optimizer, const Mesh& mesh, CheckpointSaverOptions options);
   /// Waits for this rank's thread. A checkpoint that is not complete is deleted.
   ~CheckpointSaver();
   CheckpointSaver(const CheckpointSaver&) = delete;
@@ -97,6 +103,7 @@ class CheckpointSaver {
   }
 
   const OcrModel& model_;
+  const ParameterStore& saved_;
   const ParallelAdamW& optimizer_;
   const Mesh& mesh_;
   CheckpointSaverOptions options_;

@@ -4,7 +4,6 @@
 #include "core/io/safetensors.h"
 #include "core/ops/router.h"
 #include "distributed/moment_reader.h"
-#include "nn/weights.h"
 
 #include <nlohmann/json.hpp>
 
@@ -52,7 +51,8 @@ void balance_experts(RunState& state, const std::map<std::int64_t, Tensor>& coun
 std::string bias_name(std::int64_t layer) { return fmt::format("selection_bias.{}", layer); }
 
 RunState load_training_state(const std::filesystem::path& checkpoint, const RunState& wanted,
-                             OcrModel& model, ParallelAdamW& optimizer) {
+                             const ParameterStore& trained, const std::function<void()>& load,
+                             ParallelAdamW& optimizer) {
   const auto file = checkpoint / "state.json";
   const nlohmann::json json = parse_json(read_file(file), file.string());
   RunState state;
@@ -72,14 +72,14 @@ RunState load_training_state(const std::filesystem::path& checkpoint, const RunS
   }
   const auto steps = field<std::map<std::string, std::int64_t>>(json, "optimizer_steps", file);
 
-  check_frozen(checkpoint, model.store(), steps);
+  check_frozen(checkpoint, trained, steps);
 
   const SafetensorsFolder tensors = SafetensorsFolder::open(checkpoint, "optimizer");
   for (const std::int64_t layer :
        field<std::vector<std::int64_t>>(json, "selection_bias_layers", file))
     state.selection_bias[layer] = tensors.get(bias_name(layer)).clone();
 
-  load_weights(model, checkpoint);
+  load();
   const MomentReader moments(tensors);
   optimizer.load_state([&](const std::string& moment, std::int64_t begin,
                            std::int64_t end) { return moments.read(moment, begin, end); },

@@ -3,10 +3,11 @@
 #pragma once
 
 #include "distributed/parallel_adamw.h"
-#include "nn/model.h"
+#include "nn/parameter.h"
 
 #include <cstdint>
 #include <filesystem>
+#include <functional>
 #include <map>
 #include <string>
 
@@ -31,11 +32,12 @@ void balance_experts(RunState& state, const std::map<std::int64_t, Tensor>& coun
 /// Name of a layer's router bias in a checkpoint.
 std::string bias_name(std::int64_t layer);
 
-/// Loads a checkpoint into a model and optimizer of the same recipe, whatever ranks and mesh wrote
-/// it. Throws IoError naming file and field, also when the checkpoint has tensors that are no part
-/// of the model, and ConfigError when stage or seed are not those of `wanted` or a parameter that
-/// was trained is frozen now. Collective.
+/// Loads a checkpoint into what trains and its optimizer, of the same recipe, whatever ranks and
+/// mesh wrote it; `load` reads the weights of `trained`. Throws IoError naming file and field, also
+/// when the checkpoint has tensors that are no part of the model, and ConfigError when stage or
+/// seed are not those of `wanted` or a parameter that was trained is frozen now. Collective.
 RunState load_training_state(const std::filesystem::path& checkpoint, const RunState& wanted,
-                             OcrModel& model, ParallelAdamW& optimizer);
+                             const ParameterStore& trained, const std::function<void()>& load,
+                             ParallelAdamW& optimizer);
 
 }  // namespace lectern

@@ -29,7 +29,7 @@ namespace {
 namespace fs = std::filesystem;
 
 struct EvalOptions {
-  std::string checkpoint, shards, out, level = "page", dtype = "fp32", device = "cpu";
+  std::string checkpoint, adapter, shards, out, level = "page", dtype = "fp32", device = "cpu";
   EvaluationArgs evaluation;
   CutOptions source;
   SampleOptions samples;
@@ -234,8 +234,9 @@ void run_eval(EvalOptions& options) {
   if (!options.out.empty()) out.emplace(options.out, options.overwrite);
   if (options.threads > 0) set_thread_count(static_cast<int>(options.threads));
   const Device device = use_device(options.device);
-  const LoadedModel loaded = load_model_folder(options.checkpoint, weight_dtype(options.dtype));
-  loaded.model->store().to(device);
+  const LoadedModel loaded =
+      load_model_folder(options.checkpoint, weight_dtype(options.dtype), options.adapter);
+  loaded.to(device);
   const ModelConfig& config = loaded.model->config();
   options.source.shards = std::make_shared<const ShardSet>(options.shards);
   options.source.level = level_from(options.level);
@@ -265,6 +266,8 @@ void add_eval(Command app) {
   Command command = app.add_subcommand("eval", "read samples of shards and score them");
   command.add_option("--checkpoint", options->checkpoint, "model, checkpoint or run folder")
       .required();
+  command.add_option("--adapter", options->adapter,
+                     "low-rank adapter to read with: a run that trained one, or a PEFT folder");
   command.add_option("--shards", options->shards, "folder made by `lectern data shards`")
       .required();
   command.add_option("--level", options->level, "word, line, region or page")

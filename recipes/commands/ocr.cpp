@@ -27,7 +27,7 @@ namespace lectern::commands {
 namespace {
 
 struct OcrOptions {
-  std::string checkpoint, out, dtype = "fp32", device = "cpu";
+  std::string checkpoint, adapter, out, dtype = "fp32", device = "cpu";
   std::vector<std::string> files;
   ReaderArgs reader;
   std::int64_t max_tokens = 0, slots = 0;
@@ -286,8 +286,8 @@ void run_ocr(OcrOptions& options) {
   const Device device = use_device(options.device);
   const LoadedModel loaded =
       load_model_folder(options.checkpoint.empty() ? shipped_model().string() : options.checkpoint,
-                        weight_dtype(options.dtype));
-  loaded.model->store().to(device);
+                        weight_dtype(options.dtype), options.adapter);
+  loaded.to(device);
   const ReadingSettings settings = reading_settings(options, loaded);
   const ReaderArgs args = reader_args(options, settings.by_pieces);
   Reader reader(*loaded.model, loaded.tokenizer, args);
@@ -333,6 +333,8 @@ void add_ocr(Command app) {
       .required();
   command.add_option("--checkpoint", options->checkpoint,
                      "model, checkpoint or run folder; default: the small one of recipes/nano");
+  command.add_option("--adapter", options->adapter,
+                     "low-rank adapter to read with: a run that trained one, or a PEFT folder");
   command.add_option("--out", options->out, "write <stem>.md files here instead of stdout");
   Option overwrite = command.add_flag("--overwrite", options->overwrite,
                                       "replace <stem>.md files that are there; default: such a "

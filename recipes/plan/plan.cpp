@@ -22,7 +22,7 @@ namespace lectern {
 namespace {
 
 /// What the next unit would receive: leaves with the same values.
-Streams received(const Streams& x) {
+Streams passed_on(const Streams& x) {
   if (!x.graph.defined()) return {};
   return Streams(Variable(x.value, x.graph.requires_grad()));
 }
@@ -61,7 +61,7 @@ void time_pass(const OcrModel& model, const ModelInput& input, const ForwardCont
     else
       objective = model.loss_of(x.hidden, input, context).loss_sum;
     const double middle = now();
-    x = {received(out.global), received(out.local), received(out.hidden)};
+    x = {passed_on(out.global), passed_on(out.local), passed_on(out.hidden)};
     const double backward_start = now();
     run_backward(out, objective);
     units[i].forward = std::min(units[i].forward, middle - start);

@@ -61,7 +61,8 @@ void describe(Recipe& r, FieldVisitor& f) {
   f.texts("freeze", r.freeze,
           {"parts of the model, or prefixes of parameter names where `*` is one step of the path",
            "what does not train: `\"tokenizer\"`, `\"encoder\"`, `\"decoder\"`, `\"head\"`, "
-           "`\"router\"`, `\"experts\"`, or names (`model.layers.*.self_attn.`)",
+           "`\"router\"`, `\"experts\"`, or names (`model.layers.*.self_attn.`); with `[lora]` or "
+           "`model.adapter` all of the model is",
            "by stage: none; `\"tokenizer\"`; `\"encoder\"`"});
 }
 
@@ -108,6 +109,10 @@ void describe(ModelRecipe& r, FieldVisitor& f) {
           "SAM-base weights: ViT and neck (segment-anything's or transformers' names)"});
   f.text("init_qwen2", r.init_qwen2,
          {"folder or .safetensors", "Qwen2-0.5B weights: the LM encoder's layers and norm"});
+  f.text("adapter", r.adapter,
+         {"folder",
+          "a low-rank adapter on `init` to go on with: of a run, or a PEFT folder; it trains, and "
+          "nothing else"});
   f.choice("decoder_reads", r.decoder_reads, {"config", "queries", "visual"},
            {.meaning = "what of the LM encoder the decoder is given: its causal-flow queries, or "
                        "its visual tokens in raster order (an ablation; such a model has no "
@@ -123,6 +128,21 @@ void describe(ModelRecipe& r, FieldVisitor& f) {
        .otherwise = "`\"config\"`: as the config.json says"});
   r.residual.reset();
   if (residual != "config") r.residual = ResidualConfig{.kind = residual_kind_from(residual)};
+}
+
+void describe(LoraRecipe& r, FieldVisitor& f) {
+  f.integer("rank", r.rank, within(1, 4096), {.meaning = "of the pairs B A"});
+  r.alpha = 2 * static_cast<double>(r.rank);
+  f.number("alpha", r.alpha, positive(),
+           {.meaning = "the pairs count alpha / rank times", .otherwise = "2 × `rank`"});
+  f.boolean("rslora", r.rslora, {.meaning = "alpha / √rank instead (arXiv 2312.03732)"});
+  f.number("dropout", r.dropout, between(0, 0.999),
+           {.meaning = "share of A's input that is left out in training"});
+  f.texts("targets", r.targets,
+          {"parts of the model, or prefixes of names where `*` is one step of the path",
+           "whose matrices have pairs: `\"decoder.attention\"`, `\"decoder.mlp\"` (dense and "
+           "shared), `\"experts\"`, `\"router\"`, `\"head\"`, `\"lm_encoder\"`, "
+           "`\"tokenizer\"` (SAM), `\"projector\"`, or names (`model.layers.*.self_attn.q_proj`)"});
 }
 
 void describe(DataRecipe& r, FieldVisitor& f, bool has_sources) {

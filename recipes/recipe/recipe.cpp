@@ -109,9 +109,18 @@ BatchRecipe read_batch(ConfigReader table, bool packed) {
   return out;
 }
 
+/// Whether all that has pairs is known to come after the encoder.
+bool adapts_decoder_alone(const LoraRecipe& lora) {
+  return std::all_of(lora.targets.begin(), lora.targets.end(), [](const std::string& target) {
+    return target.starts_with("decoder") || target == "experts" || target == "router" ||
+           target == "head" || target.starts_with("model.layers.") || target.starts_with("lm_head");
+  });
+}
+
 EncoderCacheRecipe read_cache(ConfigReader table, const Recipe& recipe) {
-  const bool frozen =
-      std::find(recipe.freeze.begin(), recipe.freeze.end(), "encoder") != recipe.freeze.end();
+  const bool frozen = recipe.adapts() ? !recipe.lora || adapts_decoder_alone(*recipe.lora)
+                                      : std::find(recipe.freeze.begin(), recipe.freeze.end(),
+                                                  "encoder") != recipe.freeze.end();
   EncoderCacheRecipe out =
       read_record(table, EncoderCacheRecipe{.enabled = recipe.stage == 3 && frozen});
   // Prefixes of names may freeze the encoder, too: EncoderFeatures looks, which has the model.
@@ -119,6 +128,31 @@ EncoderCacheRecipe read_cache(ConfigReader table, const Recipe& recipe) {
     table.refuse("enabled",
                  "= true needs \"encoder\" in `freeze`: the output of an encoder that trains "
                  "cannot be kept");
+  return out;
+}
+
+/// [lora], which says what trains in place of `freeze`.
+std::optional<LoraRecipe> read_lora(ConfigReader& root, const ModelRecipe& model) {
+  std::optional<LoraRecipe> out;
+  if (root.has("lora")) {
+    ConfigReader table = root.table("lora");
+    out = read_record(table, LoraRecipe{});
+    if (out->targets.empty()) table.refuse("targets", "must name at least one part, got none");
+  }
+  if (!out && model.adapter.empty()) return out;
+  const std::string here = model.adapter.empty() ? "[lora]" : "model.adapter";
+  if (model.init == "random")
+    root.refuse("model.init",
+                fmt::format("must name the model that {} adapts, got \"random\"", here));
+  for (const auto& [key, value] : {std::pair{"init_encoder", &model.init_encoder},
+                                   {"init_decoder", &model.init_decoder},
+                                   {"init_sam", &model.init_sam},
+                                   {"init_qwen2", &model.init_qwen2}})
+    if (!value->empty())
+      root.refuse(fmt::format("model.{}", key),
+                  fmt::format("must be left out with {}: an adapter belongs to the one model that "
+                              "model.init names",
+                              here));
   return out;
 }
 
@@ -169,6 +203,8 @@ Recipe parse_recipe(const ConfigDocument& document) {
 
   out.mesh = read_table<MeshRecipe>(root, "mesh");
   out.model = read_model(root.table("model"));
+  out.lora = read_lora(root, out.model);
+  if (out.adapts()) out.freeze = {""};
   out.data = read_data(root.table("data"));
   out.view = read_view(root.table("view"));
   out.optimizer = read_optimizer(root.table("optimizer"), out.steps);

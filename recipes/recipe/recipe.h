@@ -39,6 +39,7 @@ struct ModelRecipe {
   std::string config;
   std::string init = "random";
   std::string init_encoder, init_decoder, init_sam, init_qwen2;
+  std::string adapter;  // that training goes on with
   std::string decoder_reads = "config";
   std::int64_t queries = 0;
   std::optional<ResidualConfig> residual;  // "residual" and the keys that go with it, named as in
@@ -96,6 +97,15 @@ struct ViewRecipe {
   std::string read_by = "page";
   std::int64_t piece_width = 112;
   double piece_dpi = 100;
+};
+
+/// [lora] A low-rank adapter trains in place of the model.
+struct LoraRecipe {
+  std::int64_t rank = 16;
+  double alpha = 32;  // defaults to 2 x rank
+  bool rslora = false;
+  double dropout = 0;
+  std::vector<std::string> targets = {"decoder.attention", "decoder.mlp"};
 };
 
 /// [optimizer] AdamW and its schedule.
@@ -164,6 +174,7 @@ struct Recipe {
   std::vector<std::string> freeze;  // default: see frozen_parts(stage)
   MeshRecipe mesh;
   ModelRecipe model;
+  std::optional<LoraRecipe> lora;  // without one model.adapter says what trains, or the model does
   DataRecipe data;
   ViewRecipe view;
   OptimizerRecipe optimizer;
@@ -174,6 +185,10 @@ struct Recipe {
   EncoderCacheRecipe encoder_cache;
   LogRecipe log;
   std::vector<CurriculumRecipe> curriculum;  // empty: one level with everything
+
+  /// Whether an adapter trains, and the model stays as it is.
+  bool adapts() const { return lora.has_value() || !model.adapter.empty(); }
+
   std::string resolved;  // TOML with every default written out: config.toml of the run folder
 };
 
@@ -182,6 +197,7 @@ struct Recipe {
 void describe(Recipe& r, FieldVisitor& f);
 void describe(MeshRecipe& r, FieldVisitor& f);
 void describe(ModelRecipe& r, FieldVisitor& f);
+void describe(LoraRecipe& r, FieldVisitor& f);
 void describe(DataRecipe& r, FieldVisitor& f, bool has_sources);
 /// `name` stays empty where none is given.
 void describe(SourceRecipe& r, FieldVisitor& f, const DataRecipe& data);

@@ -12,9 +12,12 @@ namespace {
 
 /// A parameter of the encoder that is trained, if there is one.
 std::optional<std::string> trained_parameter(const OcrModel& model) {
-  for (const auto& [name, variable] : model.store().trainable())
+  for (const Parameter& parameter : model.store().parameters()) {
+    const bool has_pairs = parameter.low_rank != nullptr && parameter.low_rank->defined();
+    if (!parameter.variable.requires_grad() && !has_pairs) continue;
     for (const std::string& prefix : model.config().parts().encoder)
-      if (name.starts_with(prefix)) return name;
+      if (parameter.name.starts_with(prefix)) return parameter.name;
+  }
   return std::nullopt;
 }
 

@@ -31,6 +31,7 @@ class PipelineStep : public StepPasses, private PipelineModel {
     const LoadedBatch& batch = batches_[static_cast<std::size_t>(micro_batch)];
     const ModelInput input = input_of(batch);
     ForwardContext context = context_of_step();
+    const DropoutScope dropout(dropout_of(batch));
     UnitRange units = run_.placement.pieces[static_cast<std::size_t>(chunk)];
     std::vector<Variable> received = inputs;
     if (run_.features && units.begin == 0) {

@@ -1,6 +1,7 @@
 #include "recipes/train/placement.h"
 
 #include "core/error.h"
+#include "recipes/train/adapter_setup.h"
 
 #include <fmt/ranges.h>
 
@@ -77,7 +78,7 @@ RankPlacement place_on_mesh(const Recipe& recipe, const ModelConfig& config, con
     out.model.expert_ranks = mesh.shape().ep;
     out.model.expert_rank = mesh.experts()->rank();
   }
-  const std::vector<bool> trained = config.trained_units(config.prefixes_of(recipe.freeze));
+  const std::vector<bool> trained = trained_units(recipe, config);
   const bool encoder_is_trained =
       std::count(trained.begin(), trained.begin() + config.first_decoder_unit(), true) > 0;
   if (out.pipeline.stages == 1) {

@@ -25,6 +25,7 @@ class PlainStep : public StepPasses {
  private:
   void micro_step(const LoadedBatch& batch, StepTotals& totals) {
     ForwardContext context = context_of_step();
+    const DropoutScope dropout(dropout_of(batch));
     const ModelInput input = input_of(batch);
     run_.budget.begin_pass(input, batch.micro_batch, batch.micro_batches, context);
     const MediaRows media = run_.features->features_of(batch, input, context);

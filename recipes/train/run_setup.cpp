@@ -5,8 +5,11 @@
 #include "core/parallel.h"
 #include "distributed/groups.h"
 #include "distributed/world.h"
+#include "nn/weights.h"
+#include "recipes/checkpoint/model_folder.h"
 #include "recipes/log/metrics.h"
 #include "recipes/machine/device.h"
+#include "recipes/train/adapter_setup.h"
 #include "recipes/train/curriculum.h"
 #include "recipes/train/initial_weights.h"
 #include "recipes/train/optimizer_setup.h"
@@ -33,19 +36,21 @@ RunSetup::RunSetup(const Recipe& recipe, bool resume, const std::shared_ptr<Comm
       tokenizer(Tokenizer::load(recipe.data.tokenizer)),
       config(model_config(recipe, tokenizer)),
       placement(place_on_mesh(recipe, *config, mesh)),
-      model(config->make(static_cast<std::uint64_t>(recipe.seed), DType::f32,
-                         ParameterValues::initialised, placement.model)),
+      model(make_model(recipe, *config, placement.model)),
+      adapter(recipe.adapts() ? make_adapter() : nullptr),
       data(recipe, *config, tokenizer),
       folder(recipe.run_dir, resume,
              is_first() ? RunFolder::Use::first_rank : RunFolder::Use::other_rank),
       optimizer(adamw_args(recipe), world,
                 {.zero = recipe.mesh.zero, .bucket_bytes = recipe.mesh.bucket_bytes}),
       budget(recipe.memory_gib, device),
-      saver(*model, optimizer, mesh, saver_options()) {
+      saver(*model, trained(), optimizer, mesh, saver_options()) {
   check_ranks_read_the_same();
-  model->store().to(device);
-  model->store().freeze(config->prefixes_of(recipe.freeze));
-  add_parameters(optimizer, model->store(), recipe, mesh);
+  if (!adapter) {
+    model->store().to(device);
+    model->store().freeze(config->prefixes_of(recipe.freeze));
+  }
+  add_parameters(optimizer, trained(), recipe, mesh);
   restore(resume);
   if (state.level >= data.levels())
     fail<ConfigError>(
@@ -74,6 +79,10 @@ CheckpointSaverOptions RunSetup::saver_options() {
   return {
       .folder = folder.checkpoints(),
       .tokenizer_json = tokenizer.json(),
+      .stem = adapter ? "adapter" : "model",
+      .files =
+          adapter ? std::map<std::string, std::string>{{"adapter.json", adapter_json(adapter_info)}}
+                  : std::map<std::string, std::string>{},
       .keep = recipe.checkpoint.keep,
       .asynchronous = recipe.checkpoint.asynchronous,
       .before_complete = [this] { log->sync(); },
@@ -84,6 +93,52 @@ CheckpointSaverOptions RunSetup::saver_options() {
       .at_point = {}};
 }
 
+std::unique_ptr<Adapter> RunSetup::make_adapter() {
+  began_from = load_initial_weights(recipe.model, *model);
+  model->store().to(device);
+  adapter_info = adapter_of(recipe, *config);
+  // One rank reads the base whole, for all.
+  adapter_info.base_hash = together(mesh.world(), [&]() -> std::string {
+    const auto base = resolve_model_folder(recipe.model.init);
+    if (!is_first()) return "";
+    if (!recipe.model.adapter.empty())
+      check_base(adapter_info, recipe.model.adapter, base, *config);
+    return weights_hash(base, *config);
+  })[0];
+  adapter_info.base = recipe.model.init;
+  auto out =
+      std::make_unique<Adapter>(*model, adapter_info.shape, static_cast<std::uint64_t>(recipe.seed),
+                                recipe.lora ? recipe.lora->dropout : 0.0);
+  out->to(device);
+  return out;
+}
+
+void RunSetup::load_trained(const std::filesystem::path& checkpoint) {
+  if (is_adapter_folder(checkpoint) != (adapter != nullptr))
+    fail<ConfigError>(
+        fmt::format("{}: holds {}, but the recipe trains {} ([lora] or model.adapter says which)",
+                    checkpoint.string(), adapter ? "a model" : "an adapter",
+                    adapter ? "an adapter" : "the model"));
+  if (!adapter) {
+    load_weights(*model, checkpoint);
+    return;
+  }
+  const AdapterInfo saved = read_adapter_info(checkpoint, *config);
+  if (saved.base_hash != adapter_info.base_hash)
+    fail<ConfigError>(fmt::format(
+        "{}: is an adapter of the weights in {} (sha256 {}...), but model.init = \"{}\" holds "
+        "others ({}...)",
+        checkpoint.string(), saved.base, saved.base_hash.substr(0, 12), recipe.model.init,
+        adapter_info.base_hash.substr(0, 12)));
+  if (saved.shape != adapter_info.shape)
+    fail<ConfigError>(
+        fmt::format("{}: has {} pairs, the first of rank {}; [lora] says {}, of rank {}",
+                    checkpoint.string(), saved.shape.size(), saved.shape.begin()->second.rank,
+                    adapter_info.shape.size(), adapter_info.shape.begin()->second.rank));
+  load_adapter(*adapter, checkpoint, *config);
+  adapter->to(device);
+}
+
 void RunSetup::restore(bool resume) {
   state.stage = recipe.stage;
   state.seed = recipe.seed;
@@ -92,12 +147,21 @@ void RunSetup::restore(bool resume) {
   if (resume) newest = checkpoint_to_resume(mesh.world(), folder.checkpoints());
   if (newest.empty()) {
     if (resume && is_first()) begin_anew(folder);
-    began_from = load_initial_weights(recipe.model, *model);
+    if (!adapter) {
+      began_from = load_initial_weights(recipe.model, *model);
+    } else if (!recipe.model.adapter.empty()) {
+      load_adapter(*adapter, recipe.model.adapter, *config);
+      adapter->to(device);
+      began_from = fmt::format("the adapter {} on {}", recipe.model.adapter, began_from);
+    } else {
+      began_from = fmt::format("a new adapter on {}", began_from);
+    }
     return;
   }
   const std::int64_t step = checkpoint_step(newest.filename().string()).value_or(0);
   const bool is_changed = is_first() && note_changed_settings(folder, recipe, step);
-  state = load_training_state(newest, state, *model, optimizer);
+  state = load_training_state(
+      newest, state, trained(), [&] { load_trained(newest); }, optimizer);
   // Of a run that went on from here before, the older recipe is that of the steps.
   if (const auto kept = changed_config(folder, step); is_changed && !exists(kept))
     write_file(kept, read_file(folder.config()));
@@ -129,7 +193,7 @@ void RunSetup::open_level() {
 void RunSetup::open_log() {
   log.emplace(recipe, is_first() ? &folder : nullptr, state.step);
   std::int64_t trained = 0;
-  for (const auto& [name, variable] : model->store().trainable())
+  for (const auto& [name, variable] : this->trained().trainable())
     trained += variable.value().numel();
   const std::int64_t ranks = mesh.world().size();
   log->say(fmt::format(

@@ -6,6 +6,7 @@
 #include "recipes/checkpoint/folder.h"
 #include "recipes/config/toml_config.h"
 #include "recipes/recipe/differences.h"
+#include "recipes/train/adapter_setup.h"
 
 #include <spdlog/spdlog.h>
 #include <unistd.h>
@@ -145,7 +146,7 @@ double encoder_activation_bytes(const Recipe& recipe, const ModelConfig& config)
   const double images = static_cast<double>(recipe.batch.micro_batch);
   std::vector<ViewCount> views = {{largest, images}};
   if (view.crop) views.push_back({view.tile_size, images});
-  const std::vector<bool> trained = config.trained_units(config.prefixes_of(recipe.freeze));
+  const std::vector<bool> trained = trained_units(recipe, config);
   const bool recomputes = recipe.recompute || recipe.memory_gib > 0;
   double kept = 0, block = 0;
   bool has_graph = false;

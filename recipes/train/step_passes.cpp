@@ -19,6 +19,14 @@ ForwardContext StepPasses::context_of_step() const {
   return context;
 }
 
+DropoutState StepPasses::dropout_of(const LoadedBatch& batch) const {
+  const bool is_on = run_.recipe.lora && run_.recipe.lora->dropout > 0;
+  if (!is_on) return {};
+  // Which samples lie in a micro-batch depends on neither ranks nor workers.
+  return {true, static_cast<std::uint64_t>(run_.recipe.seed),
+          fmt::format("{}/{}", batch.step, batch.sample_keys.at(0))};
+}
+
 Variable StepPasses::add_loss(const ModelLoss& loss, const LoadedBatch& batch, StepTotals& totals) {
   totals.loss_sum += loss.loss_sum.value().item();
   totals.trained_tokens += loss.count;

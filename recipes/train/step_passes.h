@@ -28,6 +28,8 @@ class StepPasses {
   explicit StepPasses(RunSetup& run) : run_(run) {}
 
   ForwardContext context_of_step() const;
+  /// Dropout of an adapter, for the passes of a micro-batch.
+  DropoutState dropout_of(const LoadedBatch& batch) const;
   /// The loss of a micro-batch as its part of the step's; counts what went into it.
   static Variable add_loss(const ModelLoss& loss, const LoadedBatch& batch, StepTotals& totals);
   /// Adds the routers' balance losses to the loss, and what the pass reported to the totals.

@@ -119,7 +119,7 @@ class Training {
     const std::int64_t every = run_.recipe.mesh.verify_every;
     const auto& replicas = run_.mesh.expert_replicas();
     if (replicas->size() == 1 || every == 0 || steps_done() % every != 0) return;
-    check_replicas(*replicas, parameter_fingerprint(run_.model->store(), {""}), steps_done());
+    check_replicas(*replicas, parameter_fingerprint(run_.trained(), {""}), steps_done());
   }
 
   /// Validation, the next level of the curriculum and a checkpoint, where they are due.
@@ -140,8 +140,7 @@ class Training {
   /// Reads and scores the level's held-out samples; the figure that moves the curriculum.
   double validate_level() {
     std::optional<WholeModel> whole;  // reading takes all of it
-    if (!run_.placement.has_whole_model())
-      whole.emplace(*run_.model, run_.mesh, run_.folder.checkpoints());
+    if (!run_.placement.has_whole_model()) whole.emplace(run_);
     ValidationResult result = validate(whole ? whole->model() : *run_.model, run_.tokenizer,
                                        run_.validation, run_.recipe.evaluation, run_.mesh.world());
     const CurriculumRecipe* level = level_of(run_.recipe, run_.state);

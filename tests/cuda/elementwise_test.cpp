@@ -1,7 +1,8 @@
-// accumulate, elementwise, swiglu, reduce against their CPU twins.
+// accumulate, dropout, elementwise, swiglu, reduce against their CPU twins.
 #include "core/ops/elementwise.h"
 
 #include "core/ops/accumulate.h"
+#include "core/ops/dropout.h"
 #include "core/ops/reduce.h"
 #include "core/ops/swiglu.h"
 #include "tests/cuda/check_cuda.h"
@@ -68,6 +69,15 @@ TEST(CudaSwiglu, MatchesTheCpu) {
       EXPECT_TRUE(
           matches(swiglu_backward(grad.cuda, x.cuda), swiglu_backward(grad.cpu, x.cpu), dtype, 2));
     }
+}
+
+TEST(CudaDropout, DropsWhatTheCpuDrops) {
+  const RandomKey key = Random(3, "cuda").key();
+  for (const Shape& shape : kShapes) {
+    const Both x = random_both(shape, 6);
+    EXPECT_TRUE(testing::is_equal(dropout(x.cuda, 0.3, key).to(Device{}), dropout(x.cpu, 0.3, key)))
+        << shape.ndim();
+  }
 }
 
 TEST(CudaReduce, MatchesTheCpu) {

@@ -8,6 +8,7 @@
 #include "core/ops/conv2d.h"
 #include "core/ops/convert.h"
 #include "core/ops/cross_entropy.h"
+#include "core/ops/dropout.h"
 #include "core/ops/elementwise.h"
 #include "core/ops/experts.h"
 #include "core/ops/interpolate.h"
@@ -66,7 +67,8 @@ std::map<std::string, bool> slots() {
           SLOT(router),       SLOT(rows),
           SLOT(sinkhorn),     SLOT(stream_read),
           SLOT(stream_stack), SLOT(stream_write),
-          SLOT(swiglu),       SLOT(window)};
+          SLOT(swiglu),       SLOT(window),
+          SLOT(dropout)};
 }
 #undef SLOT
 

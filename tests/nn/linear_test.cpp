@@ -23,10 +23,16 @@ std::map<std::string, Tensor> state_of(const ParameterStore& store) {
   return out;
 }
 
-/// Rank 2: A [2, columns], B [rows, 2].
-LowRankPair pair_for(std::int64_t rows, std::int64_t columns, std::uint64_t seed) {
-  return {Variable(random_tensor({2, columns}, seed), true),
-          Variable(random_tensor({rows, 2}, seed + 1), true), 0.5};
+/// Of rank 2 in some rows of a matrix with `columns`.
+LowRankPairs pair_for(const std::vector<LowRankRows>& rows, std::int64_t columns,
+                      std::uint64_t seed) {
+  std::int64_t count = 0;
+  for (const LowRankRows& each : rows) count += each.end - each.begin;
+  const auto pairs = static_cast<std::int64_t>(rows.size());
+  return {.a = Variable(random_tensor({2 * pairs, columns}, seed), true),
+          .b = Variable(random_tensor({count, 2}, seed + 1), true),
+          .rank = 2,
+          .rows = rows};
 }
 
 /// q [4, 3], k [2, 3] and v [2, 3] in one matrix, with biases.
@@ -55,10 +61,10 @@ TEST(Linear, PartsHaveThePublishedNames) {
 TEST(Linear, APairChangesItsMatrixAlone) {
   Fused fused;
   const Tensor base = fused.layer.forward(fused.x).value();
-  LowRankPair pair = pair_for(2, 3, 20);
+  const LowRankPairs pair = pair_for({{4, 6, 0.5}}, 3, 20);
   const Tensor b = pair.b.value().clone();
   pair.b.value().fill(0);
-  fused.store.set_low_rank_pair("k.weight", pair);
+  fused.store.set_low_rank("qkv.weight", pair);
   EXPECT_TRUE(near(fused.layer.forward(fused.x).value(), base, 0)) << "B is 0: the base's bits";
   pair.b.value().copy_from(b);
   pair.b.value().mark_modified();
@@ -71,16 +77,15 @@ TEST(Linear, APairChangesItsMatrixAlone) {
   const Variable merged_weight = fused.layer.weight();
   const Variable bias = fused.store.parameters()[1].variable;
   EXPECT_TRUE(near(adapted, linear(fused.x, merged_weight, bias).value(), 1e-5));
-  fused.store.set_low_rank_pair("k.weight", {});
+  fused.store.set_low_rank("qkv.weight", {});
   EXPECT_TRUE(near(fused.layer.forward(fused.x).value(), base, 0));
 }
 
 TEST(Linear, GradientsReachPairsOfAFrozenBase) {
   Fused fused;
   fused.store.freeze({"qkv"});
-  const LowRankPair k = pair_for(2, 3, 20), v = pair_for(2, 3, 30);
-  fused.store.set_low_rank_pair("k.weight", k);
-  fused.store.set_low_rank_pair("v.weight", v);
+  const LowRankPairs k_and_v = pair_for({{4, 6, 0.5}, {6, 8, 0.25}}, 3, 20);
+  fused.store.set_low_rank("qkv.weight", k_and_v);
   const Tensor cotangent = random_tensor({5, 2, 8}, 40);
   const auto loss = [&] {
     const NoGrad off;
@@ -93,7 +98,7 @@ TEST(Linear, GradientsReachPairsOfAFrozenBase) {
   fused.layer.forward(fused.x).backward(cotangent);
   for (const Parameter& parameter : fused.store.parameters())
     EXPECT_FALSE(parameter.variable.grad().defined()) << parameter.name;
-  for (const Variable& variable : {k.a, k.b, v.a, v.b}) {
+  for (const Variable& variable : {k_and_v.a, k_and_v.b}) {
     ASSERT_TRUE(variable.grad().defined());
     const std::int64_t last = variable.value().numel() - 1;
     constexpr float kStep = 1e-2F;  // the loss is linear in A and in B
@@ -110,40 +115,43 @@ TEST(Linear, GradientsReachPairsOfAFrozenBase) {
   }
 }
 
-TEST(Linear, OneExpertOfAStackMayHaveAPair) {
+TEST(Linear, ReadingKeepsTheSumUntilAPairChanges) {
   const std::vector<ParameterPart> parts = {
       {"0.gate", 0, 1, 0}, {"0.up", 1, 2, 0}, {"1.gate", 0, 1, 1}, {"1.up", 1, 2, 1}};
-  ParameterStore store(1), second(1);
-  const LinearStack all(store, "experts", {2, 2, 3}, kNormal, parts, {});
-  const LinearStack share(second, "experts", {2, 2, 3}, kNormal, parts, {1, 2});
-  const Tensor base = all.weight().value().clone();
-  const LowRankPair pair = pair_for(1, 3, 20);
-  for (ParameterStore* each : {&store, &second}) {
-    each->set_low_rank_pair("1.gate", pair);
-    each->set_low_rank_pair("0.up", {});  // in the second store, of another rank: nothing happens
-  }
-  const Tensor merged_stack = all.weight().value();
-  for (std::int64_t row = 0; row < 4; ++row) {
-    const auto row_of = [&](const Tensor& stack) {
-      return stack.view({4, 3}).slice(0, row, row + 1);
-    };
-    EXPECT_EQ(!near(row_of(merged_stack), row_of(base), 0), row == 2) << row;
-  }
-  EXPECT_TRUE(near(share.weight().value(), merged_stack.slice(0, 1, 2), 0));
+  ParameterStore store(1);
+  const LinearStack stack(store, "experts", {2, 2, 3}, kNormal, parts, {});
+  const LowRankPairs pairs{.a = Variable(random_tensor({2, 4, 3}, 1), true),
+                           .b = Variable(random_tensor({2, 2, 2}, 2), true),
+                           .rank = 2,
+                           .rows = {{0, 1, 1.0}, {1, 2, 0.5}}};
+  store.set_low_rank("experts", pairs);
+  const Tensor trained = stack.weight().value();
+  EXPECT_TRUE(stack.weight().requires_grad());
+  const NoGrad off;
+  const Tensor read = stack.weight().value();
+  EXPECT_TRUE(near(read, trained, 0));
+  EXPECT_EQ(stack.weight().value().raw(), read.raw()) << "made once";
+  pairs.b.value().fill(0);
+  pairs.b.value().mark_modified();
+  EXPECT_TRUE(near(stack.weight().value(), store.parameters()[0].variable.value(), 0));
 }
 
-TEST(Linear, APairThatDoesNotFitIsRefused) {
+TEST(Linear, PairsThatDoNotFitAreRefused) {
   Fused fused;
-  const auto refused = [&](const std::string& matrix, const LowRankPair& pair,
-                           std::initializer_list<std::string_view> parts) {
-    return throws_with([&] { fused.store.set_low_rank_pair(matrix, pair); }, parts);
+  const auto refused = [&](const std::string& parameter, const LowRankPairs& pairs,
+                           std::initializer_list<std::string_view> said) {
+    return throws_with([&] { fused.store.set_low_rank(parameter, pairs); }, said);
   };
-  EXPECT_TRUE(refused("k.bias", pair_for(2, 3, 1), {"k.bias: no linear layer has this matrix"}));
-  EXPECT_TRUE(refused("o.weight", pair_for(2, 3, 1), {"o.weight: no linear layer"}));
-  EXPECT_TRUE(
-      refused("k.weight", pair_for(2, 4, 1), {"k.weight", "A of a low-rank pair", "[2, 4]"}));
-  EXPECT_TRUE(
-      refused("k.weight", pair_for(4, 3, 1), {"k.weight", "B of a low-rank pair", "[4, 2]"}));
+  const LowRankPairs k = pair_for({{4, 6, 1.0}}, 3, 1);
+  EXPECT_TRUE(refused("qkv.bias", k, {"qkv.bias: no linear layer has this parameter"}));
+  EXPECT_TRUE(refused("o.weight", k, {"o.weight: no linear layer"}));
+  EXPECT_TRUE(refused("qkv.weight", pair_for({{4, 6, 1.0}}, 4, 1),
+                      {"qkv.weight", "A of low-rank pairs", "[2, 4]"}));
+  LowRankPairs wide = k;
+  wide.rows = {{3, 6, 1.0}};
+  EXPECT_TRUE(refused("qkv.weight", wide, {"qkv.weight", "B of low-rank pairs", "[2, 2]"}));
+  wide.rows = {{7, 9, 1.0}};
+  EXPECT_TRUE(refused("qkv.weight", wide, {"qkv.weight", "rows 7 to 9"}));
 }
 
 /// All of a block's own parameters are frozen and its input is a constant: only what the block says
@@ -161,8 +169,8 @@ TEST(Linear, PairsOfARecomputedBlockAreTrained) {
     ParameterStore store(1);
     const TransformerBlock block(store, "b.", 0, args);
     store.freeze({"b."});
-    const LowRankPair pair = pair_for(2, 4, 20);
-    store.set_low_rank_pair("b.self_attn.v_proj.weight", pair);
+    const LowRankPairs pair = pair_for({{6, 8, 0.5}}, 4, 20);  // of v
+    store.set_low_rank("b.self_attn.qkv_proj.weight", pair);
     ForwardContext context;
     context.recompute_blocks = recomputes;
     const Streams x{Variable(random_tensor({1, 3, 4}, 2))};

@@ -119,7 +119,7 @@ TEST_F(CheckpointSaverTest, HoldsWhatWasThereWhenItBegan) {
   for (const char* point : {"started", "copied", "written", "rename"}) {
     held_at_ = point;
     is_held_ = true;
-    CheckpointSaver saver(model_, optimizer_, mesh_, options());
+    CheckpointSaver saver(model_, model_.store(), optimizer_, mesh_, options());
     const Tensors weights_then = weights(), moments_then = moments();
     const std::int64_t step = state_.step;
     saver.begin(state_);
@@ -154,7 +154,7 @@ TEST_F(CheckpointSaverTest, HoldsWhatWasThereWhenItBegan) {
 TEST_F(CheckpointSaverTest, TheNextOneWaitsAndOldOnesGo) {
   held_at_ = "written";
   is_held_ = true;
-  CheckpointSaver saver(model_, optimizer_, mesh_, options(1));
+  CheckpointSaver saver(model_, model_.store(), optimizer_, mesh_, options(1));
   saver.begin(state_);
   update(&saver);
   std::thread release([&] {
@@ -173,7 +173,7 @@ TEST_F(CheckpointSaverTest, TheNextOneWaitsAndOldOnesGo) {
 }
 
 TEST_F(CheckpointSaverTest, AnErrorBehindComesAtTheNextStepAndLeavesNothing) {
-  CheckpointSaver saver(model_, optimizer_, mesh_, options());
+  CheckpointSaver saver(model_, model_.store(), optimizer_, mesh_, options());
   saver.begin(state_);
   saver.finish();
   for (const char* point : {"started", "copied", "written", "sync", "mark", "rename"}) {
@@ -202,7 +202,7 @@ TEST_F(CheckpointSaverTest, AnErrorBehindComesAtTheNextStepAndLeavesNothing) {
 }
 
 TEST_F(CheckpointSaverTest, ARunThatEndsByAnotherErrorKeepsIt) {
-  CheckpointSaver saver(model_, optimizer_, mesh_, options());
+  CheckpointSaver saver(model_, model_.store(), optimizer_, mesh_, options());
   saver.begin(state_);
   saver.finish_quietly();
   EXPECT_EQ(names(), std::set<std::string>{"step-000001"});
@@ -215,7 +215,7 @@ TEST_F(CheckpointSaverTest, ARunThatEndsByAnotherErrorKeepsIt) {
 
 TEST_F(CheckpointSaverTest, DroppedInTheMiddleItLeavesNothing) {
   {
-    CheckpointSaver saver(model_, optimizer_, mesh_, options());
+    CheckpointSaver saver(model_, model_.store(), optimizer_, mesh_, options());
     saver.begin(state_);
     saver.finish();
     update(&saver);
@@ -242,7 +242,7 @@ TEST_F(CheckpointSaverTest, WithoutMemoryForCopiesItWritesAtOnce) {
   const pid_t process = ::fork();
   if (process == 0) {
     set_thread_count(1);  // no threads that the child has not
-    CheckpointSaver saver(model_, optimizer_, mesh_, options());
+    CheckpointSaver saver(model_, model_.store(), optimizer_, mesh_, options());
     use_up_memory();
     int status = 1;
     try {
@@ -271,7 +271,7 @@ TEST_F(CheckpointSaverTest, RecordsAreOnTheDiskBeforeTheCheckpointIs) {
       ++calls;
       EXPECT_FALSE(is_complete(path));
     };
-    CheckpointSaver saver(model_, optimizer_, mesh_, asked);
+    CheckpointSaver saver(model_, model_.store(), optimizer_, mesh_, asked);
     saver.begin(state_);
     EXPECT_EQ(is_complete(path), !asynchronous);
     saver.finish();
