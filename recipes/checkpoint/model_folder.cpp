@@ -85,27 +85,53 @@ void check_not_damaged(const std::filesystem::path& folder) {
   if (!damage.empty()) fail<IoError>(damage);
 }
 
-LoadedModel load_model_folder(const std::filesystem::path& path, DType dtype) {
-  const auto folder = resolve_model_folder(path);
+namespace {
+
+/// Configuration and tokenizer of a folder whose files are as they were written; no model yet.
+LoadedModel open_checked(const std::filesystem::path& folder,
+                         std::unique_ptr<ModelConfig>& config) {
   check_not_damaged(folder);
-  const auto config = read_model_config(folder / "config.json");
+  config = read_model_config(folder / "config.json");
   Tokenizer tokenizer = Tokenizer::load(folder / "tokenizer.json");
   check_tokenizer(tokenizer, *config, (folder / "tokenizer.json").string());
-  auto model = load_model(folder, *config, dtype);
-  return {std::move(model), std::move(tokenizer), folder};
+  return {nullptr, std::move(tokenizer), folder};
+}
+
+}  // namespace
+
+LoadedModel load_model_folder(const std::filesystem::path& path, DType dtype) {
+  std::unique_ptr<ModelConfig> config;
+  LoadedModel out = open_checked(resolve_model_folder(path), config);
+  out.model = load_model(out.folder, *config, dtype);
+  return out;
+}
+
+LoadedModel open_model_folder(const std::filesystem::path& path) {
+  std::unique_ptr<ModelConfig> config;
+  LoadedModel out = open_checked(resolve_model_folder(path), config);
+  check_weights_size(*config, out.folder);
+  out.model = config->make(0, DType::f32, ParameterValues::absent);
+  return out;
+}
+
+void save_index(const std::filesystem::path& folder, const std::string& stem,
+                const std::string& file, const std::vector<std::string>& names, std::size_t bytes) {
+  nlohmann::json map = nlohmann::json::object();
+  for (const std::string& name : names) map[name] = file;
+  const nlohmann::json index = {{"metadata", {{"total_size", bytes}}}, {"weight_map", map}};
+  write_file(folder / (stem + ".safetensors.index.json"), index.dump(2) + "\n");
 }
 
 void save_indexed(const std::filesystem::path& folder, const std::string& stem,
                   const std::string& file, const NamedTensors& tensors) {
   save_safetensors(folder / file, tensors, {{"format", "pt"}});
-  nlohmann::json map = nlohmann::json::object();
+  std::vector<std::string> names;
   std::size_t bytes = 0;
   for (const auto& [name, tensor] : tensors) {
-    map[name] = file;
+    names.push_back(name);
     bytes += tensor.bytes();
   }
-  const nlohmann::json index = {{"metadata", {{"total_size", bytes}}}, {"weight_map", map}};
-  write_file(folder / (stem + ".safetensors.index.json"), index.dump(2) + "\n");
+  save_index(folder, stem, file, names, bytes);
 }
 
 void save_model(const OcrModel& model, const std::filesystem::path& folder) {

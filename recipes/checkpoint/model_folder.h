@@ -28,6 +28,10 @@ DType weight_dtype(const std::string& name);
 /// for a checkpoint that is damaged.
 LoadedModel load_model_folder(const std::filesystem::path& path, DType dtype = DType::f32);
 
+/// The same without values (ParameterValues::absent), for programs that read the tensors themselves
+/// (StoredTensors).
+LoadedModel open_model_folder(const std::filesystem::path& path);
+
 /// The model of a folder that need not have a tokenizer, as above. `mapped`, when given, becomes
 /// the number of tensors that stay in the file.
 std::unique_ptr<OcrModel> load_model(const std::filesystem::path& folder, const ModelConfig& config,
@@ -47,6 +51,9 @@ std::filesystem::path shipped_model();
 
 using NamedTensors = std::vector<std::pair<std::string, Tensor>>;
 
+/// Writes `<stem>.safetensors.index.json` for tensors that are all in the one shard `file`.
+void save_index(const std::filesystem::path& folder, const std::string& stem,
+                const std::string& file, const std::vector<std::string>& names, std::size_t bytes);
 /// Writes tensors as the one shard `file` with its index `<stem>.safetensors.index.json`.
 void save_indexed(const std::filesystem::path& folder, const std::string& stem,
                   const std::string& file, const NamedTensors& tensors);
