@@ -147,6 +147,18 @@ void leave_out_computed(const std::filesystem::path& path, const SafetensorsFold
                        path.string(), report.computed[0], report.computed.size()));
 }
 
+/// What the folder has beside the plans' tensors. With `strict` what no model has is refused.
+LoadReport report_rest(const std::filesystem::path& path, const Source& source,
+                       const ParameterStore& store, bool strict) {
+  LoadReport report;
+  report.skipped = source.foreign_to(store);
+  leave_out_computed(path, source.folder(), report);
+  if (strict && !report.skipped.empty())
+    fail<IoError>(fmt::format("{}: tensor {} is not part of this model ({} such tensors)",
+                              path.string(), report.skipped[0], report.skipped.size()));
+  return report;
+}
+
 }  // namespace
 
 LoadReport load_weights(ParameterStore& store, const std::filesystem::path& path,
@@ -157,12 +169,7 @@ LoadReport load_weights(ParameterStore& store, const std::filesystem::path& path
   std::vector<Plan> plans;
   for (const Parameter& parameter : store.parameters())
     if (wanted(parameter.name, prefixes)) plans.push_back(plan_for(parameter, source));
-  LoadReport report;
-  report.skipped = source.foreign_to(store);
-  leave_out_computed(path, source.folder(), report);
-  if (strict && prefixes.empty() && !report.skipped.empty())
-    fail<IoError>(fmt::format("{}: tensor {} is not part of this model ({} such tensors)",
-                              path.string(), report.skipped[0], report.skipped.size()));
+  LoadReport report = report_rest(path, source, store, strict && prefixes.empty());
   for (const Plan& plan : plans) {
     const auto tensors = static_cast<std::int64_t>(plan.stored.size());
     const bool may_map = store.values() == ParameterValues::absent;
@@ -182,5 +189,33 @@ LoadReport load_weights(OcrModel& model, const std::filesystem::path& path,
       [&](const std::string& name) { return model.config().published_name(name); }, prefixes,
       strict);
 }
+
+StoredTensors::StoredTensors(const OcrModel& model, const std::filesystem::path& path) {
+  Source source(path, [&](const std::string& name) { return model.config().published_name(name); });
+  for (const Parameter& parameter : model.store().parameters()) {
+    const Plan plan = plan_for(parameter, source);
+    for (std::size_t i = 0; i < parameter.parts.size(); ++i)
+      places_[parameter.parts[i].name] = {plan.stored[plan.stacked ? 0 : i], parameter,
+                                          parameter.parts[i], plan.stacked};
+  }
+  report_rest(path, source, model.store(), true);
+  folder_ = source.folder();
+}
+
+const StoredTensors::Place& StoredTensors::find(const std::string& name) const {
+  const auto found = places_.find(name);
+  if (found == places_.end())
+    fail<IoError>(fmt::format("weights: the model has no tensor {}", name));
+  return found->second;
+}
+
+Tensor StoredTensors::get(const std::string& name) const {
+  const Place& place = find(name);
+  const Tensor stored = folder_.get(place.stored);
+  return place.stacked ? place.parameter.part_of(place.parameter.share_of(stored), place.part)
+                       : stored;
+}
+
+void StoredTensors::release(const std::string& name) const { folder_.release(find(name).stored); }
 
 }  // namespace lectern

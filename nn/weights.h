@@ -6,6 +6,7 @@
 
 #include <filesystem>
 #include <functional>
+#include <map>
 #include <string>
 #include <utility>
 #include <vector>
@@ -41,5 +42,29 @@ LoadReport load_weights(ParameterStore& store, const std::filesystem::path& path
 /// The same into a model, from files in any layout that its family knows.
 LoadReport load_weights(OcrModel& model, const std::filesystem::path& path,
                         const std::vector<std::string>& prefixes = {}, bool strict = true);
+
+/// The tensors of a folder by their published names, one at a time, for programs that pass weights
+/// on: the model, which may be one of ParameterValues::absent, gives names and shapes only.
+class StoredTensors {
+ public:
+  /// Checks what load_weights() with `strict` checks, and throws as it does.
+  StoredTensors(const OcrModel& model, const std::filesystem::path& path);
+  /// A value in its stored dtype: a view of the mapped file, but for F16, which is given as f32.
+  Tensor get(const std::string& name) const;
+  /// Gives the memory behind a tensor's mapped pages back; they are read again when next used.
+  void release(const std::string& name) const;
+
+ private:
+  struct Place {
+    std::string stored;
+    Parameter parameter;
+    ParameterPart part;
+    bool stacked = false;  ///< the file has the whole parameter as one tensor
+  };
+  const Place& find(const std::string& name) const;
+
+  SafetensorsFolder folder_;
+  std::map<std::string, Place> places_;
+};
 
 }  // namespace lectern

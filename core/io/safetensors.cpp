@@ -1,11 +1,12 @@
 #include "core/io/safetensors.h"
 
+#include "core/convert_math.h"
+
 #include <nlohmann/json.hpp>
 #include <sys/mman.h>
 #include <unistd.h>
 
 #include <algorithm>
-#include <bit>
 #include <cstring>
 #include <optional>
 #include <string_view>
@@ -60,19 +61,6 @@ const char* safetensors_name(DType dtype) {
   for (const auto& [value, text] : kDTypeNames)
     if (value == dtype) return text;
   return "?";
-}
-
-/// IEEE half precision (5 bits of exponent, 10 of fraction) as f32, exactly.
-float half_to_float(std::uint16_t half) {
-  const std::uint32_t sign = static_cast<std::uint32_t>(half & 0x8000u) << 16;
-  const std::uint32_t exponent = (half >> 10) & 0x1fu, fraction = half & 0x3ffu;
-  if (exponent == 0) {  // zero or subnormal: fraction * 2^-24
-    const float value = static_cast<float>(fraction) * 0x1p-24f;
-    return sign != 0 ? -value : value;
-  }
-  constexpr std::uint32_t kBias = 127 - 15;
-  const std::uint32_t wide = exponent == 0x1fu ? 0xffu : exponent + kBias;  // infinity and NaN stay
-  return std::bit_cast<float>(sign | wide << 23 | fraction << 13);
 }
 
 /// shape.numel() * element size, or nothing when it overflows 63 bits.
@@ -208,7 +196,7 @@ Tensor SafetensorsFile::get(const std::string& name) const {
     for (std::int64_t i = 0; i < out.numel(); ++i) {
       std::uint16_t half = 0;
       std::memcpy(&half, begin + 2 * i, 2);
-      values[i] = half_to_float(half);
+      values[i] = convert_math::half_to_f32(half);
     }
     return out;
   }

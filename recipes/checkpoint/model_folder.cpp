@@ -49,31 +49,39 @@ std::filesystem::path base_of_adapter(const std::filesystem::path& adapter) {
       folder.string(), base));
 }
 
-/// A model folder; read as `reading` says where it is given.
-LoadedModel load_plain(const std::filesystem::path& folder, DType dtype,
-                       const ReadingSettings* reading = nullptr) {
-  check_not_damaged(folder);
-  const auto config = read_model_config(folder / "config.json");
-  if (reading != nullptr) config->reading = *reading;
-  Tokenizer tokenizer = Tokenizer::load(folder / "tokenizer.json");
-  check_tokenizer(tokenizer, *config, (folder / "tokenizer.json").string());
-  auto model = load_model(folder, *config, dtype);
-  return {std::move(model), std::move(tokenizer), folder};
+/// What the user's words for a model stand for.
+struct NamedModel {
+  std::filesystem::path folder, adapter;  // no adapter: ""
+};
+
+NamedModel named_model(const std::filesystem::path& path, const std::filesystem::path& adapter) {
+  if (!is_adapter_folder(path)) return {resolve_model_folder(path), adapter};
+  if (!adapter.empty())
+    fail<ConfigError>(fmt::format("{}: must be a model for the adapter {}, got an adapter",
+                                  path.string(), adapter.string()));
+  return {resolve_model_folder(base_of_adapter(path)), path};
 }
 
-LoadedModel load_adapted(const std::filesystem::path& path, const std::filesystem::path& adapter,
-                         DType dtype) {
+/// Configuration and tokenizer of a folder whose files are as they were written; no model yet.
+LoadedModel open_checked(const NamedModel& named, std::unique_ptr<ModelConfig>& config) {
+  const std::filesystem::path& folder = named.folder;
+  check_not_damaged(folder);
+  config = read_model_config(folder / "config.json");
   // Pages are read as in the run that trained the adapter.
-  std::unique_ptr<ModelConfig> trained;
-  if (!is_peft_folder(adapter))
-    trained = read_model_config(resolve_model_folder(adapter) / "config.json");
-  LoadedModel out =
-      load_plain(resolve_model_folder(path), dtype, trained ? &trained->reading : nullptr);
-  const AdapterInfo info = read_adapter_info(adapter, out.model->config());
-  check_base(info, adapter, out.folder, out.model->config());
-  out.adapter = std::make_unique<Adapter>(*out.model, info.shape, 0);
-  load_adapter(*out.adapter, adapter, out.model->config());
-  return out;
+  if (!named.adapter.empty() && !is_peft_folder(named.adapter))
+    config->reading = read_model_config(resolve_model_folder(named.adapter) / "config.json")->reading;
+  Tokenizer tokenizer = Tokenizer::load(folder / "tokenizer.json");
+  check_tokenizer(tokenizer, *config, (folder / "tokenizer.json").string());
+  return {nullptr, std::move(tokenizer), folder};
+}
+
+void put_adapter(const NamedModel& named, LoadedModel& loaded) {
+  if (named.adapter.empty()) return;
+  const ModelConfig& config = loaded.model->config();
+  const AdapterInfo info = read_adapter_info(named.adapter, config);
+  check_base(info, named.adapter, named.folder, config);
+  loaded.adapter = std::make_unique<Adapter>(*loaded.model, info.shape, 0);
+  load_adapter(*loaded.adapter, named.adapter, config);
 }
 
 }  // namespace
@@ -132,14 +140,23 @@ void check_not_damaged(const std::filesystem::path& folder) {
 
 LoadedModel load_model_folder(const std::filesystem::path& path, DType dtype,
                               const std::filesystem::path& adapter) {
-  if (is_adapter_folder(path)) {
-    if (!adapter.empty())
-      fail<ConfigError>(fmt::format("{}: must be a model for the adapter {}, got an adapter",
-                                    path.string(), adapter.string()));
-    return load_adapted(base_of_adapter(path), path, dtype);
-  }
-  if (!adapter.empty()) return load_adapted(path, adapter, dtype);
-  return load_plain(resolve_model_folder(path), dtype);
+  const NamedModel named = named_model(path, adapter);
+  std::unique_ptr<ModelConfig> config;
+  LoadedModel out = open_checked(named, config);
+  out.model = load_model(out.folder, *config, dtype);
+  put_adapter(named, out);
+  return out;
+}
+
+LoadedModel open_model_folder(const std::filesystem::path& path,
+                              const std::filesystem::path& adapter) {
+  const NamedModel named = named_model(path, adapter);
+  std::unique_ptr<ModelConfig> config;
+  LoadedModel out = open_checked(named, config);
+  check_weights_size(*config, out.folder);
+  out.model = config->make(0, DType::f32, ParameterValues::absent);
+  put_adapter(named, out);
+  return out;
 }
 
 void LoadedModel::to(Device device) const {
@@ -147,17 +164,24 @@ void LoadedModel::to(Device device) const {
   if (adapter) adapter->to(device);
 }
 
+void save_index(const std::filesystem::path& folder, const std::string& stem,
+                const std::string& file, const std::vector<std::string>& names, std::size_t bytes) {
+  nlohmann::json map = nlohmann::json::object();
+  for (const std::string& name : names) map[name] = file;
+  const nlohmann::json index = {{"metadata", {{"total_size", bytes}}}, {"weight_map", map}};
+  write_file(folder / (stem + ".safetensors.index.json"), index.dump(2) + "\n");
+}
+
 void save_indexed(const std::filesystem::path& folder, const std::string& stem,
                   const std::string& file, const NamedTensors& tensors) {
   save_safetensors(folder / file, tensors, {{"format", "pt"}});
-  nlohmann::json map = nlohmann::json::object();
+  std::vector<std::string> names;
   std::size_t bytes = 0;
   for (const auto& [name, tensor] : tensors) {
-    map[name] = file;
+    names.push_back(name);
     bytes += tensor.bytes();
   }
-  const nlohmann::json index = {{"metadata", {{"total_size", bytes}}}, {"weight_map", map}};
-  write_file(folder / (stem + ".safetensors.index.json"), index.dump(2) + "\n");
+  save_index(folder, stem, file, names, bytes);
 }
 
 void save_model(const OcrModel& model, const std::filesystem::path& folder) {

@@ -38,6 +38,11 @@ DType weight_dtype(const std::string& name);
 LoadedModel load_model_folder(const std::filesystem::path& path, DType dtype = DType::f32,
                               const std::filesystem::path& adapter = {});
 
+/// The same without values (ParameterValues::absent), for programs that read the tensors themselves
+/// (StoredTensors). An adapter has its values.
+LoadedModel open_model_folder(const std::filesystem::path& path,
+                              const std::filesystem::path& adapter = {});
+
 /// The model of a folder that need not have a tokenizer, as above. `mapped`, when given, becomes
 /// the number of tensors that stay in the file.
 std::unique_ptr<OcrModel> load_model(const std::filesystem::path& folder, const ModelConfig& config,
@@ -57,6 +62,9 @@ std::filesystem::path shipped_model();
 
 using NamedTensors = std::vector<std::pair<std::string, Tensor>>;
 
+/// Writes `<stem>.safetensors.index.json` for tensors that are all in the one shard `file`.
+void save_index(const std::filesystem::path& folder, const std::string& stem,
+                const std::string& file, const std::vector<std::string>& names, std::size_t bytes);
 /// Writes tensors as the one shard `file` with its index `<stem>.safetensors.index.json`.
 void save_indexed(const std::filesystem::path& folder, const std::string& stem,
                   const std::string& file, const NamedTensors& tensors);

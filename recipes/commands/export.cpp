@@ -13,7 +13,7 @@ namespace lectern::commands {
 
 void add_export(Command app) {
   struct Options {
-    std::string checkpoint, format, out, dtype = "fp32";
+    std::string checkpoint, format, out, dtype = "fp32", type, vision_type;
     bool json = false;
   };
   auto options = std::make_shared<Options>();
@@ -22,17 +22,30 @@ void add_export(Command app) {
       .required();
   command
       .add_option("--format", options->format,
-                  "hf: transformers; original: vLLM, SGLang; lectern: a model folder of our own")
+                  "hf: transformers; original: vLLM, SGLang; gguf: llama.cpp; encoder: what stands "
+                  "before the decoder; lectern: a model folder of our own")
       .required()
       .one_of(export_formats());
   command.add_option("--out", options->out, "folder to make").required();
-  command.add_option("--dtype", options->dtype, "of matrices with --format lectern: fp32 or bf16")
+  command
+      .add_option("--dtype", options->dtype,
+                  "of matrices with --format lectern or encoder: fp32 or bf16")
       .one_of({"fp32", "bf16"});
+  command
+      .add_option("--type", options->type,
+                  "of matrices with --format gguf: f32 (the default), f16, bf16, q8_0 or q4_0")
+      .one_of(gguf_type_names());
+  command
+      .add_option("--vision-type", options->vision_type,
+                  "the same for mmproj.gguf: by default --type's, but q8_0 for q4_0")
+      .one_of(gguf_type_names());
   command.add_flag("--json", options->json, "print one JSON object");
   command.callback([options] {
     const ExportReport report =
-        export_model(load_model_folder(options->checkpoint), options->format, options->out,
-                     weight_dtype(options->dtype));
+        export_model(ExportSource::open(options->checkpoint), options->format, options->out,
+                     {.dtype = weight_dtype(options->dtype),
+                      .type = gguf_type_of(options->type),
+                      .vision_type = gguf_type_of(options->vision_type)});
     if (options->json) {
       fmt::print("{}\n", nlohmann::json{{"format", options->format},
                                         {"path", report.folder.string()},
@@ -41,7 +54,7 @@ void add_export(Command app) {
                                         {"bytes", report.bytes}}
                              .dump());
     } else {
-      fmt::print("{}: {} tensors, {} bytes, read back and equal: {}\n", report.folder.string(),
+      fmt::print("{}: {} tensors, {} bytes, read back and compared: {}\n", report.folder.string(),
                  report.tensors, report.bytes, fmt::join(report.files, ", "));
     }
   });

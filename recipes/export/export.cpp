@@ -1,82 +1,93 @@
 #include "recipes/export/export.h"
 
 #include "core/io/file.h"
-#include "core/io/safetensors.h"
-#include "core/ops/convert.h"
 #include "data/tokenizer/template.h"
 #include "recipes/export/layout.h"
 
 #include <nlohmann/json.hpp>
 
 #include <algorithm>
-#include <cstring>
 
 namespace lectern {
 namespace {
 
 using nlohmann::json;
 
-/// Whether a tensor is rounded in a bf16 folder: what is added to and multiplied by every value of
-/// a row (norms, biases) is little, and stays exact.
-bool is_rounded(const Tensor& tensor, DType dtype) {
-  return dtype == DType::bf16 && tensor.ndim() >= 2;
-}
-
 /// The tokenizer.json of an export. Other programs ask it for the tokens of a whole prompt; our own
 /// folder has the file that the shards were made with, byte for byte.
-std::string tokenizer_json(const LoadedModel& loaded, const ExportLayout* layout) {
-  if (layout == nullptr) return loaded.tokenizer.json();
-  const std::int64_t begin = loaded.model->config().decoder.bos_token_id;
-  return json_with_begin_token(loaded.tokenizer, static_cast<std::int32_t>(begin));
+std::string tokenizer_json(const ExportSource& source, bool is_ours) {
+  const Tokenizer& tokenizer = source.model().tokenizer;
+  if (is_ours) return tokenizer.json();
+  const std::int64_t begin = source.config().decoder.bos_token_id;
+  return json_with_begin_token(tokenizer, static_cast<std::int32_t>(begin));
 }
 
-void write_own_files(const LoadedModel& loaded, const std::filesystem::path& folder, DType dtype) {
-  NamedTensors tensors;
-  for (const auto& [name, tensor] : loaded.model->store().file_order_state())
-    tensors.emplace_back(
-        name, is_rounded(tensor, dtype) ? convert(tensor.contiguous(), DType::bf16) : tensor);
-  save_safetensors(folder / "model.safetensors", tensors, {{"format", "pt"}});
-  json config = loaded.model->config().to_json();
-  if (dtype == DType::bf16) config["dtype"] = "bfloat16";
+void check_dtype_alone(const ExportOptions& options) {
+  if (options.type || options.vision_type)
+    fail<ConfigError>("export: --type and --vision-type are for --format gguf");
+}
+
+std::int64_t write_own_files(const ExportSource& source, const std::filesystem::path& folder,
+                             const ExportOptions& options) {
+  const auto names = write_weights(source, folder / "model.safetensors", options.dtype);
+  json config = source.config().to_json();
+  if (options.dtype == DType::bf16) config["dtype"] = "bfloat16";
   write_json(folder / "config.json", config);
+  return std::ssize(names);
 }
 
-const ExportLayout* layout_of(const LoadedModel& loaded, const std::string& format) {
-  const std::string_view family = loaded.model->config().family();
+/// Our own layout: any family's.
+const ExportLayout& own_layout() {
+  static const ExportLayout layout = {
+      "", "lectern",
+      [](const ExportSource&, const ExportOptions& options) { check_dtype_alone(options); },
+      write_own_files};
+  return layout;
+}
+
+const ExportLayout& layout_of(const ExportSource& source, const std::string& format) {
+  const std::string_view family = source.config().family();
   std::string known;
   for (const ExportLayout& layout : export_layouts()) {
     if (layout.family != family) continue;
-    if (layout.name == format) return &layout;
+    if (layout.name == format) return layout;
     known += (known.empty() ? "" : ", ") + layout.name;
   }
-  if (format == "lectern") return nullptr;
+  if (format == own_layout().name) return own_layout();
   fail<ConfigError>(fmt::format("--format: must be {}lectern for this model ({}), got {}",
                                 known.empty() ? "" : known + " or ", family, format));
 }
 
-/// Loads the export into a fresh model and compares every tensor's bytes, and the tokenizer's.
-void verify(const LoadedModel& loaded, const std::filesystem::path& folder, DType dtype,
-            const std::string& tokenizer) {
-  const LoadedModel again = load_model_folder(folder);
-  const auto want = loaded.model->store().state();
-  const auto got = again.model->store().state();
-  for (std::size_t i = 0; i < want.size(); ++i) {
-    Tensor a = want[i].second.contiguous();
-    if (is_rounded(a, dtype)) a = convert(convert(a, DType::bf16), DType::f32);
-    const Tensor b = got.at(i).second.contiguous();
-    if (got[i].first != want[i].first || a.shape() != b.shape() ||
-        std::memcmp(a.raw(), b.raw(), a.bytes()) != 0)
-      fail<IoError>(fmt::format("{}: tensor {} differs from the model after it was read back",
-                                folder.string(), want[i].first));
+/// Opens the export as the folder of a model and compares every tensor, and the tokenizer.
+void verify_model_folder(const ExportSource& source, const std::filesystem::path& folder,
+                         DType dtype, const std::string& tokenizer) {
+  const ExportSource again = ExportSource::open(folder);
+  for (const auto& [name, shape] : source.tensors()) {
+    check_written(source, name, again.read(name), dtype, folder);
+    again.release(name);
   }
-  if (again.tokenizer.json() != tokenizer)
+  if (again.model().tokenizer.json() != tokenizer)
     fail<IoError>(
         fmt::format("{}: tokenizer.json differs after it was read back", folder.string()));
 }
 
+/// How many tensors were written.
+std::int64_t write_and_verify(const ExportSource& source, const ExportLayout& layout,
+                              const std::filesystem::path& folder, const ExportOptions& options) {
+  const std::int64_t tensors = layout.write(source, folder, options);
+  if (layout.verify) {
+    layout.verify(source, folder, options);
+    return tensors;
+  }
+  const std::string tokenizer = tokenizer_json(source, &layout == &own_layout());
+  write_file(folder / "tokenizer.json", tokenizer);
+  verify_model_folder(source, folder, options.dtype, tokenizer);
+  return tensors;
+}
+
 /// The files under a temporary name, read back, then renamed into place.
-ExportReport write_folder(const LoadedModel& loaded, const ExportLayout* layout,
-                          const std::filesystem::path& folder, DType dtype) {
+ExportReport write_folder(const ExportSource& source, const ExportLayout& layout,
+                          const std::filesystem::path& folder, const ExportOptions& options) {
   if (std::filesystem::exists(folder) &&
       !(std::filesystem::is_directory(folder) && std::filesystem::is_empty(folder)))
     fail<ConfigError>(fmt::format("{}: must be a new or empty folder", folder.string()));
@@ -85,16 +96,11 @@ ExportReport write_folder(const LoadedModel& loaded, const ExportLayout* layout,
   if (!target.has_filename()) target = target.parent_path();
   const auto temporary = target.parent_path() / ("." + target.filename().string() + ".tmp");
   std::error_code ignored;
+  ExportReport report;
   try {
     std::filesystem::remove_all(temporary);
     std::filesystem::create_directories(temporary);
-    if (layout == nullptr)
-      write_own_files(loaded, temporary, dtype);
-    else
-      layout->write(loaded, temporary);
-    const std::string tokenizer = tokenizer_json(loaded, layout);
-    write_file(temporary / "tokenizer.json", tokenizer);
-    verify(loaded, temporary, dtype, tokenizer);
+    report.tensors = write_and_verify(source, layout, temporary, options);
     std::filesystem::remove(target);  // an empty folder
     std::filesystem::rename(temporary, target);
   } catch (const std::filesystem::filesystem_error& error) {
@@ -104,9 +110,7 @@ ExportReport write_folder(const LoadedModel& loaded, const ExportLayout* layout,
     std::filesystem::remove_all(temporary, ignored);
     throw;
   }
-  ExportReport report;
   report.folder = target;
-  report.tensors = static_cast<std::int64_t>(loaded.model->store().state().size());
   for (const auto& entry : std::filesystem::directory_iterator(target)) {
     report.files.push_back(entry.path().filename().string());
     report.bytes += static_cast<std::int64_t>(entry.file_size());
@@ -121,20 +125,15 @@ std::vector<std::string> export_formats() {
   std::vector<std::string> out;
   for (const ExportLayout& layout : export_layouts())
     if (std::find(out.begin(), out.end(), layout.name) == out.end()) out.push_back(layout.name);
-  out.emplace_back("lectern");
+  out.push_back(own_layout().name);
   return out;
 }
 
-ExportReport export_model(const LoadedModel& loaded, const std::string& format,
-                          const std::filesystem::path& folder, DType dtype) {
-  const ExportLayout* layout = layout_of(loaded, format);
-  if (layout != nullptr) {
-    if (dtype != DType::f32)
-      fail<ConfigError>(
-          fmt::format("export: dtype must be f32 for other programs, got {}", name_of(dtype)));
-    layout->check(loaded);
-  }
-  return write_folder(loaded, layout, folder, dtype);
+ExportReport export_model(const ExportSource& source, const std::string& format,
+                          const std::filesystem::path& folder, const ExportOptions& options) {
+  const ExportLayout& layout = layout_of(source, format);
+  layout.check(source, options);
+  return write_folder(source, layout, folder, options);
 }
 
 }  // namespace lectern

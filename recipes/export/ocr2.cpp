@@ -1,8 +1,8 @@
 // The layouts that other programs have for DeepSeek-OCR 2.
+#include "recipes/export/ocr2.h"
+
 #include "core/error.h"
-#include "core/io/safetensors.h"
 #include "nn/ocr2/model.h"
-#include "recipes/export/layout.h"
 
 #include <nlohmann/json.hpp>
 
@@ -13,9 +13,7 @@ namespace {
 
 using nlohmann::json;
 
-const Ocr2Config& config_of(const LoadedModel& loaded) {
-  return dynamic_cast<const Ocr2Config&>(loaded.model->config());
-}
+using ocr2::config_of;
 
 /// transformers' processor expects ceil(size / patch_size / downsample_ratio)^2 tokens of a view.
 /// That is the number of queries for 1024 and 768 pixels with ratio 4; for a model with other views
@@ -41,7 +39,13 @@ double downsample_ratio(const Ocr2Config& config) {
   return cells / (queries - 0.5);  // half a token from either neighbour
 }
 
-json hf_processor(const Ocr2Config& config) {
+}  // namespace
+
+const Ocr2Config& ocr2::config_of(const ExportSource& source) {
+  return dynamic_cast<const Ocr2Config&>(source.config());
+}
+
+json ocr2::hf_processor(const Ocr2Config& config) {
   const std::int64_t tile =
       config.reading.crop ? config.reading.tile_size : config.reading.global_size;
   const double ratio = downsample_ratio(config);
@@ -67,6 +71,8 @@ json hf_processor(const Ocr2Config& config) {
         {"tile_size", tile}}}};
 }
 
+namespace {
+
 json original_processor(const Ocr2Config& config) {
   return {{"processor_class", "DeepseekVLV2Processor"},
           {"add_special_token", false},
@@ -83,9 +89,10 @@ json original_processor(const Ocr2Config& config) {
           {"sft_format", "deepseek"}};
 }
 
-void check(const LoadedModel& loaded) {
-  check_plain_residual(loaded);
-  const Ocr2Config& config = config_of(loaded);
+void check(const ExportSource& source, const ExportOptions& options) {
+  check_f32(options);
+  check_plain_residual(source.model());
+  const Ocr2Config& config = config_of(source);
   if (config.decoder_reads != DecoderReads::queries)
     fail<ConfigError>(fmt::format(
         "export: other programs give the decoder the rows of the queries, and this model's reads "
@@ -99,24 +106,29 @@ void check(const LoadedModel& loaded) {
 }
 
 /// transformers' own `deepseek_ocr2`.
-void write_hf(const LoadedModel& loaded, const std::filesystem::path& folder) {
-  const Ocr2Config& config = config_of(loaded);
-  save_safetensors(folder / "model.safetensors", loaded.model->store().file_order_state(),
-                   {{"format", "pt"}});
+std::int64_t write_hf(const ExportSource& source, const std::filesystem::path& folder,
+                      const ExportOptions&) {
+  const Ocr2Config& config = config_of(source);
+  const auto names = write_weights(source, folder / "model.safetensors");
   write_json(folder / "config.json", to_hf_json(config));
-  write_json(folder / "processor_config.json", hf_processor(config));
-  write_token_files(loaded, folder);
+  write_json(folder / "processor_config.json", ocr2::hf_processor(config));
+  write_token_files(source.model(), folder);
+  return std::ssize(names);
 }
 
 /// The deepseek-ai layout that vLLM and SGLang load.
-void write_original(const LoadedModel& loaded, const std::filesystem::path& folder) {
-  const Ocr2Config& config = config_of(loaded);
+std::int64_t write_original(const ExportSource& source, const std::filesystem::path& folder,
+                            const ExportOptions&) {
+  const Ocr2Config& config = config_of(source);
   // The published checkpoint's own way of counting shards: five digits of six.
-  save_indexed(folder, "model", "model-00001-of-000001.safetensors",
-               loaded.model->store().file_order_state());
+  const std::string file = "model-00001-of-000001.safetensors";
+  const auto names = write_weights(source, folder / file);
+  const auto values = static_cast<std::size_t>(source.model().model->store().parameter_count());
+  save_index(folder, "model", file, names, values * sizeof(float));
   write_json(folder / "config.json", to_original_json(config));
   write_json(folder / "processor_config.json", original_processor(config));
-  write_token_files(loaded, folder);
+  write_token_files(source.model(), folder);
+  return std::ssize(names);
 }
 
 }  // namespace
@@ -124,7 +136,10 @@ void write_original(const LoadedModel& loaded, const std::filesystem::path& fold
 namespace ocr2 {
 
 std::vector<ExportLayout> export_layouts() {
-  return {{"ocr2", "hf", check, write_hf}, {"ocr2", "original", check, write_original}};
+  return {{"ocr2", "hf", check, write_hf},
+          {"ocr2", "original", check, write_original},
+          gguf_layout(),
+          encoder_layout()};
 }
 
 }  // namespace ocr2

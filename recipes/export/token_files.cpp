@@ -55,6 +55,14 @@ void check_plain_residual(const LoadedModel& loaded) {
       name_of(config.residual.kind), loaded.folder.string()));
 }
 
+void check_f32(const ExportOptions& options) {
+  if (options.dtype != DType::f32)
+    fail<ConfigError>(fmt::format("export: dtype must be f32 for other programs, got {}",
+                                  name_of(options.dtype)));
+  if (options.type || options.vision_type)
+    fail<ConfigError>("export: --type and --vision-type are for --format gguf");
+}
+
 void write_json(const std::filesystem::path& path, const json& value) {
   write_file(path, value.dump(2) + "\n");
 }

@@ -120,7 +120,7 @@ TEST(Export, OurOwnFolderHoldsAnyModelInHalfTheBytes) {
   config["lectern"]["residual"] = "mhc";
   const LoadedModel model = tiny_model(config);
   const auto f32 = export_model(model, "lectern", folder.path() / "f32");
-  const auto bf16 = export_model(model, "lectern", folder.path() / "bf16", DType::bf16);
+  const auto bf16 = export_model(model, "lectern", folder.path() / "bf16", {.dtype = DType::bf16});
   EXPECT_EQ(entries(bf16.folder),
             (std::set<std::string>{"config.json", "model.safetensors", "tokenizer.json"}));
   EXPECT_EQ(read_json(f32.folder / "config.json")["dtype"], "float32");
@@ -148,9 +148,9 @@ TEST(Export, OurOwnFolderHoldsAnyModelInHalfTheBytes) {
     }
   }
   EXPECT_TRUE(any_rounded);
-  EXPECT_TRUE(
-      throws_with([&] { export_model(tiny_model(), "hf", folder.path() / "x", DType::bf16); },
-                  {"dtype must be f32", "bf16"}));
+  EXPECT_TRUE(throws_with(
+      [&] { export_model(tiny_model(), "hf", folder.path() / "x", {.dtype = DType::bf16}); },
+      {"dtype must be f32", "bf16"}));
 }
 
 TEST(Export, AnExportCanBeExportedAgain) {
@@ -184,8 +184,8 @@ TEST(Export, TakesAnEmptyFolderAndRefusesOthers) {
                           {"file: must be a new or empty folder"}));
   EXPECT_EQ(entries(folder.path()), (std::set<std::string>{"empty", "file"}));
   EXPECT_EQ(read_json(folder.path() / "empty" / "config.json")["model_type"], "deepseek_ocr2");
-  EXPECT_TRUE(throws_with([&] { export_model(model, "gguf", folder.path() / "x"); },
-                          {"--format", "hf, original or lectern", "gguf"}));
+  EXPECT_TRUE(throws_with([&] { export_model(model, "onnx", folder.path() / "x"); },
+                          {"--format", "hf, original, gguf, encoder or lectern", "onnx"}));
 }
 
 TEST(Export, RefusesWhatTheFormatCannotHold) {
