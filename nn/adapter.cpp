@@ -162,15 +162,18 @@ Tensor Adapter::tensor_at(const Place& place) const {
   return parameter.part_of(parameter.variable.value(), parameter.parts[place.part]);
 }
 
+std::pair<Tensor, Tensor> Adapter::pair(const std::string& matrix) const {
+  return {tensor_at(places_.at(matrix + ".lora_A.weight")),
+          tensor_at(places_.at(matrix + ".lora_B.weight"))};
+}
+
 Tensor Adapter::merged(const std::string& tensor, const Tensor& weight) const {
   const std::string matrix = matrix_of_tensor(tensor);
-  const auto a = places_.find(matrix + ".lora_A.weight");
-  if (a == places_.end()) return weight;
+  if (!places_.contains(matrix + ".lora_A.weight")) return weight;
   const Tensor out = Tensor::empty(weight.shape());
   out.copy_from(weight);
-  const Tensor product =
-      matmul(tensor_at(places_.at(matrix + ".lora_B.weight")), tensor_at(a->second));
-  accumulate(out, scale(product, shape_.at(matrix).scale));
+  const auto [a, b] = pair(matrix);
+  accumulate(out, scale(matmul(b, a), shape_.at(matrix).scale));
   return out;
 }
 

@@ -12,6 +12,7 @@
 #include <cstdint>
 #include <map>
 #include <string>
+#include <utility>
 #include <vector>
 
 namespace lectern {
@@ -55,6 +56,9 @@ class Adapter {
   /// A tensor of the model with its pair, W + scale B A in f32, or `weight` itself where it has
   /// none. `weight`: the model's own value of it, in any floating dtype, on the CPU.
   Tensor merged(const std::string& tensor, const Tensor& weight) const;
+
+  /// A [rank, columns] and B [rows, rank] of a matrix of shape(), views.
+  std::pair<Tensor, Tensor> pair(const std::string& matrix) const;
 
   /// Moves the pairs to a device; as ParameterStore::to().
   void to(Device device);

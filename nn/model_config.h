@@ -92,6 +92,8 @@ class ModelConfig {
   virtual std::map<std::string, std::vector<std::string>> named_parts() const;
   /// The published name of a tensor that a file may store under another program's name.
   virtual std::string published_name(const std::string& name) const { return name; }
+  /// What transformers' module calls the tensor that is published under this name.
+  virtual std::string module_name(const std::string& published) const { return published; }
 
   /// Pixels a side of what the vision tokenizer sees as one patch.
   virtual std::int64_t patch_size() const = 0;

@@ -69,6 +69,7 @@ class Ocr2Config final : public ModelConfig {
   const ModelParts& parts() const override;
   std::map<std::string, std::vector<std::string>> named_parts() const override;
   std::string published_name(const std::string& name) const override;
+  std::string module_name(const std::string& published) const override;
   std::int64_t patch_size() const override { return sam.patch_size; }
 
   // Units: 0 is SAM with the convolutions, for all views; 1 .. E - 1 the encoder's blocks, the

@@ -48,6 +48,19 @@ std::string Ocr2Config::published_name(const std::string& name) const {
   return name;
 }
 
+std::string Ocr2Config::module_name(const std::string& published) const {
+  for (const auto& [module, prefix] : kPrefixes) {
+    if (!published.starts_with(prefix)) continue;
+    std::string out = module + published.substr(std::string_view(prefix).size());
+    if (published.starts_with("model.sam_model.blocks."))
+      for (const auto& [to, from] : kSamNorms)
+        if (const auto at = out.find(from); at != std::string::npos)
+          out.replace(at, std::string_view(from).size(), to);
+    return out;
+  }
+  return published;
+}
+
 std::map<std::string, std::vector<std::string>> Ocr2Config::named_parts() const {
   auto out = ModelConfig::named_parts();
   out["lm_encoder"] = {"model.qwen2_model."};

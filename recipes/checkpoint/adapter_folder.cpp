@@ -52,7 +52,8 @@ AdapterInfo read_ours(const fs::path& file) {
   const json base = field_of<json>(in, "base", file);
   out.base = field_of<std::string>(base, "folder", file);
   out.base_hash = field_of<std::string>(base, "sha256", file);
-  for (const auto& [matrix, pair] : field_of<json>(in, "matrices", file).items())
+  const json matrices = field_of<json>(in, "matrices", file);
+  for (const auto& [matrix, pair] : matrices.items())
     out.shape[matrix] = {field_of<std::int64_t>(pair, "rank", file),
                          field_of<double>(pair, "scale", file)};
   if (out.shape.empty()) fail<IoError>(fmt::format("{}: matrices: names none", file.string()));

@@ -4,7 +4,6 @@
 #include "core/io/safetensors.h"
 #include "nn/families.h"
 #include "nn/weights.h"
-#include "recipes/checkpoint/adapter_folder.h"
 #include "recipes/checkpoint/folder.h"
 #include "recipes/checkpoint/peft.h"
 #include "recipes/config/find.h"
@@ -69,7 +68,8 @@ LoadedModel open_checked(const NamedModel& named, std::unique_ptr<ModelConfig>& 
   config = read_model_config(folder / "config.json");
   // Pages are read as in the run that trained the adapter.
   if (!named.adapter.empty() && !is_peft_folder(named.adapter))
-    config->reading = read_model_config(resolve_model_folder(named.adapter) / "config.json")->reading;
+    config->reading =
+        read_model_config(resolve_model_folder(named.adapter) / "config.json")->reading;
   Tokenizer tokenizer = Tokenizer::load(folder / "tokenizer.json");
   check_tokenizer(tokenizer, *config, (folder / "tokenizer.json").string());
   return {nullptr, std::move(tokenizer), folder};
@@ -78,9 +78,9 @@ LoadedModel open_checked(const NamedModel& named, std::unique_ptr<ModelConfig>& 
 void put_adapter(const NamedModel& named, LoadedModel& loaded) {
   if (named.adapter.empty()) return;
   const ModelConfig& config = loaded.model->config();
-  const AdapterInfo info = read_adapter_info(named.adapter, config);
-  check_base(info, named.adapter, named.folder, config);
-  loaded.adapter = std::make_unique<Adapter>(*loaded.model, info.shape, 0);
+  loaded.adapter_info = read_adapter_info(named.adapter, config);
+  check_base(loaded.adapter_info, named.adapter, named.folder, config);
+  loaded.adapter = std::make_unique<Adapter>(*loaded.model, loaded.adapter_info.shape, 0);
   load_adapter(*loaded.adapter, named.adapter, config);
 }
 

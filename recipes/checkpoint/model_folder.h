@@ -5,6 +5,7 @@
 #include "data/tokenizer/tokenizer.h"
 #include "nn/adapter.h"
 #include "nn/model.h"
+#include "recipes/checkpoint/adapter_folder.h"
 
 #include <filesystem>
 #include <memory>
@@ -19,6 +20,7 @@ struct LoadedModel {
   Tokenizer tokenizer;
   std::filesystem::path folder;        ///< of the model, not of the adapter
   std::unique_ptr<Adapter> adapter{};  ///< beside the model's matrices; null: none
+  AdapterInfo adapter_info{};          ///< of it
 
   /// Moves model and adapter to a device.
   void to(Device device) const;

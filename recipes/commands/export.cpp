@@ -13,17 +13,21 @@ namespace lectern::commands {
 
 void add_export(Command app) {
   struct Options {
-    std::string checkpoint, format, out, dtype = "fp32", type, vision_type;
-    bool json = false;
+    std::string checkpoint, adapter, format, out, dtype = "fp32", type, vision_type;
+    bool json = false, merge = false;
   };
   auto options = std::make_shared<Options>();
   Command command = app.add_subcommand("export", "write a model for other programs");
   command.add_option("--checkpoint", options->checkpoint, "model, checkpoint or run folder")
       .required();
+  command.add_option("--adapter", options->adapter,
+                     "low-rank adapter on it: a run that trained one, or a PEFT folder");
+  command.add_flag("--merge", options->merge, "write the model with the adapter added");
   command
       .add_option("--format", options->format,
                   "hf: transformers; original: vLLM, SGLang; gguf: llama.cpp; encoder: what stands "
-                  "before the decoder; lectern: a model folder of our own")
+                  "before the decoder; lectern: a model folder of our own; peft, gguf-lora: an "
+                  "adapter alone")
       .required()
       .one_of(export_formats());
   command.add_option("--out", options->out, "folder to make").required();
@@ -41,11 +45,12 @@ void add_export(Command app) {
       .one_of(gguf_type_names());
   command.add_flag("--json", options->json, "print one JSON object");
   command.callback([options] {
-    const ExportReport report =
-        export_model(ExportSource::open(options->checkpoint), options->format, options->out,
-                     {.dtype = weight_dtype(options->dtype),
-                      .type = gguf_type_of(options->type),
-                      .vision_type = gguf_type_of(options->vision_type)});
+    const ExportReport report = export_model(
+        ExportSource::open(options->checkpoint, options->adapter), options->format, options->out,
+        {.dtype = weight_dtype(options->dtype),
+         .type = gguf_type_of(options->type),
+         .vision_type = gguf_type_of(options->vision_type),
+         .merge = options->merge});
     if (options->json) {
       fmt::print("{}\n", nlohmann::json{{"format", options->format},
                                         {"path", report.folder.string()},

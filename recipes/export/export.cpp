@@ -2,6 +2,7 @@
 
 #include "core/io/file.h"
 #include "data/tokenizer/template.h"
+#include "recipes/export/adapter.h"
 #include "recipes/export/layout.h"
 
 #include <nlohmann/json.hpp>
@@ -45,6 +46,26 @@ const ExportLayout& own_layout() {
   return layout;
 }
 
+/// Layouts that any family has.
+const std::vector<ExportLayout>& shared_layouts() {
+  static const std::vector<ExportLayout> layouts = {own_layout(), peft_layout(),
+                                                    gguf_lora_layout()};
+  return layouts;
+}
+
+/// A model is merged when it was asked for, and never in silence.
+void check_merge(const ExportSource& source, const std::string& format,
+                 const ExportOptions& options) {
+  if (format == peft_layout().name || format == gguf_lora_layout().name) return;
+  if (source.adapter() != nullptr && !options.merge)
+    fail<ConfigError>(fmt::format(
+        "--format {}: --merge must be given to write the model with its adapter added ({}); peft "
+        "and gguf-lora write the adapter alone",
+        format, source.model().folder.string()));
+  if (source.adapter() == nullptr && options.merge)
+    fail<ConfigError>("--merge: there is no adapter: name one with --adapter");
+}
+
 const ExportLayout& layout_of(const ExportSource& source, const std::string& format) {
   const std::string_view family = source.config().family();
   std::string known;
@@ -53,9 +74,12 @@ const ExportLayout& layout_of(const ExportSource& source, const std::string& for
     if (layout.name == format) return layout;
     known += (known.empty() ? "" : ", ") + layout.name;
   }
-  if (format == own_layout().name) return own_layout();
-  fail<ConfigError>(fmt::format("--format: must be {}lectern for this model ({}), got {}",
-                                known.empty() ? "" : known + " or ", family, format));
+  for (const ExportLayout& layout : shared_layouts()) {
+    if (layout.name == format) return layout;
+    known += (known.empty() ? "" : ", ") + layout.name;
+  }
+  fail<ConfigError>(fmt::format("--format: must be one of {} for this model ({}), got {}", known,
+                                family, format));
 }
 
 /// Opens the export as the folder of a model and compares every tensor, and the tokenizer.
@@ -79,7 +103,7 @@ std::int64_t write_and_verify(const ExportSource& source, const ExportLayout& la
     layout.verify(source, folder, options);
     return tensors;
   }
-  const std::string tokenizer = tokenizer_json(source, &layout == &own_layout());
+  const std::string tokenizer = tokenizer_json(source, layout.name == own_layout().name);
   write_file(folder / "tokenizer.json", tokenizer);
   verify_model_folder(source, folder, options.dtype, tokenizer);
   return tensors;
@@ -125,13 +149,14 @@ std::vector<std::string> export_formats() {
   std::vector<std::string> out;
   for (const ExportLayout& layout : export_layouts())
     if (std::find(out.begin(), out.end(), layout.name) == out.end()) out.push_back(layout.name);
-  out.push_back(own_layout().name);
+  for (const ExportLayout& layout : shared_layouts()) out.push_back(layout.name);
   return out;
 }
 
 ExportReport export_model(const ExportSource& source, const std::string& format,
                           const std::filesystem::path& folder, const ExportOptions& options) {
   const ExportLayout& layout = layout_of(source, format);
+  check_merge(source, format, options);
   layout.check(source, options);
   return write_folder(source, layout, folder, options);
 }

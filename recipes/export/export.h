@@ -27,6 +27,9 @@ struct ExportOptions {
   DType dtype = DType::f32;
   /// "gguf" alone: of the matrices of the language model; of those of the vision file.
   std::optional<GgufType> type = {}, vision_type = {};
+  /// Write the model with its adapter's pairs added; needed where there is one, but for formats
+  /// that hold the adapter alone ("peft", "gguf-lora").
+  bool merge = false;
 };
 
 /// `format` is a layout of the model's family (layout.h), or "lectern": our own, which holds any
