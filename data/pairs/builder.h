@@ -2,9 +2,9 @@
 // OUT/validation, OUT/tokenizer.json, OUT/dropped.jsonl and OUT/manifest.json.
 //
 // Inputs are read as streams, twice or three times: to learn what they hold and which documents
-// there are, and once for each split. What is held in memory of each record are sixteen bytes of hash
-// for its content, its picture and its document, and the records of one shard. A build that was
-// interrupted goes on behind its last whole shard and gives the same bytes.
+// there are, and once for each split. What is held in memory of each record are sixteen bytes of
+// hash for its content, its picture and its document, and the records of one shard. A build that
+// was interrupted goes on behind its last whole shard and gives the same bytes.
 //
 // manifest.json: {"format": "lectern-pairs", "version": 1, "inputs_sha256", "settings",
 //   "tokenizer": {"source", "sha256", "tokens"},

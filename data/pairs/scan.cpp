@@ -221,6 +221,7 @@ class Scan {
                                         "{} documents: a PDF, or a picture with all that are pages "
                                         "of it by name",
                                         count);
+    if (count == 0) out_.grouped_by = "no document";
     if (texts_ > 0 && options_.train_share < 1)
       out_.grouped_by += fmt::format(
           "; {} texts without a picture have none and are split at random, record by record "
