@@ -63,7 +63,7 @@ data         .
 data         text images
 data         tokenizer pages
 data         layout shards synthetic
-data         samples
+data         samples pairs
 recipes      config machine read
 recipes      recipe checkpoint evaluate
 recipes      log export

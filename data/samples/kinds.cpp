@@ -64,7 +64,7 @@ void SourceSettings::describe_max_text_tokens(FieldVisitor& f, std::int64_t& val
 void SourceSettings::describe_shards(FieldVisitor& f, std::string& folder) {
   f.text("shards", folder,
          {.unit = "folder",
-          .meaning = "of all but drawn sources: made by `lectern data shards`",
+          .meaning = "of all but drawn sources: made by `lectern data shards` or `data pairs`",
           .required = true});
 }
 

@@ -42,6 +42,7 @@ struct SourceContext {
   const Tokenizer& tokenizer;
   OpenShards& shards;
   std::uint64_t seed = 0;  // the source's own
+  bool is_read = false;    // by a model that is scored: what has no picture is left out
 };
 
 /// Throws ConfigError: "<place>: <key> <message>".

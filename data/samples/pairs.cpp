@@ -23,10 +23,12 @@ class PairSource final : public SampleSource {
     prompt_ids_ = encode_prompt(tokenizer, options_.prompt);
     for (std::int64_t record = 0; record < options_.shards->pages(); ++record) {
       const std::int64_t tokens = options_.shards->token_count(record);
-      if (tokens >= 1 && tokens <= options_.max_response_tokens)
+      const bool is_empty =
+          tokens < 1 || (options_.pictures_only && options_.shards->size(record)[0] == 0);
+      if (!is_empty && tokens <= options_.max_response_tokens)
         records_.push_back(static_cast<std::uint32_t>(record));
       else
-        ++(tokens < 1 ? left_out_.empty : left_out_.tokens);
+        ++(is_empty ? left_out_.empty : left_out_.tokens);
     }
     if (records_.empty())
       fail<ConfigError>(
@@ -145,6 +147,7 @@ std::shared_ptr<const SampleSource> make_pair_source(PairOptions options,
 std::shared_ptr<const SampleSource> PairSettings::open(const SourceContext& context) const {
   PairOptions pairs = options;
   pairs.shards = context.shards.open(folder);
+  pairs.pictures_only = context.is_read;
   return make_pair_source(std::move(pairs), context.tokenizer);
 }
 

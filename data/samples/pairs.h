@@ -18,6 +18,7 @@ struct PairOptions {
   std::string prompt = "<image>\nFree OCR.";  // of pictures that have none
   /// Records with longer answers are left out; SampleSource::dropped counts them.
   std::int64_t max_response_tokens = 8192;
+  bool pictures_only = false;  // records of text alone are left out, too
 };
 
 /// Throws ConfigError on bad options, when the shards were not made with `tokenizer`, and when no

@@ -11,13 +11,12 @@
 #include "data/pages/page.h"
 #include "data/pages/quality.h"
 #include "data/shards/inputs.h"
+#include "data/shards/published.h"
 #include "data/shards/shard.h"
 #include "data/text/utf8.h"
 #include "data/tokenizer/tokenizer.h"
 
-#include <fcntl.h>
 #include <nlohmann/json.hpp>
-#include <stdio.h>
 
 #include <algorithm>
 #include <cmath>
@@ -51,38 +50,12 @@ void check_options(const ShardBuildOptions& options) {
         fmt::format("data shards: shard bytes must be >= 1, got {}", options.shard_bytes));
 }
 
-/// manifest.json of the folder, or null when it has none that this program wrote.
-json old_manifest(const fs::path& out) {
-  std::error_code error;
-  if (!fs::exists(out / "manifest.json", error)) return nullptr;
-  try {
-    json root = parse_json(read_file(out / "manifest.json"), "manifest.json");
-    if (root.is_object() && root.value("format", "") == kFormat) return root;
-  } catch (const std::exception&) {
-    // Not ours, or damaged: treated as missing.
-  }
-  return nullptr;
-}
-
-/// Never deletes what something else put there.
-void check_out(const fs::path& out, const json& manifest) {
-  std::error_code error;
-  if (!fs::exists(out, error) || !manifest.is_null()) return;
-  if (!fs::is_directory(out, error) || !fs::is_empty(out, error))
-    fail<ConfigError>(fmt::format(
-        "data shards: {} must be a new folder or one of shards, got something else", out.string()));
-}
-
 bool up_to_date(const fs::path& out, const json& manifest, const std::string& fingerprint) {
   try {
     if (manifest.is_null() || manifest.at("inputs") != fingerprint ||
         manifest.at("version") != kManifestVersion)
       return false;
-    for (const auto& [name, split] : manifest.at("splits").items())
-      for (const json& shard : split.at("shards"))
-        if (fs::file_size(out / name / shard.at("file").get<std::string>()) != shard.at("bytes"))
-          return false;
-    return fs::exists(out / "tokenizer.json");
+    return has_its_shards(out, manifest) && fs::exists(out / "tokenizer.json");
   } catch (const std::exception&) {
     return false;
   }
@@ -156,7 +129,7 @@ class Builder {
         inputs_(std::move(inputs)),
         tokenizer_(tokenizer),
         tokenizer_sha256_(tokenizer_sha256),
-        partial_(plain(options.out) += ".partial"),
+        partial_(plain_path(options.out) += ".partial"),
         folder_(partial_ / "new"),
         dropped_(inputs_.dropped) {
     fs::create_directories(partial_);
@@ -200,25 +173,11 @@ class Builder {
   }
 
   /// Puts the new folder in the place of the old one.
-  void publish() const {
-    const fs::path out = plain(options_.out);
-    if (!fs::exists(out)) return fs::rename(folder_, out);
-    // Exchanged in one step, so that at any moment a whole folder stands under the name.
-    if (::renameat2(AT_FDCWD, folder_.c_str(), AT_FDCWD, out.c_str(), RENAME_EXCHANGE) != 0) {
-      fs::remove_all(out);
-      return fs::rename(folder_, out);
-    }
-    fs::remove_all(folder_);
-  }
+  void publish() const { publish_folder(folder_, plain_path(options_.out)); }
 
   const std::vector<DroppedShardPage>& dropped() const { return dropped_; }
 
  private:
-  static fs::path plain(const fs::path& path) {
-    const fs::path normal = fs::absolute(path).lexically_normal();
-    return normal.has_filename() ? normal : normal.parent_path();
-  }
-
   /// Prepares neighbouring pages at the same time; a page's fault is its reason.
   std::vector<ShardPage> prepare_range(const std::vector<detail::PageFile>& files,
                                        std::size_t begin, std::size_t end) {
@@ -376,8 +335,8 @@ ShardBuildSummary build_shards(const ShardBuildOptions& options) {
   const Tokenizer tokenizer = Tokenizer::load(options.tokenizer);
   const std::string tokenizer_sha256 = sha256_of(tokenizer.json());
   detail::ShardInputs inputs = detail::find_inputs(options, tokenizer_sha256);
-  const json old = old_manifest(options.out);
-  check_out(options.out, old);
+  const json old = published_manifest(options.out, kFormat);
+  check_replaceable(options.out, old, "data shards");
   ShardBuildSummary summary;
   try {
     if (up_to_date(options.out, old, inputs.fingerprint)) {
@@ -386,7 +345,8 @@ ShardBuildSummary build_shards(const ShardBuildOptions& options) {
       return summary;
     }
     Builder builder(options, std::move(inputs), tokenizer, tokenizer_sha256);
-    check_out(options.out, old_manifest(options.out));  // another process may just have made it
+    // Another process may just have made it.
+    check_replaceable(options.out, published_manifest(options.out, kFormat), "data shards");
     summary = summarise(builder.build());
     builder.publish();
   } catch (const fs::filesystem_error& error) {

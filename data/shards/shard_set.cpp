@@ -195,6 +195,7 @@ struct ShardSet::State {
   std::string tokenizer_sha256;
   std::vector<std::int64_t> first_page{0};
   std::vector<PageFacts> facts;
+  bool holds_pairs = true;
   PageCache cache;
   PageCache texts{kTextCacheBytes};
   std::mutex mutex;
@@ -233,6 +234,8 @@ ShardSet::ShardSet(const std::filesystem::path& folder, std::int64_t cache_bytes
       fail<IoError>(fmt::format("{}: tokenizer_sha256 must be {} as in {}, got {}", shard->name(),
                                 state_->tokenizer_sha256, state_->files[0].filename().string(),
                                 shard->tokenizer_sha256()));
+    if (shard->lines() > 0 || shard->pages() == 0 || shard->describe(0).kind == ShardPage().kind)
+      state_->holds_pairs = false;
     for (std::int64_t page = 0; page < shard->pages(); ++page) {
       const auto [width, height] = shard->size(page);
       state_->facts.push_back({static_cast<std::int32_t>(width), static_cast<std::int32_t>(height),
@@ -248,6 +251,7 @@ const std::filesystem::path& ShardSet::folder() const { return state_->folder; }
 const std::string& ShardSet::tokenizer_sha256() const { return state_->tokenizer_sha256; }
 std::int64_t ShardSet::pages() const { return state_->first_page.back(); }
 std::int64_t ShardSet::shards() const { return static_cast<std::int64_t>(state_->files.size()); }
+bool ShardSet::holds_pairs() const { return state_->holds_pairs; }
 const std::vector<std::int64_t>& ShardSet::first_page() const { return state_->first_page; }
 
 std::shared_ptr<const Shard> ShardSet::shard(std::int64_t index) const {

@@ -40,6 +40,9 @@ class ShardSet {
   const std::string& tokenizer_sha256() const;
   std::int64_t pages() const;
   std::int64_t shards() const;
+  /// Whether the records are pairs of a picture and an answer, or text (pair.h): nothing can be cut
+  /// from them.
+  bool holds_pairs() const;
   /// First page of each shard [shards + 1].
   const std::vector<std::int64_t>& first_page() const;
   /// The shard, opened anew when it was put aside.

@@ -22,6 +22,7 @@ void add_all(Command app);
 void add_tokenizer(Command app);
 void add_data(Command app);
 void add_data_shards(Command data);     // under `lectern data`
+void add_data_pairs(Command data);      // the same
 void add_data_synthetic(Command data);  // the same
 void add_data_segments(Command data);   // the same
 void add_score(Command app);

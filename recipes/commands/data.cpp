@@ -1,4 +1,4 @@
-// lectern data pages (data shards is in data_shards.cpp)
+// lectern data pages (the others are in data_*.cpp)
 #include "core/error.h"
 #include "data/pages/builder.h"
 #include "recipes/commands/command.h"
@@ -208,6 +208,7 @@ void add_data(Command app) {
   data.require_subcommand();
   add_pages(data);
   add_data_shards(data);
+  add_data_pairs(data);
   add_data_synthetic(data);
   add_data_segments(data);
 }

@@ -4,6 +4,7 @@
 #include "core/io/folder_lock.h"
 #include "core/parallel.h"
 #include "data/samples/cut.h"
+#include "data/samples/pairs.h"
 #include "data/text/utf8.h"
 #include "recipes/checkpoint/model_folder.h"
 #include "recipes/commands/command.h"
@@ -186,14 +187,16 @@ void write_samples(const fs::path& folder, const EvaluationResult& result,
                                folder / "images"));
 }
 
-/// Whole pages are read as the model's configuration says, or the user.
-void choose_reading(const ReadingSettings& settings, EvalOptions& options) {
+/// Whole pages are read as the model's configuration says, or the user; pairs as they are trained,
+/// the whole picture in a view, unless the user wants pieces.
+void choose_reading(const ReadingSettings& settings, bool holds_pairs, EvalOptions& options) {
   const bool is_page = options.level == "page";
   if (options.by_pieces && !is_page)
     fail<ConfigError>(
         fmt::format("eval: --level must be page with --pieces, got {}", options.level));
   EvaluationArgs& args = options.evaluation;
-  args.by_pieces = is_page && (options.by_pieces || (settings.by_pieces && !options.by_page));
+  args.by_pieces =
+      is_page && (options.by_pieces || (settings.by_pieces && !options.by_page && !holds_pairs));
   args.reader.max_new_tokens = options.max_tokens > 0 ? options.max_tokens
                                : args.by_pieces       ? kPieceTokens
                                                       : args.reader.max_new_tokens;
@@ -229,6 +232,22 @@ void print_scores(const EvaluationResult& result, const EvalOptions& options) {
       s.repetition_rate, result.seconds, result.tokens_per_second);
 }
 
+/// Pieces of pages, or the pictures of pairs.
+std::shared_ptr<const SampleSource> source_of(const EvalOptions& options,
+                                              const Tokenizer& tokenizer) {
+  if (!options.source.shards->holds_pairs()) return make_cut_source(options.source, tokenizer);
+  if (options.level != "page")
+    fail<ConfigError>(
+        fmt::format("--level: must be left out for {}, which holds pairs of a picture and an "
+                    "answer; got {}",
+                    options.shards, options.level));
+  return make_pair_source({.shards = options.source.shards,
+                           .prompt = options.source.prompt,
+                           .max_response_tokens = options.source.max_response_tokens,
+                           .pictures_only = true},
+                          tokenizer);
+}
+
 void run_eval(EvalOptions& options) {
   std::optional<OutFolder> out;
   if (!options.out.empty()) out.emplace(options.out, options.overwrite);
@@ -246,8 +265,10 @@ void run_eval(EvalOptions& options) {
   options.samples.end_token = static_cast<std::int32_t>(config.decoder.eos_token_id);
   options.samples.image_token = static_cast<std::int32_t>(config.image_token_id);
   lay_as_trained(config.reading, options);
-  const SampleSet samples({{make_cut_source(options.source, loaded.tokenizer)}}, options.samples);
-  choose_reading(config.reading, options);
+  const bool holds_pairs = options.source.shards->holds_pairs();
+  const SampleSet samples({{source_of(options, loaded.tokenizer)}}, options.samples);
+  choose_reading(config.reading, holds_pairs, options);
+  if (holds_pairs) options.level = "pair";
   const EvaluationResult result = evaluate(*loaded.model, loaded.tokenizer, samples,
                                            options.evaluation, [&](std::int64_t done) {
                                              if (done % 100 == 0)
@@ -268,7 +289,9 @@ void add_eval(Command app) {
       .required();
   command.add_option("--adapter", options->adapter,
                      "low-rank adapter to read with: a run that trained one, or a PEFT folder");
-  command.add_option("--shards", options->shards, "folder made by `lectern data shards`")
+  command
+      .add_option("--shards", options->shards,
+                  "folder made by `lectern data shards` or `data pairs`")
       .required();
   command.add_option("--level", options->level, "word, line, region or page")
       .one_of({"word", "line", "region", "page"});

@@ -87,6 +87,7 @@ std::vector<std::string> read_samples(const OcrModel& model, const SampleSet& sa
                                       Reader& reader, EvaluationResult& result,
                                       const std::function<void(std::int64_t)>& progress) {
   std::vector<ImageViews> pictures;
+  std::vector<std::vector<std::int32_t>> prompts;  // stored pairs have their own
   std::vector<Sample> batch;
   for (std::size_t i = 0; i < draws.size(); ++i) {
     Sample sample = samples.make(draws[i]);
@@ -98,12 +99,13 @@ std::vector<std::string> read_samples(const OcrModel& model, const SampleSet& sa
       result.trained_tokens += count;
       batch.clear();
     }
+    prompts.push_back(std::move(sample.prompt_ids));
     pictures.push_back(
         {std::move(sample.global), std::move(sample.local), {sample.columns, sample.rows}});
   }
   if (result.trained_tokens > 0)
     result.loss = result.loss_sum / static_cast<double>(result.trained_tokens);
-  return reader.read_views(pictures, progress);
+  return reader.read_views(pictures, progress, prompts);
 }
 
 }  // namespace

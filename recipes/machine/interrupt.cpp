@@ -11,7 +11,7 @@
 namespace lectern {
 namespace {
 
-volatile std::sig_atomic_t received = 0;
+volatile std::sig_atomic_t received_signal = 0;
 
 // Two notes in turn: the handler never sees one that is being written.
 std::array<std::array<char, 201>, 2> notes{};
@@ -24,8 +24,8 @@ void say(const char* text) {
 
 // Only calls that POSIX allows in a handler.
 void on_signal(int signal) {
-  if (received != 0) _exit(128 + signal);
-  received = signal;
+  if (received_signal != 0) _exit(128 + signal);
+  received_signal = signal;
   say("\nlectern: ");
   say(note.load());
   say("stopping after this step; a second signal stops at once\n");
@@ -58,7 +58,7 @@ void set_signal_note(std::string_view text) {
   note.store(free.data());
 }
 
-int stop_signal() { return received; }
-void clear_stop_request() { received = 0; }
+int stop_signal() { return received_signal; }
+void clear_stop_request() { received_signal = 0; }
 
 }  // namespace lectern

@@ -39,49 +39,54 @@ Reader::Reader(const OcrModel& model, const Tokenizer& tokenizer, const ReaderAr
       prompt_ids_(encode_prompt(
           tokenizer, args.prompt.empty() ? model.config().reading.prompt : args.prompt)) {}
 
-ModelInput Reader::prompt_for(const ImageViews& views) const {
+ModelInput Reader::prompt_for(const ImageViews& views, std::span<const std::int32_t> prompt) const {
   const ModelConfig& config = model_.config();
   const std::int64_t image_tokens = image_token_count(views_, views.grid);
-  const auto prompt_tokens = static_cast<std::int64_t>(prompt_ids_.size());
+  const auto prompt_tokens = static_cast<std::int64_t>(prompt.size());
   ModelInput input;
   input.input_ids = Tensor::full({1, 1 + image_tokens + prompt_tokens},
                                  static_cast<double>(config.image_token_id), DType::i32);
   std::int32_t* ids = input.input_ids.data<std::int32_t>();
   ids[0] = static_cast<std::int32_t>(config.decoder.bos_token_id);
-  std::copy(prompt_ids_.begin(), prompt_ids_.end(), ids + 1 + image_tokens);
+  std::copy(prompt.begin(), prompt.end(), ids + 1 + image_tokens);
   input.num_local_patches = {static_cast<std::int64_t>(views.local.size())};
   input.pixel_values = normalised_views({views.global});
   if (!views.local.empty()) input.pixel_values_local = normalised_views(views.local);
   return input;
 }
 
-void Reader::read_stream(const ViewSource& next, const OnText& on_text) {
+void Reader::generate(const std::function<std::optional<ModelInput>()>& next,
+                      const OnText& on_text) {
   GenerationArgs args;
   args.max_new_tokens = args_.max_new_tokens;
   args.eos = static_cast<std::int32_t>(model_.config().decoder.eos_token_id);
   args.guard = args_.guard;
   args.stop = args_.stop;
-  const PromptSource prompts = [&]() -> std::optional<ModelInput> {
-    const std::optional<ImageViews> views = next();
-    if (!views) return std::nullopt;
-    return prompt_for(*views);
-  };
-  statistics_.add(generate_stream(model_, prompts, args, std::max<std::int64_t>(1, args_.batch),
+  statistics_.add(generate_stream(model_, next, args, std::max<std::int64_t>(1, args_.batch),
                                   [&](std::size_t number, const std::vector<std::int32_t>& tokens) {
                                     on_text(number, tokenizer_.decode(tokens));
                                   }));
 }
 
-std::vector<std::string> Reader::read_all(std::size_t count,
-                                          const std::function<ImageViews(std::size_t)>& views_of,
+void Reader::read_stream(const ViewSource& next, const OnText& on_text) {
+  generate(
+      [&]() -> std::optional<ModelInput> {
+        const std::optional<ImageViews> views = next();
+        if (!views) return std::nullopt;
+        return prompt_for(*views, prompt_ids_);
+      },
+      on_text);
+}
+
+std::vector<std::string> Reader::read_all(std::size_t count, const PromptOf& prompt_of,
                                           const std::function<void(std::int64_t)>& progress) {
   std::vector<std::string> out(count);
   std::size_t asked = 0;
   std::int64_t done = 0;
-  read_stream(
-      [&]() -> std::optional<ImageViews> {
+  generate(
+      [&]() -> std::optional<ModelInput> {
         if (asked == count) return std::nullopt;
-        return views_of(asked++);
+        return prompt_of(asked++);
       },
       [&](std::size_t number, std::string text) {
         out[number] = std::move(text);
@@ -93,13 +98,20 @@ std::vector<std::string> Reader::read_all(std::size_t count,
 std::vector<std::string> Reader::read(const std::vector<Image>& images,
                                       const std::function<void(std::int64_t)>& progress) {
   return read_all(
-      images.size(), [&](std::size_t i) { return make_views(images[i], views_); }, progress);
+      images.size(),
+      [&](std::size_t i) { return prompt_for(make_views(images[i], views_), prompt_ids_); },
+      progress);
 }
 
 std::vector<std::string> Reader::read_views(const std::vector<ImageViews>& pictures,
-                                            const std::function<void(std::int64_t)>& progress) {
+                                            const std::function<void(std::int64_t)>& progress,
+                                            std::span<const std::vector<std::int32_t>> prompts) {
   return read_all(
-      pictures.size(), [&](std::size_t i) { return pictures[i]; }, progress);
+      pictures.size(),
+      [&](std::size_t i) {
+        return prompt_for(pictures[i], prompts.empty() ? prompt_ids_ : prompts[i]);
+      },
+      progress);
 }
 
 }  // namespace lectern

@@ -9,6 +9,7 @@
 #include <cstdint>
 #include <functional>
 #include <optional>
+#include <span>
 #include <string>
 #include <vector>
 
@@ -42,9 +43,11 @@ class Reader {
   std::vector<std::string> read(const std::vector<Image>& images,
                                 const std::function<void(std::int64_t)>& progress = {});
 
-  /// The same for pictures that are views already.
+  /// The same for pictures that are views already. `prompts`, one a picture or none at all, are
+  /// tokens that stand behind a picture in place of the reader's prompt.
   std::vector<std::string> read_views(const std::vector<ImageViews>& pictures,
-                                      const std::function<void(std::int64_t)>& progress = {});
+                                      const std::function<void(std::int64_t)>& progress = {},
+                                      std::span<const std::vector<std::int32_t>> prompts = {});
 
   /// What all reading so far took.
   const GenerationStatistics& statistics() const { return statistics_; }
@@ -53,10 +56,12 @@ class Reader {
   const ViewOptions& views() const { return views_; }
 
  private:
-  std::vector<std::string> read_all(std::size_t count,
-                                    const std::function<ImageViews(std::size_t)>& views_of,
+  using PromptOf = std::function<ModelInput(std::size_t number)>;
+
+  void generate(const std::function<std::optional<ModelInput>()>& next, const OnText& on_text);
+  std::vector<std::string> read_all(std::size_t count, const PromptOf& prompt_of,
                                     const std::function<void(std::int64_t)>& progress);
-  ModelInput prompt_for(const ImageViews& views) const;
+  ModelInput prompt_for(const ImageViews& views, std::span<const std::int32_t> prompt) const;
 
   const OcrModel& model_;
   const Tokenizer& tokenizer_;

@@ -147,8 +147,8 @@ void describe(LoraRecipe& r, FieldVisitor& f) {
 
 void describe(DataRecipe& r, FieldVisitor& f, bool has_sources) {
   f.texts("shards", r.shards,
-          {"folders", "made by `lectern data shards`", "required without `[[data.sources]]`",
-           !has_sources});
+          {"folders", "made by `lectern data shards` or `data pairs`",
+           "required without `[[data.sources]]`", !has_sources});
   f.numbers("shard_weights", r.shard_weights, not_negative(),
             {.meaning = "how often each folder is drawn", .otherwise = "by number of pages"});
   f.text("validation", r.validation, {"folder", "shards of held-out documents", "`\"\"`: none"});

@@ -3,6 +3,7 @@
 #include "core/error.h"
 #include "core/random.h"
 #include "data/samples/cut.h"
+#include "data/samples/pairs.h"
 #include "data/samples/records.h"
 #include "recipes/read/reader.h"
 
@@ -22,14 +23,25 @@ std::vector<std::pair<std::string, double>> level_shares(const DataRecipe& data)
   return out;
 }
 
-/// data.shards, or data.validation, in the form of data.sources. Without weights folders count as
+/// data.shards, or data.validation, in the form of data.sources; folders of pairs (`lectern data
+/// pairs`) have no levels. Without weights folders count as
 /// much as they have pages.
 std::vector<SourceRecipe> sources_of_folders(const DataRecipe& data,
                                              const std::vector<std::string>& folders,
                                              const std::vector<double>& weights,
                                              OpenShards& shards) {
   std::vector<SourceRecipe> out;
-  for (std::size_t i = 0; i < folders.size(); ++i)
+  for (std::size_t i = 0; i < folders.size(); ++i) {
+    if (shards.open(folders[i])->holds_pairs()) {
+      auto pairs = std::make_shared<PairSettings>();
+      pairs->folder = folders[i];
+      pairs->options.prompt = data.prompt;
+      pairs->options.max_response_tokens = data.max_text_tokens;
+      const double weight =
+          weights.empty() ? static_cast<double>(shards.open(folders[i])->pages()) : weights[i];
+      out.push_back({folders[i] + " pairs", "pairs", weight, std::move(pairs)});
+      continue;
+    }
     for (const auto& [level, share] : level_shares(data)) {
       auto cut = std::make_shared<CutSettings>();
       cut->folder = folders[i];
@@ -42,6 +54,7 @@ std::vector<SourceRecipe> sources_of_folders(const DataRecipe& data,
           weights.empty() ? static_cast<double>(shards.open(folders[i])->pages()) : weights[i];
       out.push_back({folders[i] + " " + level, "shards", weight * share, std::move(cut)});
     }
+  }
   return out;
 }
 
@@ -84,8 +97,8 @@ struct TrainingData::State {
   std::vector<SourceRecipe> training_recipes, validation_recipes;
   std::vector<WeightedSource> training, validation;
 
-  WeightedSource open(const SourceRecipe& from, const std::string& list) {
-    const SourceContext context{tokenizer, shards, seed_of(recipe, list, from.name)};
+  WeightedSource open(const SourceRecipe& from, const std::string& list, bool is_read) {
+    const SourceContext context{tokenizer, shards, seed_of(recipe, list, from.name), is_read};
     return {from.settings->open(context), from.weight};
   }
 };
@@ -102,9 +115,9 @@ TrainingData::TrainingData(const Recipe& recipe, const ModelConfig& config,
   if (!data.validation.empty())
     s.validation_recipes = sources_of_folders(data, {data.validation}, {}, s.shards);
   for (const SourceRecipe& source : s.training_recipes)
-    s.training.push_back(s.open(source, "source"));
+    s.training.push_back(s.open(source, "source", false));
   for (const SourceRecipe& source : s.validation_recipes)
-    s.validation.push_back(s.open(source, "validation source"));
+    s.validation.push_back(s.open(source, "validation source", true));
 }
 
 TrainingData::~TrainingData() = default;

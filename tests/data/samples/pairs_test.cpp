@@ -102,6 +102,31 @@ TEST_F(Pairs, HaveTheirOwnPromptAndAnswer) {
   }
 }
 
+TEST_F(Pairs, ThatAreReadHaveAPicture) {
+  PairOptions options;
+  options.shards = std::make_shared<const ShardSet>(folder_.path());
+  EXPECT_TRUE(options.shards->holds_pairs());
+  options.pictures_only = true;
+  const auto source = make_pair_source(options, test_tokenizer());
+  EXPECT_EQ(source->count(), 2);
+  EXPECT_EQ(source->left_out().empty, 2);
+  PairSettings settings;
+  settings.folder = folder_.path();
+  OpenShards shards;
+  EXPECT_EQ(settings.open({test_tokenizer(), shards})->count(), 4);
+  EXPECT_EQ(
+      settings.open({.tokenizer = test_tokenizer(), .shards = shards, .is_read = true})->count(),
+      2);
+}
+
+TEST_F(Pairs, AreToldFromPages) {
+  const TemporaryFolder pages;
+  ShardWriter writer;
+  writer.add(testing::shard_page(synthetic_page("p", 1)));
+  writer.write(pages.path() / "shard-00000.h5", testing::test_tokenizer_sha256());
+  EXPECT_FALSE(ShardSet(pages.path()).holds_pairs());
+}
+
 TEST_F(Pairs, ShowTheWholePictureInItsViews) {
   const SampleSet samples = set();
   const ImageViews want = make_views(picture_, pair_options().views[0]);

@@ -4,6 +4,8 @@
 #include "tests/data/synthetic_pages.h"
 #include "tests/testing.h"
 
+#include <algorithm>
+
 namespace lectern {
 namespace {
 
@@ -49,6 +51,63 @@ TEST(Pair, TextAloneNeedsNoPicture) {
   const ShardPage record = pair_record(text, test_tokenizer());
   EXPECT_FALSE(record.has_picture());
   EXPECT_EQ(record.prompt_ids, test_tokenizer().encode("What is it?"));
+}
+
+const Tokenizer& tokenizer_with_places() {
+  static const Tokenizer tokenizer =
+      Tokenizer::load(testing::source_folder() / "recipes/nano/tokenizer.json");
+  return tokenizer;
+}
+
+TEST(Pair, PlacesOfTheAnswerAreTokensAndBoxes) {
+  Pair pair = receipt();
+  pair.answer = "<|ref|>sum<|/ref|><|det|>[[0,0,999,500]]<|/det|> 12";
+  pair.prompt = "<image>\n<|grounding|>Read.";
+  const ShardPage record = pair_record(pair, tokenizer_with_places());
+  ASSERT_EQ(record.boxes.size(), 2u);
+  EXPECT_EQ(record.boxes[0].label, "total");
+  EXPECT_EQ(record.boxes[1].label, "sum");
+  EXPECT_EQ(record.boxes[1].box.right, 40);
+  EXPECT_NEAR(record.boxes[1].box.bottom, 24 * 500 / 999.0, 1e-9);
+  const auto count = [&](std::string_view token) {
+    const std::int32_t id = tokenizer_with_places().token_to_id(token).value();
+    return std::count(record.ids.begin(), record.ids.end(), id) +
+           std::count(record.prompt_ids.begin(), record.prompt_ids.end(), id);
+  };
+  for (const char* token : {"<|ref|>", "<|/ref|>", "<|det|>", "<|/det|>", "<|grounding|>"})
+    EXPECT_EQ(count(token), 1) << token;
+}
+
+TEST(Pair, TokensOfTheFrameAndTagsWithoutATokenAreRefused) {
+  const auto refused = [](auto change, const Tokenizer& tokenizer,
+                          std::initializer_list<std::string_view> parts) {
+    Pair pair = receipt();
+    change(pair);
+    return throws_with([&] { pair_record(pair, tokenizer); }, parts);
+  };
+  const std::string end = tokenizer_with_places().id_to_token(1).value();
+  const Tokenizer& places = tokenizer_with_places();
+  EXPECT_TRUE(refused([&](Pair& p) { p.answer += end; }, places,
+                      {"receipts/1", "answer must have no special token", end}));
+  EXPECT_TRUE(refused([&](Pair& p) { p.prompt += end; }, places,
+                      {"prompt must have no special token", end}));
+  EXPECT_TRUE(refused([&](Pair& p) { p.answer += "<|grounding|>"; }, places,
+                      {"answer must have no special token, got <|grounding|>"}));
+  EXPECT_TRUE(refused([](Pair& p) { p.answer = "<|ref|>a"; }, places,
+                      {"answer: <|ref|> must be followed by"}));
+  const auto place = [](Pair& p) { p.answer = "<|ref|>a<|/ref|><|det|>[[1,2,3,4]]<|/det|>"; };
+  std::string json = places.json();
+  for (std::size_t at = 0; (at = json.find("<|ref|>", at)) != std::string::npos;)
+    json.replace(at, 7, "<|rex|>");  // among the added tokens, and in the vocabulary
+  EXPECT_TRUE(refused(place, Tokenizer::from_json(json, "without"),
+                      {"answer has <|ref|>, which is no added token"}));
+  EXPECT_TRUE(refused(
+      [&](Pair& p) {
+        place(p);
+        p.picture.clear();
+        p.prompt.clear();
+      },
+      places, {"no places without a picture"}));
 }
 
 TEST(Pair, WhatCannotBeLearntIsRefused) {

@@ -55,6 +55,24 @@ std::vector<Documented> documented() {
                   "out/mine/tokenizer.json --out out/mine/shards --split 0.9"},
       {.command = "build/lectern data synthetic --text out/mine/pages --level region "
                   "--contact-sheet out/mine/sheet.png"},
+      {.command =
+           "build/lectern data pairs receipts receipts.jsonl --checkpoint recipes/nano --out "
+           "out/pairs --split 0.9 --contact-sheet out/pairs.png",
+       .before =
+           "for part in receipts more; do build/lectern data synthetic --text out/mine/pages "
+           "--level line --ascii-only --count 12 --seed ${#part} --out $part; done\n"
+           "for text in more/*.txt; do printf '{\"image\": \"%s\", \"text\": \"line %s\"}\\n' "
+           "${text%.txt}.png $text; done >receipts.jsonl"},
+      {.command = "build/lectern train quickstart/stage3 --set run_dir=out/own --set "
+                  "model.init=recipes/nano --set model.config=recipes/nano --set "
+                  "data.tokenizer=recipes/nano/tokenizer.json --set view.global_size=128 --set "
+                  "data.max_text_tokens=96 --set "
+                  "'data.shards=[\"out/pairs/train\"]' --set data.validation=out/pairs/validation",
+       .more = kCut},
+      {.command = "build/lectern eval --checkpoint out/own --shards out/pairs/validation "
+                  "--max-tokens 96",
+       .instead = "build/lectern eval --checkpoint out/own --shards out/pairs/validation "
+                  "--max-tokens 8"},
       {.command = "mine=(--set 'data.shards=[\"out/mine/shards/train\"]' --set "
                   "data.validation=out/mine/shards/validation --set "
                   "data.tokenizer=out/mine/tokenizer.json)"},

@@ -1,5 +1,7 @@
 // Pairs of somebody's own, written as format-2 shards through the writer's API, train.
 #include "data/shards/pair.h"
+#include "recipes/checkpoint/model_folder.h"
+#include "recipes/evaluate/evaluate.h"
 #include "recipes/train/trainer.h"
 #include "recipes/train/training_data.h"
 #include "tests/nn/tiny_model.h"
@@ -47,6 +49,35 @@ TEST(TrainPairs, AnswersOfOnesOwnPicturesAreLearnt) {
   EXPECT_EQ(recipe.data.sources[0].name, "pairs 1");
   const TrainingSummary summary = train(recipe, false);
   EXPECT_LT(summary.loss_last, 0.5 * summary.loss_first);
+}
+
+TEST(TrainPairs, AFolderOfThemNeedsNoOtherSettingAndIsReadWithItsOwnPrompts) {
+  const TinyData data;
+  // One picture, two questions: whoever asks anything else can give one answer at most.
+  ShardWriter writer;
+  for (int i = 0; i < 2; ++i)
+    writer.add(pair_record({.id = fmt::format("mine/{}", i),
+                            .document = "mine",
+                            .source = "",
+                            .picture = encode_png(testing::synthetic_page("mine", 1, 1, 2).image),
+                            .prompt = fmt::format("<image>p{}", i),
+                            .answer = fmt::format("w{}", i),
+                            .boxes = {}},
+                           tiny_tokenizer()));
+  const std::string folder = (data.folder() / "pairs").string();
+  std::filesystem::create_directories(folder);
+  writer.write(folder + "/shard-00000.h5", sha256_of_file(data.tokenizer()));
+  const Recipe recipe = data.recipe(
+      "run", {"steps=120", "checkpoint.every=0", fmt::format("data.shards=[\"{}\"]", folder),
+              fmt::format("data.validation=\"{}\"", folder)});
+  const TrainingSummary summary = train(recipe, false);
+  const LoadedModel loaded = load_model_folder(summary.checkpoint);
+  const auto samples = validation_samples(recipe, loaded.model->config(), loaded.tokenizer);
+  EvaluationArgs args;
+  args.reader.max_new_tokens = 8;
+  const EvaluationResult result = evaluate(*loaded.model, loaded.tokenizer, *samples, args);
+  ASSERT_EQ(result.samples.size(), 2u);
+  for (const ReadSample& sample : result.samples) EXPECT_EQ(sample.read, sample.truth);
 }
 
 TEST(TrainPairs, MixWithOtherSourcesAndPack) {
