@@ -1,8 +1,11 @@
 // lectern plan: which mesh to train a recipe on, here or on GPUs that are elsewhere.
 #include "recipes/plan/plan.h"
 
+#include "core/error.h"
 #include "recipes/commands/command.h"
+#include "recipes/plan/adapter_plan.h"
 #include "recipes/plan/scale_plan.h"
+#include "recipes/train/initial_weights.h"
 
 #include <fmt/core.h>
 #include <nlohmann/json.hpp>
@@ -24,6 +27,7 @@ struct PlanOptions {
   double products = 0, link_rate = 0, network_rate = 0, observed = 0;
   std::int64_t crops = 6, text = 1024;
   bool text_only = false;
+  bool adapter = false;
   bool json = false;
 };
 
@@ -91,6 +95,17 @@ void run_here(const PlanOptions& options, const Recipe& recipe) {
       plan_tables(plan));
 }
 
+void run_adapter(const PlanOptions& options, const Recipe& recipe) {
+  if (!recipe.adapts())
+    fail<ConfigError>(fmt::format(
+        "{}: must have [lora] or model.adapter for --adapter, got neither", options.recipe));
+  const AdapterPlan plan = plan_adapter(recipe, *model_config(recipe));
+  if (options.json)
+    fmt::print("{}\n", adapter_plan_json(plan).dump());
+  else
+    fmt::print("{}", adapter_table(plan));
+}
+
 }  // namespace
 
 void add_plan(Command app) {
@@ -132,13 +147,23 @@ void add_plan(Command app) {
   scale(command.add_option("--observed", options->observed,
                            "tokens a day that somebody reported: says what they imply"))
       .positive();
+  command
+      .add_flag("--adapter", options->adapter,
+                "what low-rank adapters of the recipe's model cost, target by target")
+      .excludes(ranks);
   command.add_option("--set", options->overrides, "key=value; table.key reaches into a table")
       .repeated();
   command.add_flag("--json", options->json, "print one JSON object");
   command.callback([options] {
-    if (options->ranks == 0 && options->gpu.empty())
-      fail_with_missing("--ranks, or --gpus and --gpu");
+    if (options->ranks == 0 && options->gpu.empty() && !options->adapter)
+      fail_with_missing("--ranks, or --gpus and --gpu, or --adapter");
     const Recipe recipe = load_recipe(options->recipe, options->overrides);
+    if (options->adapter) return run_adapter(*options, recipe);
+    if (recipe.adapts())
+      fail<ConfigError>(fmt::format(
+          "{}: steps are predicted of whole models only, and this trains an adapter; --adapter "
+          "says what that costs",
+          options->recipe));
     if (options->gpu.empty())
       run_here(*options, recipe);
     else

@@ -157,9 +157,9 @@ TEST_F(AdapterTraining, BadTablesAreRefused) {
   EXPECT_TRUE(refused({"model.init_sam=x"}, {"model.init_sam must be left out with [lora]"}));
   EXPECT_TRUE(refused({"lora.targets=[\"model.layers.*.mlp.experts.0.\"]"},
                       {"all experts of a layer must have pairs or none"}));
+  EXPECT_FALSE(std::filesystem::exists(folder("refused") / "checkpoints"));
   EXPECT_TRUE(refused({"lora.targets=[\"tokenizer\"]", "encoder_cache.enabled=true"},
                       {"needs a frozen encoder", "model.sam_model"}));
-  EXPECT_FALSE(std::filesystem::exists(folder("refused") / "checkpoints"));
 }
 
 TEST_F(AdapterTraining, ReadsAsTheMergedModel) {
