@@ -396,12 +396,28 @@ void SafetensorsWriter::write(const Tensor& tensor) {
   if (next_ == entries_.size())
     fail<IoError>(
         fmt::format("{}: all {} tensors are written already", path_.string(), entries_.size()));
-  const Entry& entry = entries_[next_++];
+  const Entry& entry = entries_[next_];
   if (tensor.dtype() != entry.dtype || tensor.shape() != entry.shape)
     fail<IoError>(fmt::format("{}: tensor {} must be {} {}, got {}", path_.string(), entry.name,
                               name_of(entry.dtype), entry.shape, tensor.describe()));
   const Tensor contiguous = tensor.to(Device{}).contiguous();
-  if (contiguous.bytes() > 0) file_.write(contiguous.raw(), contiguous.bytes());
+  write_piece(contiguous.raw(), contiguous.bytes());
+}
+
+void SafetensorsWriter::write_piece(const void* data, std::size_t bytes) {
+  if (next_ == entries_.size())
+    fail<IoError>(
+        fmt::format("{}: all {} tensors are written already", path_.string(), entries_.size()));
+  const Entry& entry = entries_[next_];
+  const std::size_t whole = *checked_bytes(entry.shape, size_of(entry.dtype));
+  if (bytes > whole - written_)
+    fail<IoError>(fmt::format("{}: tensor {} has {} bytes, got {}", path_.string(), entry.name,
+                              whole, written_ + bytes));
+  if (bytes > 0) file_.write(data, bytes);
+  written_ += bytes;
+  if (written_ < whole) return;
+  written_ = 0;
+  ++next_;
 }
 
 void SafetensorsWriter::commit() {

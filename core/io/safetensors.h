@@ -98,6 +98,8 @@ class SafetensorsWriter {
                     const std::map<std::string, std::string>& metadata = {});
   /// The next tensor of `entries`, in its dtype and shape; may be strided.
   void write(const Tensor& tensor);
+  /// The next bytes of that tensor, for one that is never in memory whole.
+  void write_piece(const void* data, std::size_t bytes);
   /// Throws unless all were written.
   void commit();
 
@@ -105,6 +107,7 @@ class SafetensorsWriter {
   std::filesystem::path path_;
   std::vector<Entry> entries_;
   std::size_t next_ = 0;
+  std::size_t written_ = 0;  ///< bytes of that tensor
   AtomicFile file_;
 };
 

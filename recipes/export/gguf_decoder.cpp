@@ -37,8 +37,6 @@ void check_gguf_decoder(const LoadedModel& model, GgufLimits& limits) {
               "another order");
   limits.need(text.is_sparse(), "text_config.mlp_layer_types", "\"sparse\" in one layer at least",
               "\"dense\" throughout");
-  limits.need(text.n_shared_experts >= 1, "text_config.n_shared_experts", "1 or more",
-              text.n_shared_experts);
   check_gguf_tokenizer(model.tokenizer, limits);
 }
 

@@ -45,6 +45,7 @@ void for_each_piece(
     const std::function<void(std::int64_t begin, std::span<const float> values)>& use) {
   constexpr std::int64_t kPiece = 1 << 16;
   const Tensor flat = tensor.contiguous().view({-1});
+  if (flat.numel() == 0) use(0, {});
   for (std::int64_t begin = 0; begin < flat.numel(); begin += kPiece) {
     const std::int64_t end = std::min(begin + kPiece, flat.numel());
     const Tensor piece = flat.slice(0, begin, end).to(DType::f32);

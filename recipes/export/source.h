@@ -53,7 +53,8 @@ class ExportSource {
 };
 
 /// Values of a tensor in any floating dtype as f32, a piece at a time: `use(begin, values)` with
-/// pieces of 2^16 values, the last shorter.
+/// pieces of 2^16 values, the last shorter; once without values
+/// for an empty tensor.
 void for_each_piece(
     const Tensor& tensor,
     const std::function<void(std::int64_t begin, std::span<const float> values)>& use);

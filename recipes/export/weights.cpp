@@ -1,6 +1,6 @@
 // Weights of an export, tensor by tensor.
+#include "core/convert_math.h"
 #include "core/io/safetensors.h"
-#include "core/ops/convert.h"
 #include "recipes/export/layout.h"
 
 #include <algorithm>
@@ -21,6 +21,16 @@ bool has_prefix(const std::string& name, const std::vector<std::string>& prefixe
                      [&](const std::string& prefix) { return name.starts_with(prefix); });
 }
 
+void write_values(SafetensorsWriter& writer, DType dtype, std::span<const float> values) {
+  if (dtype == DType::f32) {
+    writer.write_piece(values.data(), values.size_bytes());
+    return;
+  }
+  std::vector<BFloat16> rounded(values.size());
+  convert_math::row_to_bf16(values.data(), std::ssize(values), rounded.data());
+  writer.write_piece(rounded.data(), rounded.size() * sizeof(BFloat16));
+}
+
 }  // namespace
 
 std::vector<std::string> write_weights(const ExportSource& source,
@@ -35,8 +45,9 @@ std::vector<std::string> write_weights(const ExportSource& source,
   }
   SafetensorsWriter writer(path, entries, {{"format", "pt"}});
   for (const auto& entry : entries) {
-    const Tensor value = source.read(entry.name);
-    writer.write(value.dtype() == entry.dtype ? value : convert(value, entry.dtype));
+    for_each_piece(source.read(entry.name), [&](std::int64_t, std::span<const float> values) {
+      write_values(writer, entry.dtype, values);
+    });
     source.release(entry.name);
   }
   writer.commit();

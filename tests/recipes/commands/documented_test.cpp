@@ -114,6 +114,11 @@ std::vector<Documented> documented() {
            "build/lectern export --checkpoint out/mine/stage3 --format hf --out out/mine/hf"},
       {.command = "build/lectern export --checkpoint out/mine/stage3 --format original --out "
                   "out/mine/original"},
+      {.command = "build/lectern export --checkpoint out/mine/stage3 --format encoder --out "
+                  "out/mine/encoder"},
+      {.command = "build/lectern export --checkpoint big --format gguf --type q8_0 --out "
+                  "out/mine/gguf",
+       .skip = "needs a model of the released views; tests/oracle/gguf_check.py exports one"},
       {.command = "build/lectern report --run out/mine --out out/mine/report.html"},
       {.command = "build/lectern ocr --checkpoint weights/DeepSeek-OCR-2 --dtype bf16 page.png",
        .skip = "the released weights are 7 GB that this machine has not"},
