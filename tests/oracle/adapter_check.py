@@ -176,8 +176,6 @@ shards = ["{work}/pairs/train"]
 tokenizer = "{base}/tokenizer.json"
 prompt = "<image>\\nFree OCR."
 max_text_tokens = 64
-[view]
-crop = false
 [optimizer]
 learning_rate = 3e-2
 schedule = "constant"

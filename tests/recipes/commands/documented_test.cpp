@@ -128,6 +128,23 @@ std::vector<Documented> documented() {
        .more = " --crops 0 --text 8 --batch 1 --steps 1"},
       {.command = "bench/compare_torch.py", .skip = "needs PyTorch (scripts/oracle-venv.sh)"},
       {.command = "bench/compare.sh", .skip = "hours of figures; needs PyTorch"},
+      // docs/fine-tuning.md
+      {.command = "build/lectern data pairs receipts --checkpoint recipes/nano --out "
+                  "out/tuned/shards --split 0.9"},
+      {.command = "build/lectern train receipts --set run_dir=out/tuned/run --set "
+                  "'data.shards=[\"out/tuned/shards/train\"]' --set "
+                  "data.validation=out/tuned/shards/validation",
+       .more = kCut},
+      {.command = "build/lectern eval --checkpoint recipes/nano --adapter out/tuned/run --shards "
+                  "out/tuned/shards/validation",
+       .more = " --max-tokens 8"},
+      {.command = "build/lectern export --checkpoint out/tuned/run --format lectern --merge --out "
+                  "out/tuned/merged"},
+      {.command = "build/lectern ocr receipts --checkpoint out/tuned/run",
+       .more = " --max-tokens 4"},
+      {.command = "build/lectern plan --adapter receipts"},
+      {.command =
+           "build/lectern export --checkpoint out/tuned/run --format peft --out out/tuned/peft"},
       // docs/library.md
       {.command = "cmake --install build --prefix out/prefix", .skip = kLibrary},
       {.command = "cmake -S examples -B out/examples -DCMAKE_PREFIX_PATH=$PWD/out/prefix",

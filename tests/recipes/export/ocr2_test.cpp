@@ -184,8 +184,9 @@ TEST(Export, TakesAnEmptyFolderAndRefusesOthers) {
                           {"file: must be a new or empty folder"}));
   EXPECT_EQ(entries(folder.path()), (std::set<std::string>{"empty", "file"}));
   EXPECT_EQ(read_json(folder.path() / "empty" / "config.json")["model_type"], "deepseek_ocr2");
-  EXPECT_TRUE(throws_with([&] { export_model(model, "onnx", folder.path() / "x"); },
-                          {"--format", "hf, original, gguf, encoder or lectern", "onnx"}));
+  EXPECT_TRUE(
+      throws_with([&] { export_model(model, "onnx", folder.path() / "x"); },
+                  {"--format", "hf, original, gguf, encoder, lectern, peft, gguf-lora", "onnx"}));
 }
 
 TEST(Export, RefusesWhatTheFormatCannotHold) {

@@ -173,6 +173,7 @@ std::vector<Table> tables() {
           {recipes, "### [[data.sources]]", source_rows()},
           {recipes, "### [[curriculum]]\n", rows(CurriculumRecipe{}, DataRecipe{}, std::size_t{0})},
           {recipes, "### [view]\n", rows(ViewRecipe{})},
+          {recipes, "### [lora]", rows(LoraRecipe{})},
           {recipes, "### [optimizer]", rows(OptimizerRecipe{})},
           {recipes, "### [batch]\n", rows(BatchRecipe{})},
           {recipes, "### [moe]", rows(MoeRecipe{})},
