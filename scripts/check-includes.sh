@@ -50,7 +50,7 @@ nn           blocks optim
 nn           unit_work
 nn           vision language
 nn           model model_config weights families
-nn           ocr2 ocr1 generation
+nn           ocr2 ocr1 generation adapter
 distributed  .
 distributed  nccl
 cuda         .

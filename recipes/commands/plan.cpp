@@ -106,6 +106,33 @@ void run_adapter(const PlanOptions& options, const Recipe& recipe) {
     fmt::print("{}", adapter_table(plan));
 }
 
+/// What --gpu goes with.
+void add_scale_options(Command& command, Option& gpu, PlanOptions& options) {
+  const auto scale = [&](Option option) { return option.needs(gpu); };
+  scale(command.add_option("--nodes", options.nodes, "machines")).range(1, 65536);
+  scale(command.add_option("--figures", options.figures, "rates of GPUs, TOML"));
+  scale(command.add_option("--measured", options.measured,
+                           "a line of `lectern bench step` on that GPU: replaces the assumed "
+                           "share of the peak rate"));
+  scale(command.add_option("--utilisation", options.products,
+                           "assumed share of the peak rate that products reach"))
+      .range(0.001, 1.0);
+  scale(command.add_option("--link-rate", options.link_rate,
+                           "from a GPU to others of its node, one direction, GB/s"))
+      .positive();
+  scale(command.add_option("--network-rate", options.network_rate,
+                           "from a node to others, one direction, GB/s"))
+      .positive();
+  scale(command.add_option("--crops", options.crops, "tiles of a page, where the recipe crops"))
+      .range(0, 6);
+  scale(command.add_option("--text", options.text, "tokens of a page's prompt and text"))
+      .range(1, 1 << 20);
+  scale(command.add_flag("--text-only", options.text_only, "rows of text without pictures"));
+  scale(command.add_option("--observed", options.observed,
+                           "tokens a day that somebody reported: says what they imply"))
+      .positive();
+}
+
 }  // namespace
 
 void add_plan(Command app) {
@@ -124,29 +151,7 @@ void add_plan(Command app) {
                                   "of this machine");
   gpu.needs(gpus);
   gpus.needs(gpu);
-  const auto scale = [&](Option option) { return option.needs(gpu); };
-  scale(command.add_option("--nodes", options->nodes, "machines")).range(1, 65536);
-  scale(command.add_option("--figures", options->figures, "rates of GPUs, TOML"));
-  scale(command.add_option("--measured", options->measured,
-                           "a line of `lectern bench step` on that GPU: replaces the assumed "
-                           "share of the peak rate"));
-  scale(command.add_option("--utilisation", options->products,
-                           "assumed share of the peak rate that products reach"))
-      .range(0.001, 1.0);
-  scale(command.add_option("--link-rate", options->link_rate,
-                           "from a GPU to others of its node, one direction, GB/s"))
-      .positive();
-  scale(command.add_option("--network-rate", options->network_rate,
-                           "from a node to others, one direction, GB/s"))
-      .positive();
-  scale(command.add_option("--crops", options->crops, "tiles of a page, where the recipe crops"))
-      .range(0, 6);
-  scale(command.add_option("--text", options->text, "tokens of a page's prompt and text"))
-      .range(1, 1 << 20);
-  scale(command.add_flag("--text-only", options->text_only, "rows of text without pictures"));
-  scale(command.add_option("--observed", options->observed,
-                           "tokens a day that somebody reported: says what they imply"))
-      .positive();
+  add_scale_options(command, gpu, *options);
   command
       .add_flag("--adapter", options->adapter,
                 "what low-rank adapters of the recipe's model cost, target by target")
