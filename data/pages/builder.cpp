@@ -4,6 +4,7 @@
 #include "core/io/files.h"
 #include "core/io/folder_lock.h"
 #include "core/stopwatch.h"
+#include "core/threads.h"
 #include "data/pages/batch.h"
 #include "data/text/utf8.h"
 
@@ -285,9 +286,8 @@ class Builder {
         }
       }
     };
-    std::vector<std::thread> threads;
     const std::size_t count = std::min<std::size_t>(options_.jobs, items_.size());
-    for (std::size_t i = 1; i < count; ++i) threads.emplace_back(work);
+    std::vector<std::thread> threads = start_threads(static_cast<std::int64_t>(count) - 1, work);
     work();
     for (std::thread& thread : threads) thread.join();
     if (failure != nullptr) std::rethrow_exception(failure);
