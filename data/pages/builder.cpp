@@ -13,7 +13,9 @@
 #include <algorithm>
 #include <atomic>
 #include <cctype>
+#include <cerrno>
 #include <cstdlib>
+#include <cstring>
 #include <exception>
 #include <iterator>
 #include <map>
@@ -38,7 +40,8 @@ class ScratchFolder {
   ScratchFolder() {
     std::string name = (fs::temp_directory_path() / "lectern-pages-XXXXXX").string();
     if (::mkdtemp(name.data()) == nullptr)
-      fail<IoError>(fmt::format("{}: temporary folder cannot be made", name));
+      fail<WriteError>(
+          fmt::format("{}: temporary folder cannot be made: {}", name, std::strerror(errno)));
     path_ = name;
   }
   ~ScratchFolder() {
@@ -232,6 +235,8 @@ class Builder {
         fail<IoError>(fmt::format("{}: first page must be in 1..{}, got {}", pdf.string(),
                                   build.entry.pdf_pages, build.entry.first));
       build.pdf = pdf;
+    } catch (const WriteError&) {
+      throw;  // a full disk is no fault of the document, which would be left out
     } catch (const IoError& error) {
       skip(build.source.file, detail::short_reason(error, pdf));
     }
