@@ -52,7 +52,7 @@ class FullDisk : public ::testing::Test {
 
   /// Bytes to leave on the disk, from none to more than `need`, in so many steps (each page of 4096
   /// bytes in the long form).
-  static std::vector<std::size_t> amounts(std::size_t need, std::size_t steps = 10) {
+  static std::vector<std::size_t> amounts(std::size_t need, std::size_t steps = 7) {
     constexpr std::size_t kPage = 4096;
     const std::size_t pages = need / kPage + 2;
     const std::size_t stride = testing::is_long() ? 1 : std::max<std::size_t>(1, pages / steps);
