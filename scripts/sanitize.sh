@@ -21,6 +21,7 @@ if [ "$kind" = address ]; then
   build=build-asan sanitizers=address,undefined
   # Null for what cannot be had, as without it: tests ask for more than there is.
   export ASAN_OPTIONS="detect_stack_use_after_return=1:allocator_may_return_null=1:${ASAN_OPTIONS:-}"
+  export LSAN_OPTIONS="suppressions=$PWD/scripts/lsan.supp:print_suppressions=0:${LSAN_OPTIONS:-}"
   chosen=(-E '^(library\.install|include_check|function_lengths|oracle\..*)$')
 else
   build=build-tsan sanitizers=thread
