@@ -5,9 +5,12 @@
 #include <sys/mman.h>
 
 #include <algorithm>
+#include <cerrno>
 #include <cstdlib>
+#include <cstring>
 #include <map>
 #include <mutex>
+#include <new>
 
 namespace lectern {
 namespace {
@@ -55,7 +58,12 @@ class CachingAllocator {
     const std::size_t size = round_up(bytes);
     const std::lock_guard lock(mutex_);
     statistics_.current_bytes -= size;
-    free_.emplace(size, block);
+    try {
+      free_.emplace(size, block);
+    } catch (const std::bad_alloc&) {  // no memory to remember it by
+      std::free(block);
+      statistics_.reserved_bytes -= size;
+    }
   }
 
   void release() {
@@ -110,6 +118,19 @@ void free_cpu(void* block, std::size_t bytes) noexcept {
 }
 
 void release_cached_memory() { allocator().release(); }
+void require_memory(std::size_t bytes, std::string_view what) {
+  const auto is_there = [bytes] {
+    void* room = ::mmap(nullptr, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    return room != MAP_FAILED && ::munmap(room, bytes) == 0;
+  };
+  if (is_there()) return;
+  const int error = errno;
+  release_cached_memory();
+  if (!is_there())
+    fail<MemoryError>(
+        fmt::format("{} needs up to {} bytes: {}", what, bytes, std::strerror(error)));
+}
+
 MemoryStatistics memory_statistics() { return allocator().statistics(); }
 void reset_peak_memory() { allocator().reset_peak(); }
 

@@ -4,6 +4,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <string_view>
 
 namespace lectern {
 
@@ -25,6 +26,11 @@ void free_cpu(void* block, std::size_t bytes) noexcept;
 
 /// Returns cached blocks to the system.
 void release_cached_memory();
+
+/// Throws MemoryError "<what> needs ..." unless `bytes` of address space can be had, which are
+/// given back at once. For libraries that do not look whether they got their memory. Takes about 1
+/// us.
+void require_memory(std::size_t bytes, std::string_view what);
 
 MemoryStatistics memory_statistics();
 void reset_peak_memory();

@@ -5,12 +5,15 @@
 #include "recipes/machine/versions.h"
 
 #include <fcntl.h>
+#include <malloc.h>
+#include <sys/resource.h>
 #include <unistd.h>
 
 #include <algorithm>
 #include <cstdio>
 #include <cstdlib>
 #include <exception>
+#include <new>
 #include <string>
 #include <string_view>
 
@@ -49,11 +52,28 @@ void bound_spinning(char** argv) {
   ::execv("/proc/self/exe", argv);  // returns only when that cannot be done: then go on as we are
 }
 
+/// What operator new throws when the system gives no more: without it a user would read
+/// "std::bad_alloc".
+class OutOfMemory : public std::bad_alloc {
+ public:
+  const char* what() const noexcept override { return "out of memory: the system refused more"; }
+};
+
+/// malloc takes 128 MiB of address space for each thread's arena, if only for a moment: under a
+/// limit of that (ulimit -v) the moment is enough for others to get nothing.
+void share_little_memory() {
+  std::set_new_handler([] { throw OutOfMemory(); });
+  rlimit space{};
+  if (::getrlimit(RLIMIT_AS, &space) == 0 && space.rlim_cur != RLIM_INFINITY)
+    ::mallopt(M_ARENA_MAX, 1);
+}
+
 }  // namespace
 
 int main(int argc, char** argv) {
   keep_standard_streams();
   bound_spinning(argv);
+  share_little_memory();
   note_on_one_rank();
   lectern::commands::CommandLine line(
       "lectern", "lectern trains, evaluates and exports optical-compression OCR models",

@@ -12,7 +12,8 @@ compiler=$(command -v clang++-14 || command -v clang++) || {
   exit 1
 }
 cmake -S . -B "$build" -G Ninja -DLECTERN_CUDA=OFF -DCMAKE_CXX_COMPILER="$compiler" -DLECTERN_FUZZ=ON \
-  -DLECTERN_TESTS=OFF -DLECTERN_SANITIZE=fuzzer-no-link,address -DCMAKE_BUILD_TYPE=RelWithDebInfo
+  -DLECTERN_TESTS=OFF -DLECTERN_SANITIZE=fuzzer-no-link,address -DCMAKE_BUILD_TYPE=RelWithDebInfo \
+  -DCMAKE_CXX_FLAGS_RELWITHDEBINFO=-O1 # -O2 takes minutes for single kernels, which no target runs
 if [ $# -eq 0 ]; then
   ninja -C "$build" fuzzers
   set -- $(cd tests/fuzz && ls ./*_fuzz.cpp | sed 's|./||; s|\.cpp$||')
@@ -34,6 +35,8 @@ for target in "$@"; do
   case $target in
     tokenizer_fuzz) kind=tokenizer.json ;;
     safetensors_fuzz) kind='*.safetensors' ;;
+    model_config_fuzz) kind=config.json ;;
+    shard_fuzz) kind='*.h5' ;;
     *) kind= ;;
   esac
   if [ -n "$kind" ]; then

@@ -5,6 +5,7 @@
 // that it is counted, and so that a primitive may run on any thread.
 #pragma once
 
+#include "core/allocator.h"
 #include "core/tensor.h"
 
 #include <oneapi/dnnl/dnnl.hpp>
@@ -52,9 +53,16 @@ inline void dnnl_reorder(const dnnl::memory& from, const dnnl::memory& to) {
            {{DNNL_ARG_FROM, from}, {DNNL_ARG_TO, to}});
 }
 
+/// To be called before primitives are made: oneDNN does not look whether it got memory for compiled
+/// code, and crashes. A primitive is some kernels, each in a buffer of 256 KiB that may double.
+inline void require_memory_for_code() {
+  require_memory(std::size_t{16} << 20, "oneDNN: compiled code");
+}
+
 /// Calls f; what oneDNN throws becomes an Error that names the operation.
 template <typename F>
 decltype(auto) dnnl_guard(std::string_view operation, F&& f) {
+  require_memory_for_code();
   try {
     return f();
   } catch (const dnnl::error& error) {

@@ -1,9 +1,8 @@
 #include "core/cpu/gemm.h"
 
+#include "core/cpu/dnnl_support.h"
 #include "core/cpu/gemm_tiles.h"
 #include "core/error.h"
-
-#include <oneapi/dnnl/dnnl.h>
 
 #include <algorithm>
 #include <array>
@@ -304,6 +303,8 @@ void gemm(const GemmArgs& args, const T* a, const T* b, T* c) {
   }
   if constexpr (std::is_same_v<T, float>) {
     if (library_is_better(args)) {
+      static const bool has_code = (require_memory_for_code(), true);  // compiled once
+      static_cast<void>(has_code);
       const auto status =
           dnnl_sgemm(args.transpose_a ? 'T' : 'N', 'N', args.m, args.n, args.k, 1.0F, a, args.lda,
                      b, args.ldb, args.accumulate ? 1.0F : 0.0F, c, args.ldc);

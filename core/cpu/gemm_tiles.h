@@ -4,13 +4,13 @@
 
 #include "core/cpu/gemm.h"
 #include "core/cpu/simd.h"
+#include "core/error.h"
 #include "core/parallel.h"
 
 #include <algorithm>
 #include <cstdint>
 #include <cstdlib>
 #include <memory>
-#include <new>
 #include <utility>
 
 namespace lectern::gemm_tiles {
@@ -43,7 +43,8 @@ T* scratch(std::int64_t count) {
     capacity = 0;
     const auto bytes = (static_cast<std::size_t>(count) * sizeof(T) + 4095) / 4096 * 4096;
     block.reset(static_cast<T*>(std::aligned_alloc(4096, bytes)));
-    if (block == nullptr) throw std::bad_alloc();
+    if (block == nullptr)
+      fail<MemoryError>(fmt::format("gemm: cannot get {} bytes to pack into", bytes));
     capacity = count;
   }
   return block.get();

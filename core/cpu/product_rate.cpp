@@ -16,6 +16,7 @@ double measured_product_rate(DType dtype, std::int64_t size) {
   const auto type = dtype == DType::f32 ? memory::data_type::f32 : memory::data_type::bf16;
   const memory::desc operand({size, size}, type, memory::dims{size, 1});
   const memory::desc result({size, size}, memory::data_type::f32, memory::dims{size, 1});
+  require_memory_for_code();
   dnnl::matmul::primitive_desc description;
   try {
     description = dnnl::matmul::primitive_desc(dnnl::matmul::desc(operand, operand, result),

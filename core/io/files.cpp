@@ -45,7 +45,7 @@ void write_all(int fd, const std::uint8_t* data, std::size_t size, const std::st
     const ssize_t put = ::write(fd, data, size);
     if (put < 0 && errno == EINTR) continue;
     if (put < 0)
-      fail<IoError>(fmt::format("{}: cannot be written: {}", name, std::strerror(errno)));
+      fail<WriteError>(fmt::format("{}: cannot be written: {}", name, std::strerror(errno)));
     data += put;
     size -= static_cast<std::size_t>(put);
   }
@@ -120,7 +120,7 @@ void gunzip_file(const std::filesystem::path& from, const std::filesystem::path&
     fail<IoError>(fmt::format("{}: must be a gzip file", from.string()));
   const Descriptor output(::open(to.c_str(), O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0600));
   if (output.get() < 0)
-    fail<IoError>(fmt::format("{}: cannot be created: {}", to.string(), std::strerror(errno)));
+    fail<WriteError>(fmt::format("{}: cannot be created: {}", to.string(), std::strerror(errno)));
   std::vector<std::uint8_t> buffer(kChunk);
   std::uint64_t total = 0;
   for (;;) {

@@ -232,9 +232,10 @@ class Layout {
     std::vector<std::int32_t> out;
     for (const auto& [letters, row] : rows) {
       if (-letters < 0.03 * -rows.front().first) break;
-      if (std::none_of(out.begin(), out.end(),
-                       [&](std::int32_t other) { return std::abs(other - row) < 1.1 * capital; }))
-        out.push_back(row);
+      const auto is_beside = [&, row = row](std::int32_t other) {  // clang 14 cannot capture `row`
+        return std::abs(other - row) < 1.1 * capital;
+      };
+      if (std::none_of(out.begin(), out.end(), is_beside)) out.push_back(row);
     }
     std::sort(out.begin(), out.end());
     return out;

@@ -4,6 +4,7 @@
 #include "core/io/files.h"
 #include "core/io/folder_lock.h"
 #include "core/stopwatch.h"
+#include "core/threads.h"
 #include "data/pages/batch.h"
 #include "data/text/utf8.h"
 
@@ -12,7 +13,9 @@
 #include <algorithm>
 #include <atomic>
 #include <cctype>
+#include <cerrno>
 #include <cstdlib>
+#include <cstring>
 #include <exception>
 #include <iterator>
 #include <map>
@@ -37,7 +40,8 @@ class ScratchFolder {
   ScratchFolder() {
     std::string name = (fs::temp_directory_path() / "lectern-pages-XXXXXX").string();
     if (::mkdtemp(name.data()) == nullptr)
-      fail<IoError>(fmt::format("{}: temporary folder cannot be made", name));
+      fail<WriteError>(
+          fmt::format("{}: temporary folder cannot be made: {}", name, std::strerror(errno)));
     path_ = name;
   }
   ~ScratchFolder() {
@@ -231,6 +235,8 @@ class Builder {
         fail<IoError>(fmt::format("{}: first page must be in 1..{}, got {}", pdf.string(),
                                   build.entry.pdf_pages, build.entry.first));
       build.pdf = pdf;
+    } catch (const WriteError&) {
+      throw;  // a full disk is no fault of the document, which would be left out
     } catch (const IoError& error) {
       skip(build.source.file, detail::short_reason(error, pdf));
     }
@@ -285,9 +291,8 @@ class Builder {
         }
       }
     };
-    std::vector<std::thread> threads;
     const std::size_t count = std::min<std::size_t>(options_.jobs, items_.size());
-    for (std::size_t i = 1; i < count; ++i) threads.emplace_back(work);
+    std::vector<std::thread> threads = start_threads(static_cast<std::int64_t>(count) - 1, work);
     work();
     for (std::thread& thread : threads) thread.join();
     if (failure != nullptr) std::rethrow_exception(failure);

@@ -2,6 +2,7 @@
 
 #include "core/error.h"
 #include "core/parallel.h"
+#include "core/threads.h"
 
 #include <algorithm>
 #include <condition_variable>
@@ -97,6 +98,7 @@ struct Loader::State {
   };
   std::map<std::uint64_t, Made> made;
   std::exception_ptr failed;
+  std::exception_ptr lost;  // why a batch could not be kept
   std::vector<std::thread> threads;
 
   State(std::shared_ptr<const SampleSet> set, LoaderOptions given_options, LoaderState start)
@@ -243,7 +245,11 @@ struct Loader::State {
         result.error = std::current_exception();
         planned = number + 1;
       }
-      made.emplace(number, std::move(result));
+      try {
+        made.emplace(number, std::move(result));
+      } catch (...) {
+        lost = std::current_exception();
+      }
       done.notify_all();
     }
   }
@@ -254,7 +260,8 @@ struct Loader::State {
       return make(next_plan());
     }
     std::unique_lock lock(mutex);
-    done.wait(lock, [&] { return made.contains(given); });
+    done.wait(lock, [&] { return made.contains(given) || lost != nullptr; });
+    if (!made.contains(given)) std::rethrow_exception(lost);
     auto node = made.extract(given++);
     work.notify_all();
     return std::move(node.mapped());
@@ -268,8 +275,9 @@ Loader::Loader(std::shared_ptr<const SampleSet> samples, LoaderOptions options, 
                                   options.first_position, start.samples));
   state_ = std::make_unique<State>(std::move(samples), std::move(options), start);
   state_->check_lengths();
-  for (int i = 0; i < state_->options.workers; ++i)
-    state_->threads.emplace_back([state = state_.get()] { state->run_worker(); });
+  state_->threads =
+      start_threads(state_->options.workers, [state = state_.get()] { state->run_worker(); });
+  if (state_->threads.empty()) state_->options.workers = 0;  // batches are made when asked for
 }
 
 Loader::~Loader() {

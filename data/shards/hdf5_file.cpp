@@ -1,5 +1,7 @@
 #include "data/shards/hdf5_file.h"
 
+#include "core/allocator.h"
+
 #include <hdf5.h>
 
 #include <algorithm>
@@ -23,6 +25,14 @@ constexpr std::size_t kMaxAttributeBytes = 4096;
 class Locked {
  public:
   Locked() : lock_(mutex()) {
+    // A file that could not be written (a full disk) stays open in the library, for its close
+    // fails, too; at exit 1.10 tries again and crashes. Everything that could be written is closed
+    // by then.
+    static const herr_t at_exit = H5dont_atexit();
+    static_cast<void>(at_exit);
+    // It crashes when its own first allocations fail.
+    static const bool has_memory = (require_memory(std::size_t{4} << 20, "HDF5"), true);
+    static_cast<void>(has_memory);
     H5open();
     H5Eset_auto2(H5E_DEFAULT, nullptr, nullptr);
     H5Eclear2(H5E_DEFAULT);
@@ -58,10 +68,16 @@ herr_t keep_first(unsigned index, const H5E_error2_t* error, void* out) {
   return 0;
 }
 
-/// What the library says was wrong, innermost first.
+/// What the library says was wrong, innermost first; of its account of a read or write only what
+/// the system said.
 std::string reason() {
   std::string text;
   H5Ewalk2(H5E_DEFAULT, H5E_WALK_UPWARD, keep_first, &text);
+  constexpr std::string_view kBegin = "error message = '";
+  if (const std::size_t at = text.find(kBegin); at != std::string::npos) {
+    text.erase(0, at + kBegin.size());
+    text.resize(std::min(text.find('\''), text.size()));
+  }
   return text.empty() ? "no reason given" : text;
 }
 

@@ -89,7 +89,7 @@ Streams TransformerBlock::forward(const Streams& x, const SequenceLayout& layout
   };
   const std::vector<Variable> read = variables_of(parameters_);
   if (args_.residual.is_plain()) {  // one segment for the block: only its input is kept
-    const BlockPass block = [this, attention, mlp](const Variable& in, ForwardContext& inner) {
+    const BlockPass block = [attention, mlp](const Variable& in, ForwardContext& inner) {
       const Variable mixed = add(in, attention(in, inner));
       return add(mixed, mlp(mixed, inner));
     };

@@ -4,6 +4,7 @@
 #include "core/io/folder_lock.h"
 #include "core/io/process.h"
 #include "core/stopwatch.h"
+#include "core/threads.h"
 #include "recipes/ablate/ablate.h"
 #include "recipes/ablate/report.h"
 #include "recipes/log/progress.h"
@@ -65,11 +66,11 @@ class Schedule {
     const std::int64_t workers = recipe_.parallel > 0 ? recipe_.parallel : cores;
     const std::int64_t threads = std::max<std::int64_t>(1, cores / workers);
     started_ = now();
-    std::vector<std::thread> pool;
-    for (std::int64_t i = 0; i < workers; ++i)
-      pool.emplace_back([this, threads] {
-        while (const AblationJob* job = next()) run_job(*job, threads);
-      });
+    const auto work = [this, threads] {
+      while (const AblationJob* job = next()) run_job(*job, threads);
+    };
+    std::vector<std::thread> pool = start_threads(workers - 1, work);
+    work();
     for (std::thread& thread : pool) thread.join();
     write_report(recipe_, jobs_);
     return failed_;

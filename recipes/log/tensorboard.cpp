@@ -7,12 +7,16 @@
 #include <google/protobuf/io/zero_copy_stream_impl_lite.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <array>
 #include <bit>
 #include <cerrno>
+#include <charconv>
 #include <chrono>
 #include <cstring>
 #include <functional>
+#include <system_error>
+#include <utility>
 
 namespace lectern {
 namespace {
@@ -87,6 +91,23 @@ std::string little_endian(std::uint64_t value, int bytes) {
   return out;
 }
 
+constexpr std::string_view kStem = "events.out.tfevents.";
+
+/// The largest <seconds> in the names of a folder's event files; -1 when there are none.
+std::int64_t newest_stamp(const std::filesystem::path& folder) {
+  std::int64_t newest = -1;
+  std::error_code error;
+  for (std::filesystem::directory_iterator each(folder, error), end; !error && each != end;
+       each.increment(error)) {
+    const std::string name = each->path().filename().string();
+    if (!name.starts_with(kStem)) continue;
+    std::int64_t stamp = -1;
+    std::from_chars(name.data() + kStem.size(), name.data() + name.size(), stamp);
+    newest = std::max(newest, stamp);
+  }
+  return newest;
+}
+
 }  // namespace
 
 std::uint32_t crc32c(std::string_view bytes) {
@@ -138,24 +159,28 @@ std::string frame(std::string_view event) {
          little_endian(masked_crc32c(event), 4);
 }
 
-EventWriter::EventWriter(const std::filesystem::path& folder, std::int64_t resume_step) {
+EventWriter::EventWriter(const std::filesystem::path& folder, std::int64_t resume_step,
+                         std::function<double()> clock)
+    : clock_(clock ? std::move(clock) : unix_seconds),
+      last_time_(static_cast<double>(newest_stamp(folder) + 1)) {
   char host[256] = "localhost";
   ::gethostname(host, sizeof host - 1);
-  const auto stem =
-      folder / fmt::format("events.out.tfevents.{}.{}.{}",
-                           static_cast<std::int64_t>(unix_seconds()), host, ::getpid());
-  path_ = stem;
-  for (int copy = 1; std::filesystem::exists(path_); ++copy)
-    path_ = stem.string() + fmt::format(".{}", copy);
+  path_ = folder /
+          fmt::format("{}{}.{}.{}", kStem, static_cast<std::int64_t>(time()), host, ::getpid());
   file_ = std::fopen(path_.c_str(), "wbe");
   if (!file_)
     fail<IoError>(fmt::format("{}: cannot create: {}", path_.string(), std::strerror(errno)));
-  write(version_event(unix_seconds()));
-  if (resume_step > 0) write(restart_event(unix_seconds(), resume_step + 1));
+  write(version_event(time()));
+  if (resume_step > 0) write(restart_event(time(), resume_step + 1));
 }
 
 EventWriter::~EventWriter() {
   if (file_) std::fclose(file_);
+}
+
+double EventWriter::time() {
+  last_time_ = std::max(last_time_, clock_());
+  return last_time_;
 }
 
 void EventWriter::write(std::string_view event) {
@@ -167,11 +192,11 @@ void EventWriter::write(std::string_view event) {
 
 void EventWriter::scalars(std::int64_t step,
                           const std::vector<std::pair<std::string, double>>& values) {
-  write(scalar_event(unix_seconds(), step, values));
+  write(scalar_event(time(), step, values));
 }
 
 void EventWriter::text(std::int64_t step, std::string_view tag, std::string_view markdown) {
-  write(text_event(unix_seconds(), step, tag, markdown));
+  write(text_event(time(), step, tag, markdown));
 }
 
 }  // namespace lectern

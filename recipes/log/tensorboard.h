@@ -8,6 +8,7 @@
 #include <cstdint>
 #include <cstdio>
 #include <filesystem>
+#include <functional>
 #include <string>
 #include <string_view>
 #include <utility>
@@ -31,7 +32,11 @@ std::string frame(std::string_view event);
 class EventWriter {
  public:
   /// `resume_step` > 0 marks a restart: later points of earlier files disappear from the curves.
-  EventWriter(const std::filesystem::path& folder, std::int64_t resume_step = 0);
+  /// TensorBoard reads the files of a folder in the order of their names, so <seconds> is after
+  /// those of the files that are there, even when the clock was set back since; for the same reason
+  /// times of events never fall. `clock`: seconds since 1970; none: the system's.
+  EventWriter(const std::filesystem::path& folder, std::int64_t resume_step = 0,
+              std::function<double()> clock = {});
   ~EventWriter();
   EventWriter(const EventWriter&) = delete;
   EventWriter& operator=(const EventWriter&) = delete;
@@ -43,7 +48,10 @@ class EventWriter {
 
  private:
   void write(std::string_view event);
+  double time();
 
+  std::function<double()> clock_;
+  double last_time_ = 0;
   std::filesystem::path path_;
   std::FILE* file_ = nullptr;
 };

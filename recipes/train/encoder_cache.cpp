@@ -220,25 +220,22 @@ void EncoderCache::insert(const std::string& key, const CachedFeatures& features
                                                               : features.local};
   entry.checksum = checksum_of(key, entry, rows);
   entry.is_checked = true;
+  const auto stop_growing = [this] {
+    spdlog::warn("encoder cache: {}: cannot write ({}); going on without keeping more pages",
+                 folder_.string(), std::strerror(errno));
+    writable_ = false;
+  };
   std::int64_t offset = bytes_;
   for (const Tensor& whole : {rows.global, rows.local}) {
     if (!whole.defined()) continue;
-    if (!write_all(data_, whole.data<float>(), whole.bytes(), offset)) {
-      spdlog::warn("encoder cache: {}: cannot write ({}); going on without keeping more pages",
-                   folder_.string(), std::strerror(errno));
-      writable_ = false;
-      return;
-    }
+    if (!write_all(data_, whole.data<float>(), whole.bytes(), offset)) return stop_growing();
     offset += static_cast<std::int64_t>(whole.bytes());
   }
   const std::string line =
       fmt::format("{} {} {} {} {} {} {}\n", entry.offset, entry.global_rows, entry.tiles,
                   entry.local_rows, entry.width, entry.checksum, key);
   const off_t end = ::lseek(index_, 0, SEEK_END);
-  if (!write_all(index_, line.data(), line.size(), end)) {
-    writable_ = false;
-    return;
-  }
+  if (!write_all(index_, line.data(), line.size(), end)) return stop_growing();
   bytes_ = after;
   entries_[key] = entry;
 }

@@ -65,6 +65,9 @@ TEST(Allocator, RefusesWhatCannotBeHad) {
   const auto before = memory_statistics();
   EXPECT_TRUE(testing::throws_with([] { allocate_cpu(std::size_t{1} << 60); },
                                    {"allocator: cannot get 1152921504606846976 bytes"}));
+  require_memory(1 << 20, "a library");
+  EXPECT_TRUE(testing::throws_with([] { require_memory(std::size_t{1} << 60, "a library"); },
+                                   {"a library needs up to 1152921504606846976 bytes: Cannot"}));
   EXPECT_EQ(memory_statistics().current_bytes, before.current_bytes);
 }
 

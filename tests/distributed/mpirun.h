@@ -29,7 +29,7 @@ class RanksChild : public Child {
  public:
   RanksChild(int ranks, const std::vector<std::string>& arguments)
       : Child(arguments, "", mpirun(ranks)) {}
-  ~RanksChild() {
+  ~RanksChild() override {
     if (!running()) return;
     send(SIGTERM);  // mpirun then ends its ranks; killed, it could not
     wait();

@@ -7,9 +7,7 @@
 
 #include <sys/resource.h>
 
-#include <functional>
 #include <limits>
-#include <random>
 
 namespace lectern {
 namespace {
@@ -18,7 +16,6 @@ using testing::expect_job_ended;
 using testing::Overrides;
 using testing::RanksChild;
 using testing::started;
-using testing::TinyData;
 using TrainFaults = testing::TrainRanks;
 
 TEST_F(TrainFaults, ASignalToOneRankSavesAndStopsAll) {
@@ -65,71 +62,6 @@ TEST_F(TrainFaults, RanksThatWereToldOtherwiseDoNotBegin) {
   EXPECT_NE(child.wait(), 0);
   EXPECT_NE(child.errors().find("--resume is true, not false"), std::string::npos)
       << child.errors();
-}
-
-/// Kills one rank when `when` says so, again and again, then lets the run end.
-void kill_again_and_again(const TinyData& data, const std::vector<std::string>& arguments,
-                          int ranks, const std::function<bool()>& when, int times,
-                          std::mt19937& random) {
-  auto words = arguments;
-  for (int i = 0; i < times; ++i) {
-    RanksChild child(ranks, words);
-    testing::wait_until(child, when);
-    const auto processes = child.rank_processes();
-    if (!processes.empty()) {
-      auto victim = processes.begin();
-      std::advance(victim, random() % processes.size());
-      ::kill(victim->second, SIGKILL);
-      expect_job_ended(child, processes);
-    }
-    child.wait();
-    if (words.back() != "--resume") words.emplace_back("--resume");
-  }
-  RanksChild last(ranks, words);
-  EXPECT_EQ(last.wait(), 0) << last.errors();
-  for (const auto& entry : std::filesystem::directory_iterator(data.folder() / "run/checkpoints"))
-    EXPECT_FALSE(entry.path().filename().string().starts_with(".tmp-")) << entry.path();
-}
-
-TEST_F(TrainFaults, AKilledRankEndsTheJobWhichGoesOnAsIfNothingHadBeen) {
-  const bool is_long = testing::is_long();
-  const Overrides kind = {fmt::format("steps={}", is_long ? 400 : 60), "checkpoint.every=7"};
-  run(2, "whole", kind);
-  std::mt19937 random(7);
-  std::int64_t next = 0;
-  kill_again_and_again(
-      data_, arguments("run", kind), 2,
-      [&, last = std::int64_t{-1}]() mutable {
-        const auto lines = testing::line_count(folder("run") / "metrics.jsonl");
-        if (last < 0) next = lines + 3 + static_cast<std::int64_t>(random() % 12);
-        last = lines;
-        if (lines < next) return false;
-        last = -1;
-        return true;
-      },
-      is_long ? 20 : 2, random);
-  EXPECT_EQ(metrics_text("run"), metrics_text("whole"));
-  expect_same_tensors("run", "whole", is_long ? 400 : 60);
-}
-
-TEST_F(TrainFaults, ARankKilledInTheMiddleOfACheckpoint) {
-  const bool is_long = testing::is_long();
-  const Overrides kind = {fmt::format("steps={}", is_long ? 120 : 16), "checkpoint.every=2"};
-  run(2, "whole", kind);
-  std::mt19937 random(11);
-  kill_again_and_again(
-      data_, arguments("run", kind), 2,
-      [&] {
-        const auto checkpoints = folder("run") / "checkpoints";
-        std::error_code error;
-        for (std::filesystem::directory_iterator each(checkpoints, error), end;
-             !error && each != end; each.increment(error))
-          if (each->path().filename().string().starts_with(".tmp-step")) return true;
-        return false;
-      },
-      is_long ? 20 : 2, random);
-  EXPECT_EQ(metrics_text("run"), metrics_text("whole"));
-  expect_same_tensors("run", "whole", is_long ? 120 : 16);
 }
 
 TEST_F(TrainFaults, AKilledRankIsToldWithHostAndStep) {

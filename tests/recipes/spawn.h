@@ -50,7 +50,7 @@ class Child {
     ::execvp(argv[0], argv.data());
     ::_exit(127);
   }
-  ~Child() {
+  virtual ~Child() {
     if (running()) {
       ::kill(process_, SIGKILL);
       wait();

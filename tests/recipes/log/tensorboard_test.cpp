@@ -7,6 +7,7 @@
 
 #include <google/protobuf/unknown_field_set.h>
 
+#include <algorithm>
 #include <bit>
 #include <cstring>
 #include <memory>
@@ -112,6 +113,32 @@ TEST(TensorBoard, FileIsFramedAndStartsWithItsVersion) {
   EXPECT_EQ(restart.field(2).varint(), 8u);
   EXPECT_EQ(restart.below(7).field(1).varint(), 1u);
   EXPECT_THROW(EventWriter(folder.path() / "missing"), IoError);
+}
+
+/// TensorBoard reads files in the order of their names, and takes points of an earlier one for
+/// lost.
+TEST(TensorBoard, AClockThatWasSetBackKeepsFilesAndTimesInOrder) {
+  testing::TemporaryFolder folder;
+  double now = 2e9;
+  const auto clock = [&] { return now; };
+  std::vector<std::string> names;
+  const auto run = [&](std::int64_t resume_step) {
+    EventWriter writer(folder.path(), resume_step, clock);
+    names.push_back(writer.path().filename().string());
+    writer.scalars(resume_step + 1, {{"loss", 3}});
+    now -= 7200;
+    writer.scalars(resume_step + 2, {{"loss", 2}});
+    double last = 0;
+    for (const std::string& record : records(read_file(writer.path()))) {
+      const double time = std::bit_cast<double>(Message(record).field(1).fixed64());
+      EXPECT_GE(time, last);
+      last = time;
+    }
+  };
+  for (const std::int64_t step : {0, 2, 4}) run(step);
+  EXPECT_TRUE(std::is_sorted(names.begin(), names.end())) << names[0] << " " << names[1];
+  EXPECT_LT(names[0], names[1]);
+  EXPECT_LT(names[1], names[2]);
 }
 
 }  // namespace
