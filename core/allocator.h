@@ -1,5 +1,6 @@
 // Caching CPU allocator: freed blocks are kept by size and handed out again, so that a training
-// step after the first takes no page fault.
+// step after the first takes no page fault. Blocks in use and kept ones together are held to 1.25
+// times the most that was ever in use, and 64 MiB.
 #pragma once
 
 #include <cstddef>

@@ -61,6 +61,20 @@ TEST(Allocator, BlocksAreAlignedLargeEnoughAndDistinct) {
   free_cpu(nullptr, 10);
 }
 
+TEST(Allocator, BlocksOfManySizesDoNotAddUp) {
+  release_cached_memory();
+  std::size_t largest = 0;
+  for (std::size_t mib = 40; mib <= 160; mib += 8) {  // 1.6 GB in all
+    const std::size_t bytes = mib << 20;
+    free_cpu(allocate_cpu(bytes), bytes);
+    largest = std::max(largest, memory_statistics().reserved_bytes);
+  }
+  reset_peak_memory();
+  EXPECT_LE(largest, (std::size_t{160} << 20) * 5 / 4 + (std::size_t{64} << 20) +
+                         2 * memory_statistics().current_bytes);
+  release_cached_memory();
+}
+
 TEST(Allocator, RefusesWhatCannotBeHad) {
   const auto before = memory_statistics();
   EXPECT_TRUE(testing::throws_with([] { allocate_cpu(std::size_t{1} << 60); },
