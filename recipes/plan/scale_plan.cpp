@@ -224,7 +224,7 @@ class Planner {
     const bool exchanges = plan_.mesh.dp > 1;
     for (std::size_t stage = 0; stage < stages; ++stage) {
       const StageSize& size = stages_[stage];
-      MemoryPlan memory;
+      PredictedMemory memory;
       memory.weights = kFloat * size.weights;
       if (recipe_.dtype == "bf16") memory.copies = kHalf * size.weights;
       memory.gradients = kFloat * size.trained();

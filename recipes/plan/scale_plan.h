@@ -48,7 +48,7 @@ struct ScaleInput {
 };
 
 /// Bytes that one rank holds at the fullest moment of a step, of the stage that holds most.
-struct MemoryPlan {
+struct PredictedMemory {
   double weights = 0;      ///< f32
   double copies = 0;       ///< bf16 copies for products
   double gradients = 0;    ///< f32, accumulated over micro-batches
@@ -75,7 +75,7 @@ struct ScalePlan {
   double seconds = 0;
   // Bytes of a step.
   LinkLoad gradient_load, parameter_load, expert_load, activation_load;
-  MemoryPlan memory;
+  PredictedMemory memory;
   bool fits = true;
   double pages_a_day = 0, tokens_a_day = 0;
   double utilisation = 0;  ///< operations of forward and backward over peak x time; 0 when timed

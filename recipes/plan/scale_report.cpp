@@ -44,7 +44,7 @@ std::vector<NamedLoad> loads_of(const ScalePlan& plan) {
           {"activations and their gradients", "activations", &plan.activation_load}};
 }
 
-nlohmann::ordered_json memory_json(const MemoryPlan& memory) {
+nlohmann::ordered_json memory_json(const PredictedMemory& memory) {
   return {{"weights", memory.weights},     {"bf16_copies", memory.copies},
           {"gradients", memory.gradients}, {"buckets", memory.buckets},
           {"moments", memory.moments},     {"activations_estimate", memory.activations},
@@ -95,7 +95,7 @@ std::string fit_text(const ScaleInput& input, const ScalePlan& plan) {
       memory_text(hardware.memory_bytes), memory_text(hardware.reserve_bytes));
 }
 
-std::string memory_table(const MemoryPlan& memory) {
+std::string memory_table(const PredictedMemory& memory) {
   std::string out = "\n| memory of a rank | |\n|---|---|\n";
   const auto row = [&](const char* name, double bytes) {
     out += fmt::format("| {} | {} |\n", name, memory_text(bytes));

@@ -196,7 +196,7 @@ TEST(PlanScale, MemoryOfKnownParameters) {
   const Recipe recipe = data.recipe("run", {"dtype=bf16", "batch.global_size=8"});
   const ScaleInput input = tiny_input(recipe, 1, 4);
   const double all = parameters_of(input);
-  const MemoryPlan memory = plan_scale(input, recipe, recipe.mesh, 2).memory;
+  const PredictedMemory memory = plan_scale(input, recipe, recipe.mesh, 2).memory;
   EXPECT_EQ(memory.weights, 4 * all);
   EXPECT_EQ(memory.copies, 2 * all);
   EXPECT_EQ(memory.gradients, 4 * all);
@@ -206,13 +206,13 @@ TEST(PlanScale, MemoryOfKnownParameters) {
   // Recomputation keeps inputs of blocks only: of the encoder's, 8 rows of 24; of the decoder's, 15
   // of 32, and of the head twice; of SAM's, 64 patches of 16.
   const Recipe again = data.recipe("run", {"recompute=true", "batch.global_size=8"});
-  const MemoryPlan less = plan_scale(tiny_input(again, 1, 4), again, again.mesh, 2).memory;
+  const PredictedMemory less = plan_scale(tiny_input(again, 1, 4), again, again.mesh, 2).memory;
   EXPECT_EQ(less.activations, 2 * 4 * (2 * 64 * 16 + 2 * 8 * 24 + 2 * 15 * 32 + 2 * 15 * 32));
   EXPECT_LT(less.activations, memory.activations);
   EXPECT_EQ(less.copies, 0);
   // Frozen parameters have weights alone.
   const Recipe frozen = data.recipe("run", {"stage=3", "batch.global_size=8"});
-  const MemoryPlan decoder = plan_scale(tiny_input(frozen, 1, 4), frozen, frozen.mesh, 2).memory;
+  const PredictedMemory decoder = plan_scale(tiny_input(frozen, 1, 4), frozen, frozen.mesh, 2).memory;
   EXPECT_EQ(decoder.weights, 4 * all);
   EXPECT_LT(decoder.gradients, memory.gradients);
 }
