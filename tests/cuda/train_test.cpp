@@ -66,6 +66,33 @@ TEST(CudaTraining, RecomputationPackingAndBalanceFollowTheCpu) {
   expect_close(metric(there, "router_loss"), metric(here, "router_loss"), 1e-4);
 }
 
+TEST(CudaTraining, AnAdapterFollowsTheCpu) {
+  const TinyData data;
+  train(data.recipe("base", {"steps=1"}), false);
+  for (const char* dtype : {"fp32", "bf16"}) {
+    const std::vector<std::string> more = {
+        "stage=2",
+        "steps=3",
+        "data.pack_tokens=40",
+        "lora.rank=2",
+        "lora.dropout=0.1",
+        "optimizer.learning_rate=1e-2",
+        "lora.targets=[\"decoder.attention\",\"decoder.mlp\",\"experts\",\"router\",\"head\","
+        "\"lm_encoder\",\"tokenizer\",\"projector\"]",
+        testing::set("model.init", data.folder() / "base"),
+        fmt::format("dtype={}", dtype)};
+    std::vector<std::string> on_cuda = more;
+    on_cuda.push_back("device=cuda");
+    const Recipe here = data.recipe(fmt::format("cpu_{}", dtype), more);
+    const Recipe there = data.recipe(fmt::format("cuda_{}", dtype), on_cuda);
+    train(here, false);
+    train(there, false);
+    const bool is_bf16 = std::string(dtype) == "bf16";
+    expect_close(metric(there, "loss"), metric(here, "loss"), is_bf16 ? 1e-3 : 1e-4);
+    EXPECT_NE(metric(here, "loss")[0], metric(here, "loss")[2]);
+  }
+}
+
 TEST(CudaTraining, ResidualStreamsFollowTheCpu) {
   const TinyData data;
   for (const std::string kind : {"mhc", "hc"}) {
