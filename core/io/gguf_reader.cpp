@@ -212,7 +212,8 @@ void GgufFile::release(const std::string& name) const {
   const auto first = reinterpret_cast<std::uintptr_t>(bytes.data());
   const std::uintptr_t begin = (first + page - 1) / page * page;
   const std::uintptr_t end = (first + bytes.size()) / page * page;
-  if (begin < end) ::madvise(reinterpret_cast<void*>(begin), end - begin, MADV_DONTNEED);
+  if (begin < end)
+    ::madvise(const_cast<std::byte*>(bytes.data()) + (begin - first), end - begin, MADV_DONTNEED);
 }
 
 }  // namespace lectern
