@@ -231,10 +231,10 @@ void SafetensorsFile::release(const std::string& name) const {
   const Entry& entry = find(name);
   const auto page = static_cast<std::uintptr_t>(sysconf(_SC_PAGESIZE));
   // Only whole pages, so that a neighbour that is in use stays.
-  const std::uintptr_t begin =
-      (reinterpret_cast<std::uintptr_t>(data_ + entry.begin) + page - 1) / page * page;
+  const auto first = reinterpret_cast<std::uintptr_t>(data_ + entry.begin);
+  const std::uintptr_t begin = (first + page - 1) / page * page;
   const std::uintptr_t end = reinterpret_cast<std::uintptr_t>(data_ + entry.end) / page * page;
-  if (begin < end) ::madvise(reinterpret_cast<void*>(begin), end - begin, MADV_DONTNEED);
+  if (begin < end) ::madvise(data_ + entry.begin + (begin - first), end - begin, MADV_DONTNEED);
 }
 
 Shape SafetensorsFile::shape_of(const std::string& name) const { return find(name).shape; }
