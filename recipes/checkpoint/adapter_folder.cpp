@@ -79,8 +79,10 @@ std::string weights_hash(const fs::path& folder, const ModelConfig& config) {
 }
 
 bool is_adapter_folder(const fs::path& path) {
-  if (fs::exists(path / kOurs) || is_peft_folder(path)) return true;
+  if (fs::exists(path / kOurs)) return true;
+  // PEFT's files may lie in a model's own folder, which then is a model.
   if (fs::exists(path / "config.json") || !fs::is_directory(path)) return false;
+  if (is_peft_folder(path)) return true;
   const fs::path checkpoints = fs::exists(path / "checkpoints") ? path / "checkpoints" : path;
   const auto newest = newest_complete(checkpoints);
   return newest && fs::exists(newest->path / kOurs);

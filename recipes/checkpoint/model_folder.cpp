@@ -39,8 +39,11 @@ std::filesystem::path base_of_adapter(const std::filesystem::path& adapter) {
   const std::filesystem::path file =
       folder / (is_peft_folder(folder) ? kPeftConfig : "adapter.json");
   const nlohmann::json json = parse_json(read_file(file), file.string());
-  const std::string base = is_peft_folder(folder) ? json.value("base_model_name_or_path", "")
-                                                  : json.at("base").value("folder", "");
+  const auto name =
+      is_peft_folder(folder)
+          ? json.value("base_model_name_or_path", nlohmann::json())
+          : json.value(nlohmann::json::json_pointer("/base/folder"), nlohmann::json());
+  const std::string base = name.is_string() ? name.get<std::string>() : "";
   if (!base.empty() && std::filesystem::exists(base)) return base;
   fail<IoError>(fmt::format(
       "{}: is an adapter of the model in \"{}\", which is not there; name the model, and this "

@@ -27,6 +27,16 @@ std::shared_ptr<Communicator> ranks_on(Device device, const std::shared_ptr<Comm
                                                               : make_nccl_group(world, device);
 }
 
+/// Throws ConfigError unless the adapter in `where` is of the weights with this hash, in `init`.
+void check_same_base(const AdapterInfo& info, const std::filesystem::path& where,
+                     const std::string& init, const std::string& hash) {
+  if (info.base_hash == hash) return;
+  fail<ConfigError>(fmt::format(
+      "{}: is an adapter of the weights in {} (sha256 {}...), but model.init = \"{}\" holds "
+      "others ({}...)",
+      where.string(), info.base, info.base_hash.substr(0, 12), init, hash.substr(0, 12)));
+}
+
 }  // namespace
 
 RunSetup::RunSetup(const Recipe& recipe, bool resume, const std::shared_ptr<Communicator>& world)
@@ -97,13 +107,13 @@ std::unique_ptr<Adapter> RunSetup::make_adapter() {
   began_from = load_initial_weights(recipe.model, *model);
   model->store().to(device);
   adapter_info = adapter_of(recipe, *config);
-  // One rank reads the base whole, for all.
+  // One rank reads the base whole, for all, and once.
   adapter_info.base_hash = together(mesh.world(), [&]() -> std::string {
-    const auto base = resolve_model_folder(recipe.model.init);
     if (!is_first()) return "";
-    if (!recipe.model.adapter.empty())
-      check_base(adapter_info, recipe.model.adapter, base, *config);
-    return weights_hash(base, *config);
+    const std::string hash = weights_hash(resolve_model_folder(recipe.model.init), *config);
+    if (!adapter_info.base_hash.empty())
+      check_same_base(adapter_info, recipe.model.adapter, recipe.model.init, hash);
+    return hash;
   })[0];
   adapter_info.base = recipe.model.init;
   auto out =
@@ -124,12 +134,7 @@ void RunSetup::load_trained(const std::filesystem::path& checkpoint) {
     return;
   }
   const AdapterInfo saved = read_adapter_info(checkpoint, *config);
-  if (saved.base_hash != adapter_info.base_hash)
-    fail<ConfigError>(fmt::format(
-        "{}: is an adapter of the weights in {} (sha256 {}...), but model.init = \"{}\" holds "
-        "others ({}...)",
-        checkpoint.string(), saved.base, saved.base_hash.substr(0, 12), recipe.model.init,
-        adapter_info.base_hash.substr(0, 12)));
+  check_same_base(saved, checkpoint, recipe.model.init, adapter_info.base_hash);
   if (saved.shape != adapter_info.shape)
     fail<ConfigError>(
         fmt::format("{}: has {} pairs, the first of rank {}; [lora] says {}, of rank {}",
